@@ -1,0 +1,37 @@
+# make study   run the default study (about ten minutes on two cores); STUDY=studies/<name>.yaml runs another
+# make test    run the tests
+# make model   train the embedded model only (three minutes)
+# make lab     open the notebooks in JupyterLab
+# make clean   remove intermediate results (keeps figures/ and the environment)
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+STUDY ?= studies/mini.yaml
+BIN := .venv/bin
+NAME = $(basename $(notdir $(STUDY)))
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: study model test lint lab clean
+
+study: .venv/installed
+	nand use $(STUDY)
+	dvc repro report@$(NAME)
+	@echo "Tables and figures: figures/$(NAME)/ (start with report.html)"
+
+model: .venv/installed
+	dvc repro heads
+
+test: .venv/installed
+	python -m pytest $(ARGS)
+
+lint: .venv/installed
+	ruff check . && ruff format --check . && mypy nandlib
+
+lab: .venv/installed
+	jupyter lab notebooks
+
+clean:
+	rm -rf data/*/ figures/*/report.html .dvc/cache .dvc/tmp
+
+.venv/installed: pyproject.toml constraints.txt
+	@test -d .venv || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	@touch $@

@@ -1,0 +1,143 @@
+"""The command line: `nand use` registers a study; the other commands are the stages of the pipeline."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nandlib.errors import NandError
+
+app = typer.Typer(
+    help="The reproducible study of NAND: normality addition via normality detection.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+StudyName = Annotated[str, typer.Argument(help="name of a study: studies/<name>.yaml")]
+
+
+def _progress() -> bool:
+    return sys.stderr.isatty()
+
+
+def _study(name: str) -> Any:
+    from nandlib.pipeline import registered
+    from nandlib.study import project_root
+
+    return registered(name, project_root())
+
+
+@app.command()
+def use(preset: Annotated[Path, typer.Argument(help="studies/<name>.yaml")]) -> None:
+    """Enter a study preset into params.yaml, so that 'dvc repro' runs it. Prints the study's name."""
+    from nandlib.pipeline import register
+    from nandlib.study import project_root
+
+    typer.echo(register(preset, project_root()))
+
+
+@app.command()
+def draw(study: StudyName) -> None:
+    """Stage 'images': draw the embedded data set."""
+    from nandlib.stages.data import draw_images
+
+    draw_images(_study(study), _progress())
+
+
+@app.command()
+def manifest(study: StudyName) -> None:
+    """Stage 'manifest': scan and check the images; prints what is odd but allowed."""
+    from nandlib.stages.data import write_manifest
+
+    for note in write_manifest(_study(study), _progress()):
+        typer.echo(note)
+
+
+@app.command()
+def patches(
+    out: Path,
+    seed: Annotated[int, typer.Option(help="of the auxiliary images")] = 0,
+    n_images: Annotated[int, typer.Option(help="number of auxiliary images")] = 2000,
+) -> None:
+    """Stage 'patches': draw and encode the auxiliary images that train the embedded model."""
+    from nandlib.stages.embedding import write_patches
+
+    write_patches(out, seed=seed, n_images=n_images, progress=_progress())
+
+
+@app.command()
+def heads(
+    source: Path,
+    out: Path,
+    seed: Annotated[int, typer.Option(help="of initialisation and batches")] = 0,
+    steps: Annotated[int, typer.Option(help="of the optimiser")] = 1000,
+) -> None:
+    """Stage 'heads': train the heads of the embedded model."""
+    from nandlib.stages.embedding import write_heads
+
+    write_heads(source, out, seed=seed, steps=steps, progress=_progress())
+
+
+@app.command()
+def similarities(study: StudyName) -> None:
+    """Stage 'similarities': one forward pass an image; patch tokens against all texts of its class."""
+    from nandlib.stages.similarities import write_similarities
+
+    write_similarities(_study(study), _progress())
+
+
+@app.command()
+def maps(study: StudyName) -> None:
+    """Stage 'maps': anomaly maps of WinCLIP and PatchCore."""
+    from nandlib.stages.maps import write_maps
+
+    write_maps(_study(study), _progress())
+
+
+@app.command()
+def scores(study: StudyName) -> None:
+    """Stage 'scores': image scores before and after adding each normality."""
+    from nandlib.stages.scores import write_scores
+
+    write_scores(_study(study), _progress())
+
+
+@app.command()
+def protocol(study: StudyName) -> None:
+    """Stage 'protocol': AUROC before and after; checks the identity that they must obey."""
+    from nandlib.stages.protocol import write_protocol
+
+    write_protocol(_study(study))
+
+
+@app.command()
+def notebook(
+    name: Annotated[str, typer.Argument(help="paper item: fig1, table1, fig2, fig3, table2, table3, fig5")],
+    study: StudyName,
+) -> None:
+    """Execute the notebook of one item of the paper for one study."""
+    from nandlib.notebooks import execute
+
+    execute(name, _study(study))
+
+
+@app.command()
+def report(study: StudyName) -> None:
+    """Stage 'report': all executed notebooks as one self-contained page."""
+    from nandlib.report import write_report
+
+    write_report(_study(study))
+
+
+def main() -> None:
+    """Entry point: an error of the user's making is one clear message and exit code 1, not a traceback."""
+    run: Callable[..., Any] = app
+    try:
+        run()
+    except NandError as error:
+        typer.secho(f"nand: {error}", fg=typer.colors.RED, err=True)
+        sys.exit(1)

@@ -1,0 +1,173 @@
+"""Study presets: one frozen, validated object made once from a YAML file and passed on explicitly.
+
+Every ambiguity of the paper is a named parameter here, with the default that the study uses.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from nandlib.errors import PresetError, nearest
+
+Detector = Literal["aprilgan", "winclip_0", "winclip_1", "winclip_5", "patchcore"]
+DETECTORS: tuple[Detector, ...] = get_args(Detector)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DrawnConfig(_Section):
+    """The embedded data set, drawn when the study runs."""
+
+    seed: int = 0
+    size: int = Field(256, ge=64, le=1024, description="side of the images in pixels")
+    n_train: int = Field(16, ge=1, description="train/good images a class")
+    n_good: int = Field(16, ge=1, description="test/good images a class")
+    n_defect: int = Field(8, ge=1, description="images an anomaly type")
+    classes: tuple[str, ...] | None = Field(None, description="draw only these; all 15 if not given")
+
+
+class DataConfig(_Section):
+    """Where the images are and how anomaly types are grouped."""
+
+    root: Path = Field(description="folder in MVTec AD layout, relative to the project")
+    drawn: DrawnConfig | None = None
+    groups: str = Field("types", description="'types' (each type its own group), 'mvtec_ad' (Table 1), or a YAML file")
+    classes: tuple[str, ...] | None = Field(None, description="use only these classes")
+    exclude_classes: tuple[str, ...] = ()
+    exclude_types: tuple[str, ...] = Field((), description="types left out of the test set ('combined' in the paper)")
+    abnormal_types: tuple[str, ...] = Field((), description="types that are in no group and always stay abnormal")
+    on_unreadable: Literal["error", "skip"] = "error"
+
+
+class ModelConfig(_Section):
+    """The vision-language model."""
+
+    name: Literal["mini", "clip"] = "mini"
+    weights: Path = Field(description="file of the trained projections, relative to the project")
+    precision: Literal["float32", "autocast"] = "float32"
+    device: str = Field("cpu", description="torch device")
+
+
+class PromptConfig(_Section):
+    """The texts: which phrases stand for a group, and how they become one feature (Eq. 3)."""
+
+    file: str = Field("mvtec_ad", description="a prompt file of the package, or a YAML file")
+    source: Literal["phrases", "type_name"] = "phrases"
+    group_text: Literal["union", "group_name"] = Field("union", description="a group of several types: all their phrases, or its name")
+    class_name: Literal["verbatim", "cleaned"] = Field("verbatim", description="in the normal and abnormal states: metal_nut or metal nut")
+    average: Literal["normalised", "raw_mean"] = "normalised"
+
+
+class NandConfig(_Section):
+    """Normality detection and suppression (Eq. 4 and 6)."""
+
+    temperature: float | None = Field(None, gt=0, description="of the softmax; None: the model's own (100 for CLIP)")
+    layers: tuple[int, ...] | None = Field(None, description="0-based subset of the model's layers for A_sup; None: all")
+    layer_aggregation: Literal["mean", "clipped_sum", "sum", "max"] = Field("mean", description="of A_sup")
+    softmax_against: tuple[Literal["normal", "abnormal"], ...] = Field(("normal",), min_length=1, description="texts beside f_add in the softmax")
+    map_size: int = Field(256, ge=8, description="side of all maps in pixels")
+    resize: Literal["logits", "probabilities"] = "logits"
+    align_corners: bool = True
+    base_normalisation: Literal["none", "train_normal"] = Field("none", description="subtract the 99% quantile of training-normal maps, clamp at 0")
+    image_score: Literal["max", "topk_mean", "max_plus_image"] = "max"
+    top_fraction: float = Field(0.001, gt=0, le=1, description="of the pixels, for topk_mean")
+
+
+class WinClipConfig(_Section):
+    """WinCLIP, zero- and few-shot."""
+
+    seed: int = Field(0, description="draw of the reference images from train/good, without replacement")
+    grid: int = Field(20, ge=4, description="patch tokens per side after pooling (embedded model)")
+
+
+class PatchCoreConfig(_Section):
+    """PatchCore."""
+
+    seed: int = 0
+    coreset_ratio: Annotated[float, Field(gt=0, le=1)] = 0.1
+    backbone_weights: Path | None = Field(None, description="state dict of wide_resnet50_2.tv_in1k (full-size study)")
+
+
+class FigureConfig(_Section):
+    """What the figures show; nothing here changes a number."""
+
+    class_name: str | None = Field(None, description="class of Figures 1 to 3; None: the study's first")
+    group: str | None = Field(None, description="normality that is added in Figures 1 and 3; None: the class's first")
+
+
+class Study(_Section):
+    """One study: data, model, texts, method, detectors. Every section must be there (``{}`` for its defaults): DVC
+    watches the sections of the preset file by name."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    title: str
+    data: DataConfig
+    model: ModelConfig
+    prompts: PromptConfig
+    nand: NandConfig
+    detectors: tuple[Detector, ...] = Field(min_length=1)
+    winclip: WinClipConfig
+    patchcore: PatchCoreConfig
+    figures: FigureConfig
+
+
+def read_yaml(path: Path) -> Any:
+    """A YAML 1.2 file as plain dictionaries and lists.
+
+    Raises:
+        PresetError: If the file is missing or is not YAML.
+    """
+    try:
+        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        siblings = sorted(str(p) for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        raise PresetError(f"{path} does not exist: {nearest(path, siblings)}") from None
+    except YAMLError as error:
+        raise PresetError(f"{path} is not valid YAML: {error}") from error
+
+
+def load_study(path: str | Path) -> Study:
+    """Read and validate a study preset.
+
+    Raises:
+        PresetError: If the file is missing, or a key or value is not valid; the message names the key and suggests
+            the nearest valid one.
+    """
+    path = Path(path)
+    content = read_yaml(path)
+    if not isinstance(content, dict):
+        raise PresetError(f"{path} must be a mapping with the keys {', '.join(Study.model_fields)}")
+    try:
+        study = Study.model_validate(content)
+    except ValidationError as error:
+        raise PresetError("\n".join(_explain(path, problem) for problem in error.errors())) from None
+    if study.name != path.stem:
+        raise PresetError(f"{path}: key 'name' is '{study.name}' but must be the file's name, '{path.stem}'")
+    return study
+
+
+def _explain(path: Path, problem: Any) -> str:
+    location = problem["loc"]
+    key = ".".join(str(part) for part in location)
+    if problem["type"] == "extra_forbidden":
+        return f"{path}: unknown key '{key}': {nearest(location[-1], _section(location[:-1]).model_fields)}"
+    if problem["type"] == "literal_error":
+        valid = [word.strip("' ") for word in problem["ctx"]["expected"].replace(" or ", ",").split(",")]
+        return f"{path}: key '{key}' is '{problem['input']}': {nearest(problem['input'], valid)}"
+    return f"{path}: key '{key}': {problem['msg']} (got {problem['input']!r})"
+
+
+def _section(location: tuple[Any, ...]) -> type[BaseModel]:
+    section: type[BaseModel] = Study
+    for part in location:
+        annotation = section.model_fields[part].annotation
+        candidates = [annotation, *get_args(annotation)]
+        section = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+    return section

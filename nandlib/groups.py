@@ -1,0 +1,95 @@
+"""Table 1: anomaly types that look alike form a group; a group is what is added as normal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from nandlib.config import read_yaml
+from nandlib.errors import PresetError, nearest
+
+RESOURCES = Path(str(files("nandlib") / "resources"))
+
+
+def resource(kind: str, name: str) -> Path:
+    """Path of a YAML file given by path, or by the name of one that comes with the package.
+
+    Raises:
+        PresetError: If there is neither.
+    """
+    if name.endswith((".yaml", ".yml")):
+        return Path(name)
+    path = RESOURCES / kind / f"{name}.yaml"
+    if not path.is_file():
+        raise PresetError(f"no {kind} file '{name}' in the package: {nearest(name, sorted(p.stem for p in path.parent.glob('*.yaml')))}")
+    return path
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """Class → group → anomaly types; ``classes`` is None where every type is its own group."""
+
+    source: str
+    classes: dict[str, dict[str, list[str]]] | None
+
+    def group_of(self, class_name: str, type_name: str) -> str:
+        """The group of a type; ``""`` if it is in none."""
+        if self.classes is None:
+            return type_name
+        for group, types in self.classes[class_name].items():
+            if type_name in types:
+                return group
+        return ""
+
+    def check_classes(self, names: Sequence[str]) -> None:
+        """Raise PresetError for a class that the grouping does not have."""
+        for name in names:
+            if self.classes is not None and name not in self.classes:
+                raise PresetError(
+                    f"{self.source}: no groups for class '{name}': add them, or list the class in data.exclude_classes. "
+                    + nearest(name, self.classes)
+                )
+
+    def check_types(self, class_name: str, present: Iterable[str], always_abnormal: Sequence[str]) -> None:
+        """Raise PresetError if a group lists a type that is not there, or a type that is there is in no group."""
+        if self.classes is None:
+            return
+        present = list(present)
+        for group, types in self.classes[class_name].items():
+            for name in types:
+                if name not in present:
+                    raise PresetError(f"{self.source}: {class_name}/{group} lists type '{name}', which is not in the data: {nearest(name, present)}")
+        for name in present:
+            if not self.group_of(class_name, name) and name not in always_abnormal:
+                raise PresetError(
+                    f"{self.source}: type '{name}' of class '{class_name}' is in no group: add it to one, or list it in "
+                    "data.exclude_types or data.abnormal_types"
+                )
+
+
+def load_grouping(name: str) -> Grouping:
+    """The grouping ``"types"``, one of the package (``"mvtec_ad"``: Table 1 of the paper), or a YAML file.
+
+    Raises:
+        PresetError: If the file is missing, or is not a mapping class → group → list of types, each type once.
+    """
+    if name == "types":
+        return Grouping("types", None)
+    path = resource("groups", name)
+    content = read_yaml(path)
+    if not isinstance(content, dict):
+        raise PresetError(f"{path} must map class → group → list of types")
+    for class_name, groups in content.items():
+        if not isinstance(groups, dict):
+            raise PresetError(f"{path}: class '{class_name}' must map each group to a list of types")
+        seen: set[str] = set()
+        for group, types in groups.items():
+            if not isinstance(types, list) or not types:
+                raise PresetError(f"{path}: {class_name}/{group} must be a list of at least one type")
+            twice = seen & set(types)
+            if twice:
+                raise PresetError(f"{path}: {class_name} has type '{sorted(twice)[0]}' in two groups")
+            seen |= set(types)
+    return Grouping(str(path), content)

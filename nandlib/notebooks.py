@@ -1,0 +1,75 @@
+"""Execute a notebook for a study with papermill, so that two runs give the same bytes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+
+from nandlib.errors import PresetError, nearest
+from nandlib.study import OpenStudy
+
+VOLATILE = "metadata.papermill cell.metadata.papermill metadata.language_info.version"
+
+
+def notebook_of(item: str, folder: Path) -> Path:
+    """The notebook that makes one item: ``notebooks/NN_<item>_*.ipynb``.
+
+    Raises:
+        PresetError: If there is none.
+    """
+    found = {path.stem.split("_")[1]: path for path in sorted(folder.glob("[0-9][0-9]_*.ipynb"))}
+    if item not in found:
+        raise PresetError(f"no notebook for '{item}' in {folder}: {nearest(item, found)}")
+    return found[item]
+
+
+def check_parameters(notebook: Path, given: dict[str, object]) -> None:
+    """Refuse parameters that the notebook does not have: papermill would only warn.
+
+    Raises:
+        PresetError: For an unknown parameter.
+    """
+    import papermill
+
+    known = papermill.inspect_notebook(str(notebook))
+    for name in given:
+        if name not in known:
+            raise PresetError(f"{notebook}: unknown parameter '{name}': {nearest(name, known)}")
+
+
+def execute(item: str, study: OpenStudy) -> Path:
+    """Run the notebook of one item for one study; the executed copy goes to ``figures/<study>/notebooks/``.
+
+    A notebook that fails leaves its copy, with the traceback, at that place.
+    """
+    import papermill
+
+    source = notebook_of(item, study.root / "notebooks")
+    parameters = {"study": study.name}
+    check_parameters(source, parameters)
+    target = study.figures / "notebooks" / source.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(study.root), os.environ.get("PYTHONPATH")]))
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    papermill.execute_notebook(
+        str(source), str(target), parameters=parameters, cwd=str(study.root), kernel_name="python3", progress_bar=False, log_output=False
+    )
+    subprocess.run(
+        [sys.executable, "-m", "nbstripout", "--keep-output", "--keep-count", "--drop-output-type", "stream:stderr"]
+        + ["--extra-keys", VOLATILE, str(target)],
+        check=True,
+    )
+    _number_cells(target)
+    return target
+
+
+def _number_cells(path: Path) -> None:
+    """Stable cell ids: papermill gives the injected cell a random one."""
+    notebook = nbformat.read(path, as_version=4)
+    for k, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{k:02d}"
+    nbformat.write(notebook, path)

@@ -1,0 +1,79 @@
+"""Which studies `dvc repro` runs: the registry in ``params.yaml``, derived from the presets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from nandlib.config import load_study
+from nandlib.errors import PresetError
+from nandlib.groups import RESOURCES, resource
+from nandlib.study import OpenStudy, open_study
+
+HEADER = """# What `dvc repro` runs. Written by `nand use studies/<name>.yaml` (or `make study STUDY=...`), never by hand:
+# per study the files that its preset names and DVC must watch. `models` are the embedded models and how they are trained.
+"""
+
+
+def _relative(path: Path, root: Path) -> str:
+    return path.resolve().relative_to(root.resolve()).as_posix() if path.resolve().is_relative_to(root.resolve()) else path.as_posix()
+
+
+def registry_entry(study: OpenStudy) -> dict[str, str]:
+    """The paths that one preset names, relative to the project."""
+    config = study.config
+    groups = Path("nandlib/groups.py") if config.data.groups == "types" else _shipped(resource("groups", config.data.groups))
+    return {
+        "root": config.data.root.as_posix(),
+        "weights": config.model.weights.as_posix(),
+        "prompts": _relative(_shipped(resource("prompts", config.prompts.file)), study.root),
+        "groups": _relative(groups, study.root),
+    }
+
+
+def _shipped(path: Path) -> Path:
+    return Path("nandlib/resources") / path.relative_to(RESOURCES) if path.is_relative_to(RESOURCES) else path
+
+
+def _yaml() -> YAML:
+    yaml = YAML()
+    yaml.width = 200
+    return yaml
+
+
+def read_registry(root: Path) -> dict[str, Any]:
+    return _yaml().load((root / "params.yaml").read_text(encoding="utf-8"))
+
+
+def register(preset: Path, root: Path) -> str:
+    """Enter a preset into ``params.yaml`` and return the study's name.
+
+    Raises:
+        PresetError: If the preset is not valid or does not lie in ``studies/``.
+    """
+    name = load_study(preset).name
+    if preset.resolve().parent != (root / "studies").resolve():
+        raise PresetError(f"{preset} must lie in {root / 'studies'}: dvc.yaml looks for studies/<name>.yaml")
+    study, registry = open_study(name, root), read_registry(root)
+    registry["studies"] = dict(registry.get("studies") or {}) | {name: registry_entry(study)}
+    if study.config.data.drawn is not None:
+        registry["drawn"] = dict(registry.get("drawn") or {}) | {name: {"root": study.config.data.root.as_posix()}}
+    with (root / "params.yaml").open("w", encoding="utf-8") as file:
+        file.write(HEADER)
+        _yaml().dump({key: registry[key] for key in ("studies", "drawn", "models")}, file)
+    return name
+
+
+def registered(name: str, root: Path) -> OpenStudy:
+    """The study, if ``params.yaml`` says the same of it as its preset.
+
+    Raises:
+        PresetError: If it is not registered, or its preset names other files by now.
+    """
+    study = open_study(name, root)
+    entry = (read_registry(root).get("studies") or {}).get(name)
+    if entry is None or dict(entry) != registry_entry(study):
+        raise PresetError(f"params.yaml is out of step with studies/{name}.yaml: run 'nand use studies/{name}.yaml' first")
+    return study

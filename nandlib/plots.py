@@ -1,0 +1,218 @@
+"""Figures: one style, a colour-blind-safe palette, and every map on a scale that the figure states."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+MAP_COLOURS = "inferno"  # anomaly maps
+SUPPRESSION_COLOURS = "viridis"  # suppression maps, always on [0, 1]
+DELTA_COLOURS = "PuOr"  # losses orange-brown, gains purple, symmetric about 0
+OURS, PAPER = "#0072B2", "#D55E00"  # Okabe-Ito blue and vermilion
+LABELS = {"aprilgan": "APRIL-GAN", "winclip_0": "WinCLIP-0", "winclip_1": "WinCLIP-1", "winclip_5": "WinCLIP-5", "patchcore": "PatchCore"}
+
+
+def use_style() -> None:
+    """The style of every figure of the study."""
+    sns.set_theme(style="white", context="notebook", palette="colorblind", font_scale=0.9)
+    mpl.rcParams.update(
+        {"figure.dpi": 100, "savefig.dpi": 110, "savefig.bbox": "tight", "axes.titlesize": 10, "figure.constrained_layout.use": True}
+    )
+
+
+def pretty(name: str) -> str:
+    """A class or group name for a title: underscores to spaces."""
+    return name.replace("_", " ")
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG without anything that differs from run to run."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Software": None})
+
+
+def show_image(ax: Axes, image: np.ndarray, mask: np.ndarray | None = None, title: str = "") -> None:
+    """An image with the outline of its ground-truth mask."""
+    ax.imshow(image, extent=(0, 1, 1, 0))
+    if mask is not None and mask.any() and not mask.all():
+        ax.contour(np.linspace(0, 1, mask.shape[1]), np.linspace(0, 1, mask.shape[0]), mask, levels=[0.5], colors="#00E5FF", linewidths=1.0)
+    _frame(ax, title)
+
+
+def show_map(ax: Axes, anomaly_map: np.ndarray, *, vmax: float, vmin: float = 0, colours: str = MAP_COLOURS, title: str = "") -> mpl.image.AxesImage:
+    """A map on a stated scale."""
+    shown = ax.imshow(anomaly_map, cmap=colours, vmin=vmin, vmax=vmax, extent=(0, 1, 1, 0))
+    _frame(ax, title)
+    return shown
+
+
+def _frame(ax: Axes, title: str) -> None:
+    ax.set(xticks=[], yticks=[], aspect="equal")
+    ax.set_title(title)
+
+
+def _row_label(ax: Axes, text: str) -> None:
+    ax.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=10, labelpad=8)
+
+
+def before_after(rows: Sequence[dict], suppression: bool = True) -> Figure:
+    """Image, map before, suppression map, map after; one row an image, one scale for all anomaly maps.
+
+    Args:
+        rows: Each has ``label``, ``image``, ``mask`` (or None), ``before``, ``after`` and, with `suppression`,
+            ``suppression``; maps ``(H, W)``.
+        suppression: Show the suppression map.
+    """
+    columns = ["image", "before", "suppression", "after"] if suppression else ["image", "before", "after"]
+    titles = {"image": "image", "before": "A: before", "suppression": "A_sup", "after": "A_final: after"}
+    figure, axes = plt.subplots(len(rows), len(columns), figsize=(2.1 * len(columns) + 1.6, 2.15 * len(rows)), squeeze=False)
+    vmin = min(float(row["before"].min()) for row in rows)
+    vmin, vmax = min(vmin, 0), max(float(row["before"].max()) for row in rows)
+    for k, row in enumerate(rows):
+        _row_label(axes[k, 0], row["label"])
+        for ax, column in zip(axes[k], columns, strict=True):
+            head = titles[column] if k == 0 else ""
+            if column == "image":
+                show_image(ax, row["image"], row["mask"], head)
+            elif column == "suppression":
+                shown_sup = show_map(ax, row[column], vmax=1, colours=SUPPRESSION_COLOURS, title=head)
+                ax.set_xlabel(f"max {row[column].max():.2f}", fontsize=9)
+            else:
+                shown = show_map(ax, row[column], vmin=vmin, vmax=vmax, title=head)
+                ax.set_xlabel(f"score {row[column].max():.2f}", fontsize=9)
+    figure.colorbar(shown, ax=axes[:, -1], shrink=0.6, label="anomaly")
+    if suppression:
+        figure.colorbar(shown_sup, ax=axes[:, columns.index("suppression")], shrink=0.6, label="suppression")
+    return figure
+
+
+def pairs(blocks: Sequence[dict], columns: int = 2) -> Figure:
+    """Figure 5: per class an image of the added type and one of another type, before and after, side by side.
+
+    Args:
+        blocks: Each has ``title``, ``rows`` (as for `before_after`), and is scaled by its own largest map value.
+        columns: Blocks next to each other.
+    """
+    n_rows = -(-len(blocks) // columns)
+    figure = plt.figure(figsize=(6.2 * columns, 3.5 * n_rows))
+    for block, sub in zip(blocks, figure.subfigures(n_rows, columns, squeeze=False).flat, strict=False):
+        sub.suptitle(block["title"], fontsize=11)
+        axes = sub.subplots(len(block["rows"]), 3, squeeze=False)
+        vmin = min(0.0, *(float(row["before"].min()) for row in block["rows"]))
+        vmax = max(float(row["before"].max()) for row in block["rows"])
+        for k, row in enumerate(block["rows"]):
+            show_image(axes[k, 0], row["image"], row["mask"])
+            _row_label(axes[k, 0], row["label"])
+            show_map(axes[k, 1], row["before"], vmin=vmin, vmax=vmax, title="before" if k == 0 else "")
+            show_map(axes[k, 2], row["after"], vmin=vmin, vmax=vmax, title="after" if k == 0 else "")
+            axes[k, 1].set_xlabel(f"{row['before'].max():.2f}", fontsize=9)
+            axes[k, 2].set_xlabel(f"{row['after'].max():.2f}", fontsize=9)
+    return figure
+
+
+def image_grid(cells: Sequence[Sequence[dict | None]], row_labels: Sequence[str]) -> Figure:
+    """Images with mask outlines in a ragged grid; a cell has ``image``, ``mask``, ``title``."""
+    width = max(len(row) for row in cells)
+    figure, axes = plt.subplots(len(cells), width, figsize=(1.95 * width + 1.2, 2.2 * len(cells)), squeeze=False)
+    for row, axs, label in zip(cells, axes, row_labels, strict=True):
+        for k, ax in enumerate(axs):
+            if k >= len(row) or row[k] is None:
+                ax.set_axis_off()
+                continue
+            show_image(ax, row[k]["image"], row[k]["mask"], row[k]["title"])
+        axs[0].set_axis_on()
+        _row_label(axs[0], label)
+    return figure
+
+
+def map_strip(panels: Sequence[dict]) -> Figure:
+    """Panels in a row: images, anomaly maps and suppression maps, each with its own colour bar and title.
+
+    Args:
+        panels: Each has ``title`` and either ``image`` (and ``mask``) or ``map`` with ``vmax`` and ``colours``.
+    """
+    columns = min(len(panels), 6)
+    n_rows = -(-len(panels) // columns)
+    figure, axes = plt.subplots(n_rows, columns, figsize=(2.3 * columns, 2.5 * n_rows), squeeze=False)
+    for ax, panel in zip(axes.flat, panels, strict=False):
+        if "image" in panel:
+            show_image(ax, panel["image"], panel.get("mask"), panel["title"])
+            continue
+        shown = show_map(ax, panel["map"], vmax=panel["vmax"], colours=panel.get("colours", MAP_COLOURS), title=panel["title"])
+        figure.colorbar(shown, ax=ax, orientation="horizontal", shrink=0.8, pad=0.02)
+    for ax in axes.flat[len(panels) :]:
+        ax.set_axis_off()
+    return figure
+
+
+def delta_heatmap(ours: pd.DataFrame, paper: pd.DataFrame | None = None) -> Figure:
+    """Δ AUROC of every group, one row a class; beside it the paper's, where the classes are the same.
+
+    Args:
+        ours: class, group, delta.
+        paper: class, group, delta, or None.
+    """
+    panels = [("this study", ours)] + ([] if paper is None else [("paper, Table 2", paper)])
+    classes = list(dict.fromkeys(ours["class"]))
+    width = max(ours.groupby("class").size())
+    limit = max(5.0, float(np.ceil(max(frame["delta"].abs().quantile(0.95) for _, frame in panels))))
+    figure, axes = plt.subplots(1, len(panels), figsize=(1.45 * width * len(panels) + 2.2, 0.52 * len(classes) + 1.3), squeeze=False)
+    for ax, (title, frame) in zip(axes[0], panels, strict=True):
+        values, words = np.full((len(classes), width), np.nan), np.full((len(classes), width), "", object)
+        for r, class_name in enumerate(classes):
+            for c, row in enumerate(frame[frame["class"] == class_name].itertuples()):
+                values[r, c] = row.delta
+                words[r, c] = f"{pretty(row.group)}\n{row.delta:+.1f}"
+        last = ax is axes[0, -1]
+        sns.heatmap(
+            values,
+            ax=ax,
+            annot=words,
+            fmt="",
+            cmap=DELTA_COLOURS,
+            center=0,
+            vmin=-limit,
+            vmax=limit,
+            linewidths=1,
+            annot_kws={"fontsize": 7.5},
+            cbar=last,
+            cbar_kws={"label": "Δ AUROC (points)", "extend": "both"} if last else None,
+            yticklabels=[pretty(c) for c in classes] if ax is axes[0, 0] else False,
+            xticklabels=False,
+        )
+        ax.set_title(f"{title}: mean Δ {frame.groupby('class')['delta'].mean().mean():+.1f}", fontsize=11)
+    axes[0, 0].tick_params(axis="y", rotation=0)
+    return figure
+
+
+def before_after_scatter(frame: pd.DataFrame, title: str) -> Figure:
+    """AUROC after against before, a point a group; above the diagonal is a gain."""
+    figure, ax = plt.subplots(figsize=(4.6, 4.4))
+    ax.plot([0, 100], [0, 100], color="0.6", lw=1)
+    ax.scatter(frame["auroc_before"], frame["auroc_after"], s=22, color=OURS, alpha=0.8, edgecolor="white", linewidth=0.5)
+    low = max(0, min(frame["auroc_before"].min(), frame["auroc_after"].min()) - 5)
+    ax.set(xlim=(low, 101), ylim=(low, 101), xlabel="AUROC before (%)", ylabel="AUROC after (%)", title=title)
+    sns.despine(figure)
+    return figure
+
+
+def detector_bars(table: pd.DataFrame) -> Figure:
+    """Table 3 as bars: AUROC before and after for every detector."""
+    figure, ax = plt.subplots(figsize=(6.4, 3.2))
+    x = np.arange(len(table))
+    for shift, column, colour, label in ((-0.2, "auroc_before", "0.65", "before"), (0.2, "auroc_after", OURS, "after adding")):
+        bars = ax.bar(x + shift, table[column], 0.38, color=colour, label=label)
+        ax.bar_label(bars, fmt="%.1f", fontsize=8, padding=1)
+    low = max(0, table[["auroc_before", "auroc_after"]].min().min() - 10)
+    ax.set(xticks=x, xticklabels=[LABELS.get(d, d) for d in table["detector"]], ylim=(low, 102), ylabel="AUROC (%)")
+    ax.legend(loc="upper left", frameon=False, ncols=2, fontsize=8)
+    sns.despine(figure)
+    return figure

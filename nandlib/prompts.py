@@ -1,0 +1,101 @@
+"""Prompt sets: the sentences whose ensembles are f_nor, f_abn and f_add."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from string import Formatter
+from typing import Any
+
+from nandlib.config import PromptConfig, read_yaml
+from nandlib.errors import PresetError, nearest
+from nandlib.groups import resource
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """Templates, states and phrases of one study.
+
+    Attributes:
+        source: File the phrases come from, for messages.
+        templates: Sentences with one ``{}``.
+        normal_states, abnormal_states: Words with one ``{}`` for the class name.
+        phrases: Class → group or anomaly type → phrases.
+        config: How they are used.
+    """
+
+    source: str
+    templates: tuple[str, ...]
+    normal_states: tuple[str, ...]
+    abnormal_states: tuple[str, ...]
+    phrases: dict[str, dict[str, list[str]]]
+    config: PromptConfig = PromptConfig()
+
+    def fill(self, phrases: list[str] | tuple[str, ...]) -> list[str]:
+        """Every phrase in every template: phrase-major, as APRIL-GAN orders its prompts."""
+        return [template.format(phrase) for phrase in phrases for template in self.templates]
+
+    def _name(self, class_name: str) -> str:
+        return class_name.replace("_", " ") if self.config.class_name == "cleaned" else class_name
+
+    def normal(self, class_name: str) -> list[str]:
+        """Prompts of f_nor."""
+        return self.fill([state.format(self._name(class_name)) for state in self.normal_states])
+
+    def abnormal(self, class_name: str) -> list[str]:
+        """Prompts of f_abn."""
+        return self.fill([state.format(self._name(class_name)) for state in self.abnormal_states])
+
+    def group_phrases(self, class_name: str, group: str, types: list[str]) -> list[str]:
+        """Phrases that stand for a group: its own, or those of all its types.
+
+        Raises:
+            PresetError: If the file has no phrases for the class, or neither for the group nor for one of its types.
+        """
+        names = types if self.config.group_text == "union" else [group]
+        noun = class_name.replace("_", " ")
+        if self.config.source == "type_name":
+            return [f"{name.replace('_', ' ')} on {noun}" for name in names]
+        if self.config.group_text == "group_name":
+            return [f"{group.replace('_', ' ')} on {noun}"]
+        if class_name not in self.phrases:
+            raise PresetError(f"{self.source}: no phrases for class '{class_name}': {nearest(class_name, self.phrases)}")
+        known = self.phrases[class_name]
+        if group in known and group not in types:
+            return known[group]
+        for name in names:
+            if name not in known:
+                raise PresetError(f"{self.source}: no phrases for type '{name}' of class '{class_name}': {nearest(name, known)}")
+        return [phrase for name in names for phrase in known[name]]
+
+
+def load_prompts(config: PromptConfig) -> PromptSet:
+    """Read and validate a prompt file.
+
+    Raises:
+        PresetError: If a key is missing or unknown, a template or state has not exactly one ``{}``, or a list is
+            empty.
+    """
+    path = resource("prompts", config.file)
+    content = read_yaml(path)
+    if not isinstance(content, dict):
+        raise PresetError(f"{path} must be a mapping with the keys base or templates and states, and classes")
+    base = read_yaml(resource("prompts", content["base"])) if "base" in content else {}
+    merged: dict[str, Any] = {**base, **content}
+    valid = ("version", "provenance", "base", "templates", "normal_states", "abnormal_states", "classes")
+    for key in merged:
+        if key not in valid:
+            raise PresetError(f"{path}: unknown key '{key}': {nearest(key, valid)}")
+    for key in ("templates", "normal_states", "abnormal_states"):
+        sentences = merged.get(key)
+        if not isinstance(sentences, list) or not sentences:
+            raise PresetError(f"{path}: '{key}' must be a list of sentences (or take those of APRIL-GAN with 'base: aprilgan')")
+        for sentence in sentences:
+            if [name for _, name, _, _ in Formatter().parse(sentence) if name is not None] != [""]:
+                raise PresetError(f"{path}: '{key}' has '{sentence}', which must hold exactly one {{}}")
+    classes = merged.get("classes") or {}
+    for class_name, names in classes.items():
+        for name, phrases in (names or {}).items():
+            if not isinstance(phrases, list) or not phrases or not all(isinstance(p, str) and p.strip() for p in phrases):
+                raise PresetError(f"{path}: {class_name}/{name} must be a list of at least one phrase")
+    states = {key: tuple(merged[key]) for key in ("templates", "normal_states", "abnormal_states")}
+    return PromptSet(str(path), phrases=classes, config=config, **states)

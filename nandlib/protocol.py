@@ -1,0 +1,124 @@
+"""The protocol: relabel, AUROC before and after, class averages, and an identity that checks them.
+
+For class c and group g all kept test images of c are adapted with g's text. Label 0 for good and for g, 1 for the rest.
+AUROC is scikit-learn's, in percent, never flipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import pandera.pandas as pa
+from sklearn.metrics import roc_auc_score
+
+from nandlib.errors import DataError
+
+SCORES = pa.DataFrameSchema(
+    {
+        "detector": pa.Column(str),
+        "class": pa.Column(str),
+        "image": pa.Column(str),
+        "group": pa.Column(str, description="the image's own group, 'good', or '' (always abnormal)"),
+        "added": pa.Column(str, description="the group added as normal"),
+        "before": pa.Column(float, pa.Check(lambda s: np.isfinite(s)), description="max A"),
+        "after": pa.Column(float, pa.Check(lambda s: np.isfinite(s)), description="max A_final with the text of `added`"),
+    },
+    strict=True,
+    ordered=True,
+)
+
+DELTA_COLUMNS = ["detector", "class", "group", "n_good", "n_group", "n_other", "auroc_before", "auroc_after", "delta", "auroc_ceiling"]
+
+
+def auroc(labels: Sequence[int] | np.ndarray, scores: Sequence[float] | np.ndarray) -> float:
+    """Area under the ROC curve in percent; label 1 is abnormal, larger scores are more anomalous.
+
+    Raises:
+        DataError: If only one label occurs.
+    """
+    labels = np.asarray(labels)
+    if labels.min() == labels.max():
+        raise DataError("AUROC needs normal and abnormal images: a class with one group only has no protocol")
+    return 100 * float(roc_auc_score(labels, scores))
+
+
+def delta_table(scores: pd.DataFrame) -> pd.DataFrame:
+    """One row per detector, class and added group (Table 2 for every detector).
+
+    Args:
+        scores: Frame of schema `SCORES`.
+
+    Returns:
+        Columns `DELTA_COLUMNS`; AUROC in percent. ``auroc_ceiling`` is the AUROC of good against the other groups with
+        the unchanged detector: what a perfect adaptation would reach.
+    """
+    rows = []
+    for (detector, class_name, added), part in scores.groupby(["detector", "class", "added"], sort=False):
+        own = part["group"] == added
+        good = part["group"] == "good"
+        label = (~own & ~good).astype(int)
+        before, after = auroc(label, part["before"]), auroc(label, part["after"])
+        counts = (int(good.sum()), int(own.sum()), int(label.sum()))
+        ceiling = auroc(label[~own], part.loc[~own, "before"])
+        rows.append((detector, class_name, added, *counts, before, after, after - before, ceiling))
+    return pd.DataFrame(rows, columns=DELTA_COLUMNS)
+
+
+def base_table(scores: pd.DataFrame) -> pd.DataFrame:
+    """Ordinary image AUROC A0 of the unchanged detector: detector, class, n_good, n_anomalous, auroc (percent)."""
+    rows = []
+    for (detector, class_name), part in scores.groupby(["detector", "class"], sort=False):
+        part = part[part["added"] == part["added"].iloc[0]]
+        label = (part["group"] != "good").astype(int)
+        rows.append((detector, class_name, int((label == 0).sum()), int(label.sum()), auroc(label, part["before"])))
+    return pd.DataFrame(rows, columns=["detector", "class", "n_good", "n_anomalous", "auroc"])
+
+
+def class_averages(deltas: pd.DataFrame) -> pd.DataFrame:
+    """Unweighted mean over the groups of each class: detector, class, auroc_before, auroc_after, delta, auroc_ceiling."""
+    columns = ["auroc_before", "auroc_after", "delta", "auroc_ceiling"]
+    return deltas.groupby(["detector", "class"], sort=False)[columns].mean().reset_index()
+
+
+def detector_table(deltas: pd.DataFrame) -> pd.DataFrame:
+    """Table 3: mean over classes of the class averages, and how many groups improve."""
+    means = class_averages(deltas).groupby("detector", sort=False)[["auroc_before", "auroc_after", "delta"]].mean()
+    counts = deltas.groupby("detector", sort=False)["delta"].agg(n_improved=lambda d: int((d > 0).sum()), n_groups="size")
+    return means.join(counts).reset_index()
+
+
+def identity_residuals(deltas: pd.DataFrame, base: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """How far each class is from the identity that any *before* column must obey.
+
+    With A(t, s) + A(s, t) = 1 over pairs of groups and N = Σ n_t,
+    ``Σ_t (n_g + n_t)(N - n_t) AUROC_t = (G - 1) n_g N A0 + Σ_{t<s} n_t n_s``. It holds where every defective image is in a
+    group: classes with images that always stay abnormal are left out.
+
+    Returns:
+        detector, class, residual: left minus right side, divided by the right side; a correct run has rounding only.
+    """
+    always = set(scores.loc[scores["group"] == "", "class"])
+    rows = []
+    for (detector, class_name), part in deltas.groupby(["detector", "class"], sort=False):
+        if class_name in always:
+            continue
+        a0 = base.loc[(base["detector"] == detector) & (base["class"] == class_name), "auroc"].item() / 100
+        n_good, n = int(part["n_good"].iloc[0]), part["n_group"].to_numpy()
+        total = n.sum()
+        left = float(((n_good + n) * (total - n) * part["auroc_before"].to_numpy() / 100).sum())
+        pairs = (total**2 - (n**2).sum()) / 2
+        right = (len(n) - 1) * n_good * total * a0 + pairs
+        rows.append((detector, class_name, (left - right) / right))
+    return pd.DataFrame(rows, columns=["detector", "class", "residual"])
+
+
+def summary(deltas: pd.DataFrame, residuals: pd.DataFrame) -> dict[str, object]:
+    """The headline numbers of a study, for ``dvc metrics``: Table 3's columns per detector and the largest residual."""
+    table = detector_table(deltas).set_index("detector")
+    metrics: dict[str, object] = {
+        str(name): {key: (int(v) if key.startswith("n_") else float(v)) for key, v in row.items()} for name, row in table.iterrows()
+    }
+    metrics["identity_residual_max"] = float(residuals["residual"].abs().max()) if len(residuals) else None
+    return metrics

@@ -1,0 +1,66 @@
+"""Draw the embedded images; scan and check any folder of images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm.auto import tqdm
+
+from nandlib.config import DrawnConfig
+from nandlib.drawn.catalogue import CATALOGUE, draw
+from nandlib.errors import PresetError, nearest
+from nandlib.manifest import build_manifest
+from nandlib.study import OpenStudy
+
+
+def draw_images(study: OpenStudy, progress: bool = True) -> None:
+    """Write the embedded data set in MVTec AD layout under ``data.root``.
+
+    Raises:
+        PresetError: If the preset does not draw its images, or names a class that cannot be drawn.
+    """
+    drawn = study.config.data.drawn
+    if drawn is None:
+        raise PresetError(f"studies/{study.name}.yaml has no data.drawn: its images are not drawn")
+    for name in drawn.classes or ():
+        if name not in CATALOGUE:
+            raise PresetError(f"studies/{study.name}.yaml: data.drawn.classes: unknown class '{name}': {nearest(name, CATALOGUE)}")
+    jobs = list(_drawing_jobs(drawn))
+    with ProcessPoolExecutor(2) as pool:
+        runs = pool.map(_draw_one, [study.images] * len(jobs), [drawn] * len(jobs), jobs, chunksize=16)
+        for _ in tqdm(runs, total=len(jobs), desc="images", disable=not progress):
+            pass
+
+
+def _drawing_jobs(drawn: DrawnConfig) -> Iterator[tuple[str, str, int]]:
+    for class_name in drawn.classes or CATALOGUE:
+        counts = {"train": drawn.n_train, "good": drawn.n_good}
+        for type_name in ("train", "good", *CATALOGUE[class_name].types):
+            for index in range(counts.get(type_name, drawn.n_defect)):
+                yield class_name, type_name, index
+
+
+def _draw_one(root: Path, drawn: DrawnConfig, job: tuple[str, str, int]) -> None:
+    class_name, type_name, index = job
+    image, mask = draw(class_name, type_name, drawn.seed, index, drawn.size)
+    folder = root / class_name / ("train/good" if type_name == "train" else f"test/{type_name}")
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.round(image * 255).astype(np.uint8)).save(folder / f"{index:03d}.png")
+    if mask is not None:
+        folder = root / class_name / "ground_truth" / type_name
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((mask * 255).astype(np.uint8)).save(folder / f"{index:03d}_mask.png")
+
+
+
+def write_manifest(study: OpenStudy, progress: bool = True) -> list[str]:
+    """Scan and check the images; write ``manifest.csv`` and ``manifest_notes.txt``. Returns the notes."""
+    manifest, notes = build_manifest(study.images, study.config.data, study.grouping, progress)
+    study.data.mkdir(parents=True, exist_ok=True)
+    manifest.to_csv(study.data / "manifest.csv", index=False)
+    (study.data / "manifest_notes.txt").write_text("".join(note + "\n" for note in notes))
+    return notes

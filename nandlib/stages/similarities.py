@@ -1,0 +1,57 @@
+"""Similarities of patch tokens with texts: all that APRIL-GAN and NAND need of an image."""
+
+from __future__ import annotations
+
+import json
+
+import torch
+from torch import Tensor
+
+import nandlib.detection
+import nandlib.models.base
+import nandlib.models.clip
+import nandlib.models.mini
+import nandlib.operators
+from nandlib.detection import text_feature
+from nandlib.operators import similarities
+from nandlib.store import batches, content, digest, image_paths, sources, splits, update
+from nandlib.study import OpenStudy
+
+
+def sentences_of(study: OpenStudy, class_name: str) -> dict[str, list[str]]:
+    """The prompts of one class: ``normal``, ``abnormal``, and one entry a group."""
+    prompts, groups = study.prompts, study.test_groups()[class_name]
+    added = {group: prompts.fill(prompts.group_phrases(class_name, group, types)) for group, types in groups.items()}
+    return {"normal": prompts.normal(class_name), "abnormal": prompts.abnormal(class_name), **{f"+{g}": s for g, s in added.items()}}
+
+
+def write_similarities(study: OpenStudy, progress: bool = True) -> None:
+    """Cosine similarities of every image's patch tokens with f_nor, f_abn and every f_add of its class.
+
+    One file a class: ``test`` (and ``train``) ``(N, K, L, P)`` and ``test_image`` ``(N, K)``, K texts in the order of the
+    metadata's ``texts``. Everything after this stage is a small function of these numbers.
+    """
+    code = sources(nandlib.models.base, nandlib.models.mini, nandlib.models.clip, nandlib.operators, nandlib.detection)
+    weights, config = content([study.weights]), study.config
+
+    def fingerprint(class_name: str) -> str:
+        images = [content(image_paths(study, class_name, split)) for split in splits(study)]
+        return digest(code, weights, config.model.model_dump(), config.prompts.average, sentences_of(study, class_name), images)
+
+    def compute(class_name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+        model, sentences = study.model, sentences_of(study, class_name)
+        texts = torch.stack([text_feature(model, prompts, study.prompts) for prompts in sentences.values()])
+        tensors: dict[str, Tensor] = {}
+        grid = (0, 0)
+        for split in splits(study):
+            cos, whole = [], []
+            for batch in batches(image_paths(study, class_name, split), model.preprocess):
+                features = model.encode_image(batch)
+                cos.append(similarities(features.tokens, texts))
+                whole.append(features.image @ texts.T)
+                grid = features.grid
+            tensors |= {split: torch.cat(cos), f"{split}_image": torch.cat(whole)}
+        metadata = {"texts": json.dumps(list(sentences)), "grid": json.dumps(grid), "temperature": repr(model.temperature)}
+        return tensors, metadata
+
+    update(study.data / "similarities", study.classes(), fingerprint, compute, progress)

@@ -1,0 +1,141 @@
+"""A study on disk: its preset, its folders, and the frames that its stages have written."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from nandlib.config import Study, load_study
+from nandlib.errors import DataError, PresetError
+from nandlib.groups import Grouping, load_grouping
+from nandlib.prompts import PromptSet, load_prompts
+
+if TYPE_CHECKING:
+    from nandlib.models import VisionLanguageModel
+
+
+def project_root(start: Path | None = None) -> Path:
+    """The folder with ``dvc.yaml`` at or above `start` (default: the working directory).
+
+    Raises:
+        PresetError: If there is none.
+    """
+    start = (start or Path.cwd()).resolve()
+    for folder in (start, *start.parents):
+        if (folder / "dvc.yaml").is_file():
+            return folder
+    raise PresetError(f"{start} is not inside a checkout of the study: no dvc.yaml at or above it")
+
+
+@dataclass(frozen=True)
+class OpenStudy:
+    """A preset together with the project it belongs to; every path of the study is named here, once."""
+
+    root: Path
+    config: Study
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def data(self) -> Path:
+        """Folder of intermediate results."""
+        return self.root / "data" / self.name
+
+    @property
+    def figures(self) -> Path:
+        """Folder of tables and figures."""
+        return self.root / "figures" / self.name
+
+    @property
+    def images(self) -> Path:
+        """Root of the images, MVTec AD layout."""
+        return self.root / self.config.data.root
+
+    @property
+    def weights(self) -> Path:
+        return self.root / self.config.model.weights
+
+    @cached_property
+    def manifest(self) -> pd.DataFrame:
+        from nandlib.manifest import read_manifest
+
+        return read_manifest(_existing(self.data / "manifest.csv", "manifest"))
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """Image scores before and after, schema `nandlib.protocol.SCORES`."""
+        from nandlib.protocol import SCORES
+
+        return SCORES.validate(pd.read_parquet(_existing(self.data / "scores.parquet", "scores")))
+
+    @cached_property
+    def deltas(self) -> pd.DataFrame:
+        """AUROC before and after per detector, class and group."""
+        return pd.read_csv(_existing(self.figures / "deltas.csv", "protocol"), float_precision="round_trip")
+
+    @cached_property
+    def base_auroc(self) -> pd.DataFrame:
+        return pd.read_csv(_existing(self.figures / "base_auroc.csv", "protocol"), float_precision="round_trip")
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        return json.loads(_existing(self.figures / "metrics.json", "protocol").read_text())
+
+    @cached_property
+    def grouping(self) -> Grouping:
+        return load_grouping(self.config.data.groups)
+
+    @cached_property
+    def prompts(self) -> PromptSet:
+        return load_prompts(self.config.prompts)
+
+    @cached_property
+    def model(self) -> VisionLanguageModel:
+        from nandlib.models import load_model
+
+        return load_model(self.config.model.name, self.weights)
+
+    def classes(self) -> list[str]:
+        """Classes with a protocol: two groups or more."""
+        return list(self.test_groups())
+
+    def test_groups(self) -> dict[str, dict[str, list[str]]]:
+        """Class → group → types, of the classes with two groups or more, in the grouping's order."""
+        test = self.manifest[(self.manifest["split"] == "test") & ~self.manifest["group"].isin(["good", ""])]
+        found: dict[str, dict[str, list[str]]] = {}
+        for class_name, part in test.groupby("class", sort=True):
+            groups = {str(g): sorted(set(p["type"])) for g, p in part.groupby("group", sort=False)}
+            if self.grouping.classes is not None:
+                groups = {g: t for g, t in self.grouping.classes[str(class_name)].items() if g in groups}
+            if len(groups) >= 2:
+                found[str(class_name)] = groups
+        return found
+
+    def rows(self, class_name: str, split: str = "test") -> pd.DataFrame:
+        """Manifest rows of one class and split, in manifest order: the order of all its stored maps."""
+        m = self.manifest
+        return m[(m["class"] == class_name) & (m["split"] == split)].reset_index(drop=True)
+
+
+def _existing(path: Path, stage: str) -> Path:
+    if not path.is_file():
+        raise DataError(f"{path} is missing: run 'dvc repro' (stage '{stage}') first")
+    return path
+
+
+def open_study(study: str | Path = "mini", root: Path | None = None) -> OpenStudy:
+    """Open a study by name (``studies/<name>.yaml``) or by the path of its preset.
+
+    Raises:
+        PresetError: If there is no such preset, or it is not valid.
+    """
+    root = root or project_root()
+    path = Path(study) if str(study).endswith(".yaml") else root / "studies" / f"{study}.yaml"
+    return OpenStudy(root, load_study(path if path.is_absolute() or path.is_file() else root / path))

@@ -1,0 +1,59 @@
+"""The paper's published tables, and ours in the paper's layout."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from nandlib.groups import RESOURCES
+
+# The paper's Table 3: AUROC (%) before adding a group, as far as it is known here.
+PAPER_TABLE3_BEFORE = {"aprilgan": 70.6, "winclip_0": 65.9, "patchcore": 72.3}
+PAPER_TABLE3_AFTER = {"aprilgan": 75.1}
+
+
+def paper_table2() -> pd.DataFrame:
+    """The paper's Table 2 as printed: class, group, auroc_before, auroc_after (percent, one decimal).
+
+    Rows with group ``average`` are the class means; the row with class ``average`` is the mean over classes.
+    """
+    return pd.read_csv(RESOURCES / "paper" / "table2.csv")
+
+
+def paper_deltas() -> pd.DataFrame:
+    """The groups of the paper's Table 2 with their delta: class, group, auroc_before, auroc_after, delta."""
+    table = paper_table2()
+    table = table[table["group"] != "average"].reset_index(drop=True)
+    return table.assign(delta=(table["auroc_after"] - table["auroc_before"]).round(1))
+
+
+def table2_layout(deltas: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
+    """Ours in the order of the paper's Table 2: the average of each class, then its groups, then the overall mean.
+
+    Args:
+        deltas: class, group, auroc_before, auroc_after, delta, auroc_ceiling for one detector.
+        paper: `paper_table2`; its values are joined where class and group are the same.
+    """
+    values = ["auroc_before", "auroc_after", "delta", "auroc_ceiling"]
+    means = deltas.groupby("class", sort=False)[values].mean()
+    rows = []
+    for class_name, part in deltas.groupby("class", sort=False):
+        rows.append({"class": class_name, "group": "average", **means.loc[class_name]})
+        rows += part[["class", "group", *values]].to_dict("records")
+    rows.append({"class": "average", "group": "average", **means.mean()})
+    published = paper.rename(columns={"auroc_before": "paper_before", "auroc_after": "paper_after"})
+    published = published.assign(paper_delta=(published["paper_after"] - published["paper_before"]).round(1))
+    return pd.DataFrame(rows).merge(published, on=["class", "group"], how="left").dropna(axis=1, how="all")
+
+
+def with_paper(table3: pd.DataFrame) -> pd.DataFrame:
+    """Table 3 with the paper's published columns."""
+    before, after = table3["detector"].map(PAPER_TABLE3_BEFORE), table3["detector"].map(PAPER_TABLE3_AFTER)
+    return table3.assign(paper_before=before, paper_after=after)
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table as Markdown, AUROC to one decimal, counts as they are."""
+    shown = table.copy()
+    for column in shown.select_dtypes("float"):
+        shown[column] = shown[column].map(lambda v: "–" if pd.isna(v) else f"{v:.1f}")
+    return shown.to_markdown(index=False, disable_numparse=True) + "\n"

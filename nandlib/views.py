@@ -1,0 +1,94 @@
+"""What the figures show: example images with their maps. Always the first images in manifest order, never picked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nandlib.class_maps import ClassMaps
+from nandlib.manifest import load_image, load_mask
+from nandlib.operators import suppress
+from nandlib.plots import MAP_COLOURS, SUPPRESSION_COLOURS, pretty
+from nandlib.study import OpenStudy
+
+MASK_SIDE = 256  # masks are outlined at this resolution
+
+
+def example(study: OpenStudy) -> tuple[str, str]:
+    """Class and added group of Figures 1 to 3: the preset's, or the first of the study."""
+    figures, groups = study.config.figures, study.test_groups()
+    class_name = figures.class_name or next(iter(groups))
+    return class_name, figures.group or next(iter(groups[class_name]))
+
+
+def first_image(study: OpenStudy, class_name: str, group: str, k: int = 0) -> int:
+    """Position in the class's test rows of image number `k` of a group."""
+    rows = study.rows(class_name)
+    return int(np.flatnonzero(rows["group"] == group)[k])
+
+
+def picture(study: OpenStudy, row: pd.Series, title: str = "") -> dict[str, Any]:
+    """A manifest row as a panel: ``image``, ``mask`` (or None), ``title``."""
+    mask = load_mask(study.images / row["mask"], (MASK_SIDE, MASK_SIDE)) if row["mask"] else None
+    return {"image": np.asarray(load_image(study.images / row["image"])), "mask": mask, "title": title}
+
+
+def adaptation(study: OpenStudy, maps: ClassMaps, detector: str, added: str, index: int, label: str | None = None) -> dict[str, Any]:
+    """One image before and after adding a group: a row of `nandlib.plots.before_after`."""
+    row, at = study.rows(maps.class_name).iloc[index], slice(index, index + 1)
+    before, suppression = maps.base(detector, at), maps.suppression(added, at)
+    return {
+        **picture(study, row),
+        "label": label or pretty(row["group"]),
+        "before": before[0].numpy(),
+        "suppression": suppression[0].numpy(),
+        "after": suppress(before, suppression)[0].numpy(),
+    }
+
+
+def gallery(study: OpenStudy, class_name: str, detector: str, added: str) -> list[dict[str, Any]]:
+    """The first image of the added group, of every other group, and of the good ones, before and after."""
+    maps = ClassMaps(study, class_name)
+    others = [group for group in study.test_groups()[class_name] if group != added]
+    labels = {added: f"{pretty(added)}\n(added)", "good": "good"}
+    return [
+        adaptation(study, maps, detector, added, first_image(study, class_name, group), labels.get(group))
+        for group in (added, *others, "good")
+    ]
+
+
+def pair(study: OpenStudy, class_name: str, detector: str) -> dict[str, Any]:
+    """A block of Figure 5: the class's first group added; one image of it and one of the next group."""
+    maps, (added, other, *_) = ClassMaps(study, class_name), study.test_groups()[class_name]
+    rows = [
+        adaptation(study, maps, detector, added, first_image(study, class_name, added), f"{pretty(added)}\n(added)"),
+        adaptation(study, maps, detector, added, first_image(study, class_name, other)),
+    ]
+    return {"title": f"{pretty(class_name)}: add “{pretty(added)}”", "rows": rows}
+
+
+def look_alikes(study: OpenStudy) -> tuple[list[list[dict[str, Any] | None]], list[str]]:
+    """Figure 4: the first image of every type of the groups that have several types."""
+    cells: list[list[dict[str, Any] | None]] = []
+    labels = []
+    for class_name, groups in study.test_groups().items():
+        rows = study.rows(class_name)
+        for group, types in groups.items():
+            if len(types) > 1:
+                cells.append([picture(study, rows[rows["type"] == t].iloc[0], pretty(t)) for t in types])
+                labels.append(f"{pretty(class_name)}\n{pretty(group)}")
+    return cells, labels
+
+
+def layer_panels(study: OpenStudy, maps: ClassMaps, index: int, added: str | None) -> list[dict[str, Any]]:
+    """Figures 2 and 3: Eq. 4 layer by layer for one image; for f_abn, or for f_add of the group `added`."""
+    at, row = slice(index, index + 1), study.rows(maps.class_name).iloc[index]
+    layers = maps.layers(added, at)[0].numpy()
+    colours = MAP_COLOURS if added is None else SUPPRESSION_COLOURS
+    name = "A" if added is None else "A_sup"
+    panels = [picture(study, row, f"{pretty(maps.class_name)}: {pretty(row['type'])}")]
+    return panels + [
+        {"map": layer, "vmax": 1, "colours": colours, "title": f"{name}, layer {k + 1}"} for k, layer in enumerate(layers)
+    ]

@@ -14,10 +14,12 @@ from nandlib.config import NandConfig, PromptConfig
 from nandlib.detection import suppression_map, text_feature
 from nandlib.detectors.base import Detector, ImageLike, MapFolder, as_image, check_maps
 from nandlib.errors import DataError, nearest
-from nandlib.models import ImageFeatures, VisionLanguageModel
+from nandlib.models import ImageFeatures, VisionLanguageModel, load_model
 from nandlib.operators import image_score, similarities, suppress
 from nandlib.prompts import PromptSet, load_prompts
+from nandlib.study import project_root
 
+EMBEDDED_WEIGHTS = "data/models/mini/heads.safetensors"
 
 @dataclass(frozen=True)
 class AdaptedDetector:
@@ -119,7 +121,7 @@ def add_normality(
     detector: Detector | str | Path,
     text: str | Sequence[str],
     *,
-    model: VisionLanguageModel,
+    model: VisionLanguageModel | None = None,
     noun: str = "object",
     name: str | None = None,
     prompts: PromptSet | None = None,
@@ -131,7 +133,8 @@ def add_normality(
         detector: Anything that maps a sequence of images to anomaly maps ``(N, H, W)`` (larger is more anomalous), a
             folder of such maps as .npy or .tiff, or a detector that was adapted before.
         text: A phrase ("thread on carpet"), or several phrases for the same thing.
-        model: Finds where an image shows what the text says: ``load_model(...)``.
+        model: Finds where an image shows what the text says: ``load_model(...)``; default: the embedded model of the
+            checkout that the working directory belongs to.
         noun: What the images show, for the normal state ("carpet").
         name: Under which the normality can be removed again; default: its first phrase.
         prompts: Templates and states; default: APRIL-GAN's.
@@ -142,14 +145,17 @@ def add_normality(
 
     Raises:
         DataError: If the text is empty or the folder of maps does not exist.
+        ModelError: If no model is given and the embedded one has not been trained ('make model').
 
     Example:
-        >>> adapted = add_normality(detector, "loose thread", model=model, noun="carpet")  # doctest: +SKIP
+        >>> adapted = add_normality(detector, "loose thread", noun="carpet")  # doctest: +SKIP
         >>> maps = adapted(["carpet/000.png"])  # doctest: +SKIP
     """
     if isinstance(detector, AdaptedDetector):
         return detector.add(text, name)
     if isinstance(detector, (str, Path)):
         detector = MapFolder(detector)
+    if model is None:
+        model = load_model("mini", project_root() / EMBEDDED_WEIGHTS)
     prompts = prompts or load_prompts(PromptConfig(file="aprilgan"))
     return AdaptedDetector(detector, model, prompts, noun, nand, {}).add(text, name)

@@ -25,8 +25,8 @@ from nandlib.models.base import ImageFeatures
 GRID = 40  # patch tokens per side
 TEXT_WIDTH = 384
 STAGE_WIDTHS = (24, 40, 80, 112, 192, 320)  # channels of the outputs of blocks[1..6]
-LAYER_STAGES = ((1,), (2,), (3,), (4, 5))  # the stages that make up each of the four layers
-LAYER_WIDTHS = tuple(sum(STAGE_WIDTHS[s] for s in stages) for stages in LAYER_STAGES)
+CHANNELS = sum(STAGE_WIDTHS[1:])  # of a patch: all stages but the first, on the common grid
+LAYER_STARTS = (0, 40, 120, 232)  # a layer is its own stage and all later ones, which lend it context: channels[start:]
 MAX_TOKENS = 48
 
 
@@ -103,23 +103,18 @@ class Heads(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.projections = nn.ModuleList(nn.Linear(width, TEXT_WIDTH) for width in LAYER_WIDTHS)
+        self.projections = nn.ModuleList(nn.Linear(CHANNELS - start, TEXT_WIDTH) for start in LAYER_STARTS)
         self.text_map = nn.Parameter(torch.eye(TEXT_WIDTH))
         self.log_temperature = nn.Parameter(torch.tensor(14.0).log())
         self.register_buffer("text_mean", torch.zeros(TEXT_WIDTH))
         self.register_buffer("stage_mean", torch.zeros(sum(STAGE_WIDTHS)))
         self.register_buffer("stage_std", torch.ones(sum(STAGE_WIDTHS)))
 
-    def layer_statistics(self, layer: int) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation ``(width,)`` of the channels of one layer."""
-        starts = np.cumsum((0, *STAGE_WIDTHS))
-        index = torch.cat([torch.arange(starts[s], starts[s + 1]) for s in LAYER_STAGES[layer]])
-        return self.stage_mean[index], self.stage_std[index]
-
-    def project(self, layer: int, patches: Tensor) -> Tensor:
-        """Tower channels ``(…, width)`` of one layer to unit-norm tokens ``(…, 384)``."""
-        mean, std = self.layer_statistics(layer)
-        return F.normalize(self.projections[layer]((patches - mean) / std), dim=-1)
+    def project(self, layer: int, channels: Tensor) -> Tensor:
+        """Tower channels of patches ``(…, CHANNELS)`` to unit-norm tokens of one layer ``(…, 384)``."""
+        start, first = LAYER_STARTS[layer], STAGE_WIDTHS[0]
+        standard = (channels[..., start:] - self.stage_mean[first + start :]) / self.stage_std[first + start :]
+        return F.normalize(self.projections[layer](standard), dim=-1)
 
     def map_text(self, features: Tensor) -> Tensor:
         """MiniLM features ``(…, 384)`` to unit-norm text features ``(…, 384)``."""
@@ -131,9 +126,9 @@ def save_heads(heads: Heads, path: Path) -> None:
     save_file({name: tensor.contiguous() for name, tensor in heads.state_dict().items()}, path)
 
 
-def layer_patches(stages: list[Tensor], layer: int) -> Tensor:
-    """The channels of one layer on the common grid: ``(N, GRID * GRID, width)``."""
-    parts = [F.interpolate(stages[s], size=(GRID, GRID), mode="bilinear", align_corners=False) for s in LAYER_STAGES[layer]]
+def patch_channels(stages: list[Tensor]) -> Tensor:
+    """Tower channels of every patch: all stages but the first on the common grid, ``(N, GRID * GRID, CHANNELS)``."""
+    parts = [F.interpolate(stage, size=(GRID, GRID), mode="bilinear", align_corners=False) for stage in stages[1:]]
     return torch.cat(parts, 1).flatten(2).transpose(1, 2)
 
 
@@ -159,7 +154,7 @@ class MiniModel:
     """The embedded vision-language model (see `VisionLanguageModel`)."""
 
     image_size = 320
-    n_layers = len(LAYER_STAGES)
+    n_layers = len(LAYER_STARTS)
 
     def __init__(self, heads: Heads) -> None:
         self.heads = heads.eval().requires_grad_(False)
@@ -190,9 +185,8 @@ class MiniModel:
 
     @torch.no_grad()
     def encode_image(self, batch: Tensor) -> ImageFeatures:
-        stages = self.tower(batch)
-        layers = [self.heads.project(layer, layer_patches(stages, layer)) for layer in range(self.n_layers)]
-        tokens = torch.stack(layers, 1)
+        channels = patch_channels(self.tower(batch))
+        tokens = torch.stack([self.heads.project(layer, channels) for layer in range(self.n_layers)], 1)
         return ImageFeatures(tokens, F.normalize(tokens.mean((1, 2)), dim=-1), (GRID, GRID))
 
     @torch.no_grad()

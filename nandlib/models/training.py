@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from nandlib.config import PromptConfig
 from nandlib.drawn import auxiliary
-from nandlib.models.mini import GRID, LAYER_WIDTHS, STAGE_WIDTHS, Heads, ImageTower, MiniModel, TextTower, layer_patches
+from nandlib.models.mini import GRID, LAYER_STARTS, STAGE_WIDTHS, Heads, ImageTower, MiniModel, TextTower, patch_channels
 from nandlib.prompts import load_prompts
 
 N_FAMILIES = len(auxiliary.FAMILIES)
@@ -28,24 +28,15 @@ class PatchSet:
     """Tower channels of sampled patches and what they show.
 
     Attributes:
-        layers: One ``(n, width)`` float16 tensor a layer.
+        channels: ``(n, CHANNELS)`` float16.
         labels: ``(n,)`` index of the family, or `N_FAMILIES` for normal.
         stage_mean, stage_std: ``(768,)`` statistics of all six stages over all pixels of the images.
     """
 
-    layers: list[Tensor]
+    channels: Tensor
     labels: Tensor
     stage_mean: Tensor
     stage_std: Tensor
-
-    def tensors(self) -> dict[str, Tensor]:
-        layers = {f"layer{i}": layer for i, layer in enumerate(self.layers)}
-        return {**layers, "labels": self.labels, "stage_mean": self.stage_mean, "stage_std": self.stage_std}
-
-    @classmethod
-    def from_tensors(cls, tensors: dict[str, Tensor]) -> PatchSet:
-        layers = [tensors[f"layer{i}"] for i in range(len(LAYER_WIDTHS))]
-        return cls(layers, tensors["labels"], tensors["stage_mean"], tensors["stage_std"])
 
 
 def cell_labels(labels: np.ndarray) -> Tensor:
@@ -78,7 +69,7 @@ class _Auxiliary(Dataset):
 def collect_patches(seed: int, n_images: int, progress: bool = True) -> PatchSet:
     """Draw the auxiliary images, encode them with the tower and keep a balanced sample of their patches."""
     tower, generator = ImageTower(), torch.Generator().manual_seed(seed)
-    kept: list[list[Tensor]] = [[] for _ in LAYER_WIDTHS]
+    kept: list[Tensor] = []
     kept_labels: list[Tensor] = []
     total, square, pixels = torch.zeros(sum(STAGE_WIDTHS)), torch.zeros(sum(STAGE_WIDTHS)), 0
     loader = DataLoader(_Auxiliary(seed, n_images), batch_size=8, num_workers=1, prefetch_factor=4)
@@ -90,12 +81,10 @@ def collect_patches(seed: int, n_images: int, progress: bool = True) -> PatchSet
             pixels += len(batch)
             chosen = [_choose(row, generator) for row in labels]
             kept_labels += [row[index] for row, index in zip(labels, chosen, strict=True)]
-            for layer in range(len(LAYER_WIDTHS)):
-                patches = layer_patches(stages, layer)
-                kept[layer] += [image[index].half() for image, index in zip(patches, chosen, strict=True)]
+            kept += [image[index].half() for image, index in zip(patch_channels(stages), chosen, strict=True)]
     mean = total / pixels
     std = (square / pixels - mean.square()).clamp_min(1e-8).sqrt()
-    return PatchSet([torch.cat(layer) for layer in kept], torch.cat(kept_labels), mean, std)
+    return PatchSet(torch.cat(kept), torch.cat(kept_labels), mean, std)
 
 
 def _choose(labels: Tensor, generator: torch.Generator) -> Tensor:
@@ -190,15 +179,16 @@ def train_heads(
         family_target = F.one_hot(labels, N_FAMILIES + 1)[:, :N_FAMILIES].float()
         abnormal_target = (labels < N_FAMILIES).float()
         loss = 0.1 * (heads.text_map - eye).square().sum() / len(eye)
-        for layer, channels in enumerate(patches.layers):
-            logits = temperature * heads.project(layer, channels[index].float()) @ text.T
+        channels = patches.channels[index].float()
+        for layer in range(len(LAYER_STARTS)):
+            logits = temperature * heads.project(layer, channels) @ text.T
             normal = logits[:, N_FAMILIES : N_FAMILIES + 1]
             terms = (
                 F.cross_entropy(logits[:, : N_FAMILIES + 1], labels)
                 + F.binary_cross_entropy_with_logits(logits[:, :N_FAMILIES] - normal, family_target, pos_weight=weight)
                 + F.binary_cross_entropy_with_logits(logits[:, -1] - normal[:, 0], abnormal_target)
             )
-            loss = loss + terms / len(patches.layers)
+            loss = loss + terms / len(LAYER_STARTS)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

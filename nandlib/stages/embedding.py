@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
@@ -13,10 +14,10 @@ from nandlib.models.training import PatchSet, collect_patches, train_heads
 def write_patches(path: Path, *, seed: int, n_images: int, progress: bool = True) -> None:
     """Draw and encode the auxiliary images; write the sampled patches of tower channels."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(collect_patches(seed, n_images, progress).tensors(), path)
+    save_file(asdict(collect_patches(seed, n_images, progress)), path)
 
 
 def write_heads(patches: Path, path: Path, *, seed: int, steps: int, progress: bool = True) -> None:
     """Train the heads on the patches; write them."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_heads(train_heads(PatchSet.from_tensors(load_file(patches)), seed=seed, steps=steps, progress=progress), path)
+    save_heads(train_heads(PatchSet(**load_file(patches)), seed=seed, steps=steps, progress=progress), path)

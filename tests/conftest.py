@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from nandlib.models.mini import Heads, MiniModel, save_heads
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def heads_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Untrained heads with fixed weights: enough wherever the numbers do not matter."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "heads.safetensors"
+    save_heads(Heads(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def model(heads_file: Path) -> MiniModel:
+    return MiniModel.load(heads_file)
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Callable[..., Path]:
+    """Write a small folder in MVTec AD layout: two classes, two types each, two images a folder."""
+
+    def write(
+        classes: tuple[str, ...] = ("bolt", "cloth"), types: tuple[str, ...] = ("dent", "hair"), suffix: str = ".png", mode: str = "RGB"
+    ) -> Path:
+        root, rng = tmp_path / "images", np.random.default_rng(0)
+        for class_name in classes:
+            for part in ("train/good", "test/good", *(f"test/{t}" for t in types)):
+                folder = root / class_name / part
+                folder.mkdir(parents=True, exist_ok=True)
+                for k in range(2):
+                    pixels = rng.integers(0, 255, (40, 48, 3), dtype=np.uint8)
+                    Image.fromarray(pixels).convert(mode).save(folder / f"{k:03d}{suffix}")
+            for type_name in types:
+                folder = root / class_name / "ground_truth" / type_name
+                folder.mkdir(parents=True, exist_ok=True)
+                for k in range(2):
+                    mask = np.zeros((40, 48), np.uint8)
+                    mask[10:20, 5:25] = 255
+                    Image.fromarray(mask).save(folder / f"{k:03d}_mask.png")
+        return root
+
+    return write

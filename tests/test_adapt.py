@@ -1,0 +1,98 @@
+"""`add_normality`: Eq. 6 by plain steps, any kind of detector, several normalities, and taking them back."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from nandlib import add_normality
+from nandlib.config import NandConfig, PromptConfig
+from nandlib.errors import DataError
+from nandlib.prompts import load_prompts
+
+IMAGES = [Image.fromarray(np.random.default_rng(k).integers(0, 255, (60, 80, 3), dtype=np.uint8)) for k in range(2)]
+BASE = np.random.default_rng(9).random((2, 30, 45)).astype(np.float32)
+
+
+def detector(images):
+    return BASE[: len(images)]
+
+
+def test_equation_6_by_plain_steps(model):
+    adapted = add_normality(detector, ["thread on carpet", "loose thread"], model=model, noun="carpet")
+    prompts = load_prompts(PromptConfig(file="aprilgan"))
+    add, nor = (
+        F.normalize(model.encode_text(s).mean(0), dim=-1)
+        for s in (prompts.fill(["thread on carpet", "loose thread"]), prompts.normal("carpet"))
+    )
+    for k, final in enumerate(adapted(IMAGES)):
+        tokens = model.encode_image(model.preprocess(IMAGES[k])[None]).tokens[0]
+        sup = torch.zeros(30, 45)
+        for layer in range(4):
+            logits = model.temperature * torch.stack([tokens[layer] @ add, tokens[layer] @ nor]).reshape(1, 2, 40, 40)
+            sup += F.interpolate(logits, size=(30, 45), mode="bilinear", align_corners=True).softmax(1)[0, 0] / 4
+        assert np.allclose(final, BASE[k] * (1 - sup.numpy()), atol=1e-5)
+    assert adapted.scores(IMAGES) == pytest.approx([final.max() for final in adapted(IMAGES)])
+
+
+def test_several_normalities_in_any_order_and_back(model):
+    one = add_normality(detector, "thread", model=model)
+    both = add_normality(one, "color stain")
+    other = add_normality(detector, "color stain", model=model).add("thread")
+    for a, b in zip(both(IMAGES), other(IMAGES), strict=True):
+        assert np.allclose(a, b, atol=1e-6)
+    for a, b in zip(both.remove("color stain")(IMAGES), one(IMAGES), strict=True):
+        assert np.array_equal(a, b)
+    for a, b in zip(one.remove("thread")(IMAGES), BASE, strict=True):
+        assert np.array_equal(a, b)
+    assert list(one.normalities) == ["thread"]
+    assert (both(IMAGES)[0] <= one(IMAGES)[0]).all()
+
+
+def test_maps_on_disk(model, tmp_path):
+    for k, image in enumerate(IMAGES):
+        image.save(tmp_path / f"{k}.png")
+        np.save(tmp_path / f"{k}.npy", BASE[k])
+    paths = [tmp_path / "0.png", tmp_path / "1.png"]
+    from_disk = add_normality(tmp_path, "thread", model=model)(paths)
+    direct = add_normality(detector, "thread", model=model)(IMAGES)
+    assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(from_disk, direct, strict=True))
+
+
+def test_detectors_that_return_tensors_or_batches(model):
+    class Batch:
+        anomaly_map = torch.from_numpy(BASE)[:, None]
+
+    expected = add_normality(detector, "thread", model=model)(IMAGES)
+    for kind in (lambda _: torch.from_numpy(BASE), lambda _: Batch(), lambda _: list(BASE)):
+        assert all(np.array_equal(a, b) for a, b in zip(add_normality(kind, "thread", model=model)(IMAGES), expected, strict=True))
+
+
+def test_parameters_reach_the_operators(model):
+    options = [
+        {}, {"temperature": 1.0}, {"layers": (3,)}, {"layer_aggregation": "max"}, {"softmax_against": ("normal", "abnormal")},
+        {"softmax_against": ("abnormal",)}, {"resize": "probabilities"}, {"align_corners": False}, {"layer_aggregation": "clipped_sum"},
+    ]  # fmt: skip
+    maps = [add_normality(detector, "thread", model=model, nand=NandConfig(**o)).suppression_maps(IMAGES[:1])["thread"][0] for o in options]
+    assert all(m.shape == (256, 256) and 0 <= m.min() and m.max() <= 1 + 1e-6 for m in maps)
+    for k in range(1, len(maps)):
+        assert np.abs(maps[k] - maps[0]).max() > 1e-5, options[k]
+    top = add_normality(detector, "thread", model=model, nand=NandConfig(image_score="topk_mean", top_fraction=0.5))
+    assert (top.scores(IMAGES) < add_normality(detector, "thread", model=model).scores(IMAGES)).all()
+
+
+def test_messages(model):
+    adapted = add_normality(detector, "thread", model=model)
+    with pytest.raises(DataError, match="'thread' is added already"):
+        adapted.add("thread")
+    with pytest.raises(DataError, match=r"no normality 'thred' to take back: did you mean 'thread'\?"):
+        adapted.remove("thred")
+    for empty in ("", " ", []):
+        with pytest.raises(DataError, match="at least one phrase"):
+            adapted.add(empty)
+    broken = add_normality(lambda images: np.full((len(images), 4, 4), np.nan), "thread", model=model)
+    with pytest.raises(DataError, match="function, image 0: the anomaly map holds 16 NaN"):
+        broken(IMAGES)
+    with pytest.raises(DataError, match="returned 1 maps for 2 images"):
+        add_normality(lambda images: BASE[:1], "thread", model=model)(IMAGES)

@@ -1,0 +1,140 @@
+"""Presets and prompt files: defaults as documented, and messages that name file, key and fix."""
+
+from pathlib import Path
+
+import pytest
+
+from nandlib.config import NandConfig, PromptConfig, load_study
+from nandlib.errors import PresetError
+from nandlib.groups import load_grouping
+from nandlib.prompts import load_prompts
+
+ROOT = Path(__file__).parents[1]
+PRESET = """
+name: mine
+title: t
+data: {root: data/mine}
+model: {name: mini, weights: w.safetensors}
+prompts: {}
+nand: {}
+detectors: [aprilgan]
+winclip: {}
+patchcore: {}
+figures: {}
+"""
+
+
+def load(tmp_path, old="", new="", name="mine"):
+    assert old in PRESET
+    path = tmp_path / f"{name}.yaml"
+    path.write_text(PRESET.replace(old, new) if old else PRESET)
+    return load_study(path)
+
+
+def test_defaults_are_the_documented_ones(tmp_path):
+    nand = load(tmp_path).nand
+    assert nand == NandConfig()
+    assert (nand.temperature, nand.layers, nand.layer_aggregation, nand.softmax_against) == (None, None, "mean", ("normal",))
+    assert (nand.map_size, nand.resize, nand.align_corners) == (256, "logits", True)
+    assert (nand.base_normalisation, nand.image_score) == ("none", "max")
+    assert load(tmp_path).prompts == PromptConfig(source="phrases", group_text="union", class_name="verbatim", average="normalised")
+
+
+@pytest.mark.parametrize("preset", sorted((ROOT / "studies").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_preset_of_the_repository_is_valid(preset):
+    study = load_study(preset)
+    load_grouping(study.data.groups)
+    load_prompts(study.prompts)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("nand: {}", "nand: {temprature: 3}", r"mine.yaml: unknown key 'nand.temprature': did you mean 'temperature'\?"),
+        ("figures: {}", "figurs: {}", r"unknown key 'figurs': did you mean 'figures'\?"),
+        ("data: {root: data/mine}", "data: {root: a, drawn: {sead: 1}}", r"unknown key 'data.drawn.sead': did you mean 'seed'\?"),
+        ("[aprilgan]", "[april_gan]", r"key 'detectors.0' is 'april_gan': did you mean 'aprilgan'\?"),
+        ("nand: {}", "nand: {layer_aggregation: men}", r"key 'nand.layer_aggregation' is 'men': did you mean 'mean'\?"),
+        ("nand: {}", "nand: {temperature: -1}", "key 'nand.temperature': Input should be greater than 0"),
+        ("winclip: {}\n", "", "key 'winclip': Field required"),
+        ("name: mine", "name: yours", "key 'name' is 'yours' but must be the file's name, 'mine'"),
+        ("name: mine", "name: [", "is not valid YAML"),
+    ],
+)
+def test_mistakes_are_named(tmp_path, old, new, message):
+    with pytest.raises(PresetError, match=message):
+        load(tmp_path, old, new)
+
+
+def test_missing_preset_suggests_a_neighbour(tmp_path):
+    load(tmp_path)
+    with pytest.raises(PresetError, match=r"mne.yaml does not exist: did you mean .*mine.yaml"):
+        load_study(tmp_path / "mne.yaml")
+
+
+def test_preset_must_be_a_mapping(tmp_path):
+    (tmp_path / "a.yaml").write_text("- 1")
+    with pytest.raises(PresetError, match="must be a mapping"):
+        load_study(tmp_path / "a.yaml")
+
+
+def test_prompt_counts_are_aprilgans():
+    prompts = load_prompts(PromptConfig())
+    assert len(prompts.templates) == len(set(prompts.templates)) == 35
+    assert len(prompts.normal("metal_nut")) == 245
+    assert len(prompts.abnormal("metal_nut")) == 175
+    assert prompts.normal("metal_nut")[0] == "a bad photo of a metal_nut."
+    assert "a photo of the broken metal_nut." in prompts.abnormal("metal_nut")
+
+
+def test_class_name_can_be_cleaned():
+    prompts = load_prompts(PromptConfig(class_name="cleaned"))
+    assert prompts.normal("metal_nut")[0] == "a bad photo of a metal nut."
+
+
+def test_all_56_groups_have_five_phrases_or_more_with_the_noun_somewhere():
+    prompts, grouping = load_prompts(PromptConfig()), load_grouping("mvtec_ad").classes
+    assert sum(len(groups) for groups in grouping.values()) == 56
+    for class_name, groups in grouping.items():
+        for group, types in groups.items():
+            phrases = prompts.group_phrases(class_name, group, types)
+            assert len(phrases) >= 5 * len(types)
+            assert len(set(phrases)) == len(phrases)
+
+
+def test_phrases_of_a_group():
+    prompts = load_prompts(PromptConfig())
+    union = prompts.group_phrases("carpet", "cut", ["cut", "hole"])
+    assert union == prompts.phrases["carpet"]["cut"] + prompts.phrases["carpet"]["hole"]
+    named = load_prompts(PromptConfig(group_text="group_name"))
+    assert named.group_phrases("carpet", "cut", ["cut", "hole"]) == ["cut on carpet"]
+    typed = load_prompts(PromptConfig(source="type_name"))
+    assert typed.group_phrases("metal_nut", "bent", ["bent"]) == ["bent on metal nut"]
+    own = load_prompts(PromptConfig())
+    own.phrases["carpet"]["metal"] = ["shiny thing"]
+    assert own.group_phrases("carpet", "metal", ["metal_contamination"]) == ["shiny thing"]
+
+
+def test_missing_phrases_are_named():
+    prompts = load_prompts(PromptConfig())
+    with pytest.raises(PresetError, match=r"no phrases for class 'carpett': did you mean 'carpet'\?"):
+        prompts.group_phrases("carpett", "cut", ["cut"])
+    with pytest.raises(PresetError, match=r"no phrases for type 'thred' of class 'carpet': did you mean 'thread'\?"):
+        prompts.group_phrases("carpet", "thred", ["thred"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("classes: {}", "'templates' must be a list of sentences"),
+        ("base: aprilgan\ntemplates: ['a photo']", "must hold exactly one {}"),
+        ("base: aprilgan\nclasses: {a: {b: []}}", "a/b must be a list of at least one phrase"),
+        ("base: aprilgan\nclases: {}", r"unknown key 'clases': did you mean 'classes'\?"),
+        ("base: aprilgn", r"did you mean 'aprilgan'\?"),
+        ("- a", "must be a mapping"),
+    ],
+)
+def test_broken_prompt_files(tmp_path, text, message):
+    (tmp_path / "p.yaml").write_text(text)
+    with pytest.raises(PresetError, match=message):
+        load_prompts(PromptConfig(file=str(tmp_path / "p.yaml")))

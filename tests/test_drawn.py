@@ -1,0 +1,84 @@
+"""The drawn images: complete, exact, deterministic, and disjoint from what trains the model."""
+
+import inspect
+
+import numpy as np
+import pytest
+
+from nandlib.config import DrawnConfig, ModelConfig  # noqa: F401
+from nandlib.drawn import auxiliary, catalogue, defects, products, structures
+from nandlib.drawn.catalogue import CATALOGUE, draw
+from nandlib.groups import load_grouping
+
+TYPES = [(c, t) for c, product in CATALOGUE.items() for t in product.types]
+
+
+def test_the_catalogue_has_mvtec_ads_classes_and_types():
+    assert len(CATALOGUE) == 15
+    assert len(TYPES) == 73
+    for class_name, groups in load_grouping("mvtec_ad").classes.items():
+        assert set().union(*groups.values()) == set(CATALOGUE[class_name].types) - {"combined"}
+
+
+@pytest.mark.parametrize(("class_name", "type_name"), TYPES, ids=lambda x: str(x))
+def test_every_type_changes_exactly_its_mask(class_name, type_name):
+    product = CATALOGUE[class_name]
+    seed = np.random.SeedSequence(5, spawn_key=(1,))
+    scene, faulty = product.types[type_name](product.render, seed, 128)
+    good = product.render(catalogue._stream(seed, "scene"), 128).image
+    assert np.array_equal(scene.image, good)
+    image, mask = draw(class_name, type_name, 5, 0, 128)
+    assert image.shape == (128, 128, 3)
+    assert image.dtype == np.float32
+    assert 0 <= image.min()
+    assert image.max() <= 1
+    assert catalogue.MIN_AREA <= mask.mean() < 0.9
+    assert faulty.shape == good.shape
+
+
+def test_images_are_deterministic_and_independent_of_each_other():
+    one, mask = draw("carpet", "thread", 0, 3, 96)
+    again, mask_again = draw("carpet", "thread", 0, 3, 96)
+    assert np.array_equal(one, again)
+    assert np.array_equal(mask, mask_again)
+    assert not np.array_equal(one, draw("carpet", "thread", 0, 4, 96)[0])
+    assert not np.array_equal(one, draw("carpet", "thread", 1, 3, 96)[0])
+
+
+def test_good_images_vary():
+    images = np.stack([draw("hazelnut", "good", 0, k, 64)[0] for k in range(4)])
+    assert images.std(0).mean() > 0.02
+
+
+def test_auxiliary_images_share_no_renderer_with_the_study():
+    study = {f.__name__ for f in vars(products).values() if inspect.isfunction(f) and f.__module__ == products.__name__}
+    own = {f.__name__ for f in auxiliary.SURFACES} | {f.__name__ for f in structures.STRUCTURES}
+    assert not study & own
+    source = inspect.getsource(auxiliary) + inspect.getsource(structures)
+    assert "products" not in source.replace("product", "", 0).split("import")[0]
+    assert "nandlib.drawn.products" not in source
+    assert "nandlib.drawn.catalogue" not in source
+
+
+def test_auxiliary_nouns_are_not_the_studys_classes():
+    assert not {c.replace("_", " ") for c in CATALOGUE} & set(auxiliary.NOUNS)
+
+
+def test_auxiliary_labels_cover_all_families():
+    seen = np.unique(np.concatenate([np.unique(auxiliary.draw(0, k, 64).labels) for k in range(250)]))
+    assert set(seen) == {auxiliary.NORMAL, *range(len(auxiliary.FAMILIES))}
+    assert np.array_equal(auxiliary.draw(0, 7, 64).image, auxiliary.draw(0, 7, 64).image)
+
+
+@pytest.mark.parametrize("family", auxiliary.FAMILIES)
+def test_primitives_stay_inside_the_region(family):
+    rng = np.random.default_rng(1)
+    image = np.full((96, 96, 3), 0.5, np.float32) + 0.1 * rng.random((96, 96, 3), dtype=np.float32)
+    region = np.zeros((96, 96), bool)
+    region[:, :60] = True
+    primitive = auxiliary.FAMILIES[family].primitive
+    changed = primitive(image, region, np.random.default_rng(2))
+    assert changed.shape == image.shape
+    assert (np.abs(changed - image).max(-1) > 0.02).any()
+    if primitive not in (defects.warp,):  # a bend moves what is around it
+        assert np.abs(changed - image)[:, 62:].max() < 0.02

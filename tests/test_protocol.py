@@ -1,0 +1,124 @@
+"""The protocol against plain loops, the identity, and the paper's own arithmetic."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from nandlib import tables
+from nandlib.errors import DataError
+from nandlib.groups import load_grouping
+from nandlib.protocol import auroc, base_table, class_averages, delta_table, detector_table, identity_residuals, summary
+
+
+def plain_auroc(labels, scores):
+    """Share of (normal, abnormal) pairs in the right order; ties count half."""
+    wins = pairs = 0.0
+    for a, x in zip(labels, scores, strict=True):
+        for b, y in zip(labels, scores, strict=True):
+            if a == 1 and b == 0:
+                pairs += 1
+                wins += 1.0 if x > y else 0.5 if x == y else 0.0
+    return 100 * wins / pairs
+
+
+def make_scores(seed=0, groups=("thread", "cut", "color"), sizes=(4, 7, 2), n_good=5, detector="d", class_name="carpet", always=0):
+    rng = np.random.default_rng(seed)
+    own = ["good"] * n_good + [g for g, n in zip(groups, sizes, strict=True) for _ in range(n)] + [""] * always
+    before = rng.integers(0, 12, len(own)) / 4.0  # with ties
+    rows = []
+    for added in groups:
+        after = before * rng.random(len(own))
+        for k, group in enumerate(own):
+            rows.append((detector, class_name, f"{k}.png", group, added, before[k], after[k]))
+    return pd.DataFrame(rows, columns=["detector", "class", "image", "group", "added", "before", "after"])
+
+
+def test_auroc_counts_pairs():
+    rng = np.random.default_rng(3)
+    labels, scores = rng.integers(0, 2, 40), rng.integers(0, 6, 40)
+    assert auroc(labels, scores) == pytest.approx(plain_auroc(labels, scores), abs=1e-12)
+
+
+def test_auroc_is_never_flipped():
+    assert auroc([0, 0, 1, 1], [3, 4, 1, 2]) == 0
+
+
+def test_auroc_of_one_label_is_an_error():
+    with pytest.raises(DataError, match="one group only"):
+        auroc([1, 1], [0.1, 0.2])
+
+
+def test_delta_table_by_plain_loops():
+    scores = make_scores(always=2)
+    table = delta_table(scores)
+    for row in table.itertuples():
+        part = scores[scores["added"] == row.group]
+        labels = [0 if g in ("good", row.group) else 1 for g in part["group"]]
+        assert row.auroc_before == pytest.approx(plain_auroc(labels, part["before"]), abs=1e-10)
+        assert row.auroc_after == pytest.approx(plain_auroc(labels, part["after"]), abs=1e-10)
+        rest = part[part["group"] != row.group]
+        assert row.auroc_ceiling == pytest.approx(plain_auroc([int(g != "good") for g in rest["group"]], rest["before"]), abs=1e-10)
+        assert (row.n_good, row.n_group, row.n_other) == (labels.count(0) - (part["group"] == row.group).sum(), (part["group"] == row.group).sum(), sum(labels))
+        assert row.delta == row.auroc_after - row.auroc_before
+
+
+def test_identity_holds_for_any_scores():
+    for seed in range(20):
+        scores = make_scores(seed, sizes=(seed % 4 + 1, 3, 5), n_good=seed % 3 + 1)
+        residuals = identity_residuals(delta_table(scores), base_table(scores), scores)
+        assert residuals["residual"].abs().max() < 1e-12
+
+
+def test_identity_fails_if_good_images_do_not_count_as_normal():
+    scores = make_scores()
+    table = delta_table(scores)
+    broken = table.assign(auroc_before=table["auroc_ceiling"])
+    assert identity_residuals(broken, base_table(scores), scores)["residual"].abs().max() > 1e-3
+
+
+def test_identity_leaves_out_classes_with_images_that_always_stay_abnormal():
+    scores = make_scores(always=3)
+    assert identity_residuals(delta_table(scores), base_table(scores), scores).empty
+
+
+def test_averages_are_over_groups_then_classes():
+    one, two = make_scores(0), make_scores(1, groups=("a", "b"), sizes=(3, 3), class_name="grid")
+    deltas = delta_table(pd.concat([one, two]))
+    means = class_averages(deltas)
+    carpet = deltas[deltas["class"] == "carpet"]["auroc_after"].mean()
+    grid = deltas[deltas["class"] == "grid"]["auroc_after"].mean()
+    assert means["auroc_after"].tolist() == pytest.approx([carpet, grid])
+    table = detector_table(deltas)
+    assert table["auroc_after"].item() == pytest.approx((carpet + grid) / 2)
+    assert table["n_groups"].item() == 5
+    assert table["n_improved"].item() == (deltas["delta"] > 0).sum()
+    residuals = identity_residuals(deltas, base_table(pd.concat([one, two])), pd.concat([one, two]))
+    assert summary(deltas, residuals)["d"]["n_groups"] == 5
+
+
+def test_the_papers_table2_adds_up():
+    table = tables.paper_table2()
+    groups, averages = table[table["group"] != "average"], table[table["group"] == "average"].set_index("class")
+    assert len(groups) == 56
+    means = groups.groupby("class")[["auroc_before", "auroc_after"]].mean()
+    assert len(means) == 14
+    difference = (means - averages.drop("average")[["auroc_before", "auroc_after"]]).abs()
+    # printed to one decimal: groups and means are each off by up to 0.05
+    assert difference.to_numpy().max() < 0.1
+    assert abs(means["auroc_before"].mean() - 70.6) < 0.1
+    assert abs(means["auroc_after"].mean() - 75.1) < 0.1
+    assert (tables.paper_deltas()["delta"] > 0).sum() == 39
+
+
+def test_the_papers_table2_has_the_groups_of_table1():
+    grouping = load_grouping("mvtec_ad").classes
+    ours = {(c, g) for c, groups in grouping.items() for g in groups}
+    paper = tables.paper_deltas()
+    assert set(zip(paper["class"], paper["group"], strict=True)) == ours
+
+
+def test_table2_layout_puts_the_average_first():
+    layout = tables.table2_layout(delta_table(make_scores()).drop(columns="detector"), tables.paper_table2())
+    assert layout["group"].tolist() == ["average", "thread", "cut", "color", "average"]
+    assert layout["paper_before"].tolist() == [77.9, 73.6, 77.0, 91.6, 70.6]
+    assert "–" not in tables.markdown(layout)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from nandlib.errors import NandError
+from nandlib.memory import keep_freed_memory
 
 app = typer.Typer(
     help="The reproducible study of NAND: normality addition via normality detection.",
@@ -135,9 +135,9 @@ def report(study: StudyName) -> None:
 
 def main() -> None:
     """Entry point: an error of the user's making is one clear message and exit code 1, not a traceback."""
-    run: Callable[..., Any] = app
+    keep_freed_memory()
     try:
-        run()
+        app()
     except NandError as error:
         typer.secho(f"nand: {error}", fg=typer.colors.RED, err=True)
         sys.exit(1)

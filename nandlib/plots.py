@@ -88,9 +88,9 @@ def before_after(rows: Sequence[dict], suppression: bool = True) -> Figure:
             else:
                 shown = show_map(ax, row[column], vmin=vmin, vmax=vmax, title=head)
                 ax.set_xlabel(f"score {row[column].max():.2f}", fontsize=9)
-    figure.colorbar(shown, ax=axes[:, -1], shrink=0.6, label="anomaly")
-    if suppression:
-        figure.colorbar(shown_sup, ax=axes[:, columns.index("suppression")], shrink=0.6, label="suppression")
+    for k, column in enumerate(columns[1:], start=1):
+        image, label = (shown_sup, "suppression") if column == "suppression" else (shown, "anomaly")
+        figure.colorbar(image, ax=axes[:, k], location="bottom", shrink=0.85, aspect=18, pad=0.01, label=label)
     return figure
 
 

@@ -98,9 +98,10 @@ class OpenStudy:
 
     @cached_property
     def model(self) -> VisionLanguageModel:
-        from nandlib.models import load_model
+        from nandlib.models import Placement, load_model
 
-        return load_model(self.config.model.name, self.weights)
+        model = self.config.model
+        return load_model(model.name, self.weights, Placement(model.device, model.precision))
 
     def classes(self) -> list[str]:
         """Classes with a protocol: two groups or more."""

@@ -6,16 +6,22 @@ import io
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import redirect_stderr
+from pathlib import Path
 
+import numpy as np
 import torch
 from anomalib.models.components import KCenterGreedy
 from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 from PIL import Image
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from nandlib.config import PatchCoreConfig
 from nandlib.detectors.base import TorchDetector
+from nandlib.errors import ModelError
 from nandlib.models import VisionLanguageModel
+
+MEAN, STD, SIZE = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 256  # of ImageNet; the input at full size, uncropped
 
 
 class _Descriptors(nn.Module):
@@ -29,11 +35,34 @@ class _Descriptors(nn.Module):
         return {"descriptors": self.backbone(batch)}
 
 
-def _network(backbone: nn.Module) -> PatchcoreModel:
+def _embedded_network(backbone: nn.Module) -> PatchcoreModel:
     placeholder = nn.Sequential(OrderedDict(descriptors=nn.Conv2d(3, 1, 1)))  # replaced below
     network = PatchcoreModel(layers=["descriptors"], backbone=placeholder, pre_trained=False, num_neighbors=1)
     network.feature_extractor = _Descriptors(backbone)
     return network
+
+
+def _full_network(weights: Path) -> PatchcoreModel:
+    """The paper's backbone: wide_resnet50_2, layers 2 and 3, from a local state dict (timm's tv_in1k).
+
+    Raises:
+        ModelError: If the file is missing or lacks weights of the layers in use.
+    """
+    if not weights.is_file():
+        raise ModelError(f"{weights} is missing: save timm's 'wide_resnet50_2.tv_in1k' there, as .safetensors or .pth")
+    state = load_file(weights) if weights.suffix == ".safetensors" else torch.load(weights, map_location="cpu", weights_only=True)
+    network = PatchcoreModel(layers=["layer2", "layer3"], backbone="wide_resnet50_2", pre_trained=False, num_neighbors=1)
+    missing = network.feature_extractor.feature_extractor.load_state_dict(state, strict=False).missing_keys
+    if missing:
+        raise ModelError(f"{weights} lacks {len(missing)} weights of wide_resnet50_2, such as '{missing[0]}'")
+    return network
+
+
+def _imagenet(image: Image.Image) -> Tensor:
+    """RGB of any size, squashed bilinearly to 256 x 256, ImageNet's mean and standard deviation."""
+    squashed = image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR)
+    array = (np.asarray(squashed, np.float32) / 255 - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
+    return torch.from_numpy(array).permute(2, 0, 1).contiguous()
 
 
 def coreset(bank: Tensor, ratio: float, seed: int) -> Tensor:
@@ -52,21 +81,23 @@ class PatchCore(TorchDetector):
     """PatchCore fitted on the normal images of one class.
 
     Args:
-        model: Gives the backbone and its preprocessing.
+        model: Lends backbone and preprocessing, unless `config` names the weights of the paper's backbone.
         normals: Training-normal images.
-        config: Coreset ratio and seed.
+        config: Coreset ratio, seed, backbone weights.
         batch_size: Images per forward pass.
     """
 
     def __init__(
         self, model: VisionLanguageModel, normals: Sequence[Image.Image], config: PatchCoreConfig = PatchCoreConfig(), batch_size: int = 8
     ) -> None:
-        network = _network(model.patch_backbone())
+        full = config.backbone_weights is not None
+        network = _full_network(config.backbone_weights) if full else _embedded_network(model.patch_backbone())
+        preprocess = _imagenet if full else model.preprocess
         network.train()
         network.feature_extractor.eval()  # the frozen tower's batch norms must not learn
-        inputs = [model.preprocess(image) for image in normals]
+        inputs = [preprocess(image) for image in normals]
         for start in range(0, len(inputs), batch_size):
             network(torch.stack(inputs[start : start + batch_size]))
         network.memory_bank = coreset(torch.vstack(network.embedding_store), config.coreset_ratio, config.seed)
         network.eval()
-        super().__init__(model.preprocess, lambda batch: network(batch).anomaly_map[:, 0])
+        super().__init__(preprocess, lambda batch: network(batch).anomaly_map[:, 0])

@@ -1,7 +1,8 @@
 """WinCLIP, zero- and few-shot, with anomalib's windows, harmonic aggregation and scores.
 
 On the embedded model a window embedding is the mean of its patch tokens: its image tower has no transformer to pass a
-window through. Everything after the embeddings is anomalib's `WinClipModel`.
+window through. Everything after the embeddings is anomalib's `WinClipModel`. At full size the whole model is anomalib's, with
+one repair for open_clip 3.
 """
 
 from __future__ import annotations
@@ -87,4 +88,38 @@ class WinClip(TorchDetector):
         preprocess = encoder.model.preprocess
         shots = torch.stack([preprocess(image) for image in references]) if references else None
         network = EmbeddedWinClip(encoder, class_name, shots).eval()
+        super().__init__(preprocess, lambda batch: network(batch).anomaly_map)
+
+
+class RepairedWinClip(WinClipModel):
+    """anomalib's WinCLIP on open_clip 3, whose transformer takes the batch first.
+
+    anomalib 2.7 still hands it (tokens, batch, width): every window then attends to the other windows instead of to its
+    own patches, all window embeddings come out alike, and the maps are flat.
+    """
+
+    def _get_window_embeddings(self, feature_map: Tensor, masks: Tensor) -> Tensor:
+        """Embeddings ``(N, n_windows, D)`` of the windows of a feature map ``(N, 1 + P, width)``."""
+        visual, n_windows = self.clip.visual, masks.shape[1]
+        index = torch.cat((masks.new_zeros(1, n_windows), masks + 1)).T.long()  # the class token and the window's patches
+        tokens = feature_map[:, index].flatten(0, 1)
+        tokens = visual.ln_post(visual.transformer(visual.ln_pre(visual.patch_dropout(tokens))))
+        pooled, _ = visual._global_pool(tokens)
+        return (pooled @ visual.proj).unflatten(0, (-1, n_windows))
+
+
+class ClipWinClip(TorchDetector):
+    """WinCLIP at full size: ViT-B-16-plus-240, 240 px, for one class.
+
+    Args:
+        class_name: For WinCLIP's prompts.
+        references: Normal images of the class; none: zero-shot.
+        network: A network to reuse; None: build one (fetches CLIP's weights once).
+    """
+
+    def __init__(self, class_name: str, references: Sequence[Image.Image] = (), network: RepairedWinClip | None = None) -> None:
+        network = (network or RepairedWinClip()).eval()
+        preprocess = network._transform
+        shots = torch.stack([preprocess(image) for image in references]) if references else None
+        network.setup(class_name, shots)
         super().__init__(preprocess, lambda batch: network(batch).anomaly_map)

@@ -1,5 +1,5 @@
 """Vision-language models behind one interface: patch tokens per layer, text features, temperature."""
 
-from nandlib.models.base import ImageFeatures, VisionLanguageModel, load_model
+from nandlib.models.base import ImageFeatures, Placement, VisionLanguageModel, load_model
 
-__all__ = ["ImageFeatures", "VisionLanguageModel", "load_model"]
+__all__ = ["ImageFeatures", "Placement", "VisionLanguageModel", "load_model"]

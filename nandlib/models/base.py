@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
+import torch
 from PIL import Image
 from torch import Tensor, nn
 
@@ -54,13 +55,30 @@ class VisionLanguageModel(Protocol):
         """A module from preprocessed images to descriptors ``(N, C, h, w)``, for PatchCore."""
 
 
-def load_model(name: str, weights: str | Path, **options: object) -> VisionLanguageModel:
+@dataclass(frozen=True)
+class Placement:
+    """Where and how precisely the image tower runs; features always come back as float32 on the CPU.
+
+    Attributes:
+        device: A torch device.
+        precision: ``"float32"``, or ``"autocast"``: bfloat16 where torch deems it safe.
+    """
+
+    device: str = "cpu"
+    precision: Literal["float32", "autocast"] = "float32"
+
+    def autocast(self) -> torch.autocast:
+        """Context of the image tower's forward pass."""
+        return torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.precision == "autocast")
+
+
+def load_model(name: str, weights: str | Path, placement: Placement = Placement()) -> VisionLanguageModel:
     """The model called `name` with its weights.
 
     Args:
         name: ``"mini"`` (embedded) or ``"clip"`` (APRIL-GAN on CLIP ViT-L/14@336).
         weights: File of the trained projections.
-        **options: Passed to the model's ``load``.
+        placement: Device and precision.
 
     Raises:
         PresetError: If there is no model of that name.
@@ -69,9 +87,9 @@ def load_model(name: str, weights: str | Path, **options: object) -> VisionLangu
     if name == "mini":
         from nandlib.models.mini import MiniModel
 
-        return MiniModel.load(Path(weights), **options)
+        return MiniModel.load(Path(weights), placement)
     if name == "clip":
         from nandlib.models.clip import ClipModel
 
-        return ClipModel.load(Path(weights), **options)
+        return ClipModel.load(Path(weights), placement)
     raise PresetError(f"unknown model '{name}': {nearest(name, ('mini', 'clip'))}")

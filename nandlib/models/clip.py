@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from nandlib.errors import ModelError
-from nandlib.models.base import ImageFeatures
+from nandlib.models.base import ImageFeatures, Placement
 
 ARCHITECTURE = "ViT-L-14-336"
 IMAGE_SIZE = 518
@@ -71,13 +71,14 @@ class ClipModel:
     image_size = IMAGE_SIZE
     n_layers = len(BLOCKS)
 
-    def __init__(self, clip: nn.Module, projections: Projections, tokenizer: object) -> None:
-        self.clip = clip.eval().requires_grad_(False)
-        self.projections = projections.eval().requires_grad_(False)
+    def __init__(self, clip: nn.Module, projections: Projections, tokenizer: Callable[[list[str]], Tensor], placement: Placement = Placement()) -> None:
+        self.placement = placement
+        self.clip = clip.eval().requires_grad_(False).to(placement.device)
+        self.projections = projections.eval().requires_grad_(False).to(placement.device)
         self.tokenizer = tokenizer
 
     @classmethod
-    def load(cls, weights: Path, pretrained: str | None = "openai") -> ClipModel:
+    def load(cls, weights: Path, placement: Placement = Placement(), pretrained: str | None = "openai") -> ClipModel:
         """The paper's model: `weights` is the file of the projections, `pretrained` open_clip's tag or a local file.
 
         Plain GELU on weights trained with QuickGELU: that is what the official code does at 518 px.
@@ -95,7 +96,7 @@ class ClipModel:
                 f"CLIP {ARCHITECTURE} (pretrained '{pretrained}') is not on this machine and could not be fetched: {error}. "
                 "Run once with a network, or copy open_clip's cache folder here"
             ) from error
-        return cls(clip, projections, open_clip.get_tokenizer(ARCHITECTURE))
+        return cls(clip, projections, open_clip.get_tokenizer(ARCHITECTURE), placement)
 
     def preprocess(self, image: Image.Image) -> Tensor:
         """RGB of any size, squashed bicubically to 518 x 518, CLIP's mean and standard deviation."""
@@ -105,17 +106,20 @@ class ClipModel:
 
     @torch.no_grad()
     def encode_image(self, batch: Tensor) -> ImageFeatures:
-        output = self.clip.visual.forward_intermediates(
-            batch, indices=[block - 1 for block in BLOCKS], normalize_intermediates=False, output_fmt="NLC"
-        )
+        with self.placement.autocast():
+            output = self.clip.visual.forward_intermediates(
+                batch.to(self.placement.device), indices=[block - 1 for block in BLOCKS], normalize_intermediates=False, output_fmt="NLC"
+            )
         grid = self.clip.visual.grid_size
-        image = F.normalize(output["image_features"], dim=-1)
-        return ImageFeatures(self.projections(output["image_intermediates"]), image, (int(grid[0]), int(grid[1])))
+        tokens = self.projections([layer.float() for layer in output["image_intermediates"]])
+        image = F.normalize(output["image_features"].float(), dim=-1)
+        return ImageFeatures(tokens.cpu(), image.cpu(), (int(grid[0]), int(grid[1])))
 
     @torch.no_grad()
     def encode_text(self, sentences: Sequence[str], batch: int = 128) -> Tensor:
-        chunks = [list(sentences[start : start + batch]) for start in range(0, len(sentences), batch)]
-        return torch.cat([F.normalize(self.clip.encode_text(self.tokenizer(chunk)), dim=-1) for chunk in chunks])
+        chunks = [self.tokenizer(list(sentences[start : start + batch])) for start in range(0, len(sentences), batch)]
+        features = [self.clip.encode_text(chunk.to(self.placement.device)) for chunk in chunks]
+        return F.normalize(torch.cat(features), dim=-1).cpu()
 
     def patch_backbone(self) -> nn.Module:
         raise ModelError("PatchCore uses wide_resnet50_2, not CLIP: set patchcore.backbone_weights in the preset")

@@ -20,8 +20,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from nandlib.errors import ModelError
-from nandlib.models.base import ImageFeatures
+from nandlib.models.base import ImageFeatures, Placement
 
+IMAGE_SIZE = 320
 GRID = 40  # patch tokens per side
 TEXT_WIDTH = 384
 STAGE_WIDTHS = (24, 40, 80, 112, 192, 320)  # channels of the outputs of blocks[1..6]
@@ -144,26 +145,33 @@ class PooledStages(nn.Module):
         self.register_buffer("std", heads.stage_std[None, :, None, None].clone())
 
     def forward(self, batch: Tensor) -> Tensor:
-        stages, side = self.tower(batch), (self.side, self.side)
+        stages, side = self.tower(batch.to(self.mean.device)), (self.side, self.side)
         pooled = [F.adaptive_avg_pool2d(stage, side) for stage in stages[:4]]
         pooled += [F.interpolate(stage, size=side, mode="bilinear", align_corners=False) for stage in stages[4:]]
-        return (torch.cat(pooled, 1) - self.mean) / self.std
+        return ((torch.cat(pooled, 1) - self.mean) / self.std).cpu()
+
+
+def preprocess(image: Image.Image) -> Tensor:
+    """RGB of any size, squashed bicubically to 320 x 320, ``(x - 127) / 128``."""
+    squashed = image.convert("RGB").resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
+    return torch.from_numpy((np.asarray(squashed, np.float32) - 127) / 128).permute(2, 0, 1).contiguous()
 
 
 class MiniModel:
     """The embedded vision-language model (see `VisionLanguageModel`)."""
 
-    image_size = 320
+    image_size = IMAGE_SIZE
     n_layers = len(LAYER_STARTS)
 
-    def __init__(self, heads: Heads) -> None:
-        self.heads = heads.eval().requires_grad_(False)
-        self.tower = ImageTower()
+    def __init__(self, heads: Heads, placement: Placement = Placement()) -> None:
+        self.placement = placement
+        self.heads = heads.eval().requires_grad_(False).to(placement.device)
+        self.tower = ImageTower().to(placement.device)
         self._text_tower: TextTower | None = None
         self.temperature = float(heads.log_temperature.exp())
 
     @classmethod
-    def load(cls, weights: Path) -> MiniModel:
+    def load(cls, weights: Path, placement: Placement = Placement()) -> MiniModel:
         """From the file of trained heads, ``heads.safetensors``.
 
         Raises:
@@ -176,24 +184,24 @@ class MiniModel:
             heads.load_state_dict(load_file(weights))
         except (RuntimeError, SafetensorError) as error:
             raise ModelError(f"{weights} does not hold heads of the embedded model: {error}") from error
-        return cls(heads)
+        return cls(heads, placement)
 
     def preprocess(self, image: Image.Image) -> Tensor:
-        """RGB of any size, squashed bicubically to 320 x 320, ``(x - 127) / 128``."""
-        squashed = image.convert("RGB").resize((self.image_size, self.image_size), Image.Resampling.BICUBIC)
-        return torch.from_numpy((np.asarray(squashed, np.float32) - 127) / 128).permute(2, 0, 1).contiguous()
+        return preprocess(image)
 
     @torch.no_grad()
     def encode_image(self, batch: Tensor) -> ImageFeatures:
-        channels = patch_channels(self.tower(batch))
-        tokens = torch.stack([self.heads.project(layer, channels) for layer in range(self.n_layers)], 1)
+        with self.placement.autocast():
+            stages = self.tower(batch.to(self.placement.device))
+        channels = patch_channels([stage.float() for stage in stages])
+        tokens = torch.stack([self.heads.project(layer, channels) for layer in range(self.n_layers)], 1).cpu()
         return ImageFeatures(tokens, F.normalize(tokens.mean((1, 2)), dim=-1), (GRID, GRID))
 
     @torch.no_grad()
     def encode_text(self, sentences: Sequence[str]) -> Tensor:
         if self._text_tower is None:
             self._text_tower = TextTower()
-        return self.heads.map_text(self._text_tower(sentences))
+        return self.heads.map_text(self._text_tower(sentences).to(self.placement.device)).cpu()
 
     def patch_backbone(self) -> nn.Module:
         return PooledStages(self.tower, self.heads)

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from nandlib.config import PromptConfig
 from nandlib.drawn import auxiliary
-from nandlib.models.mini import GRID, LAYER_STARTS, STAGE_WIDTHS, Heads, ImageTower, MiniModel, TextTower, patch_channels
+from nandlib.memory import keep_freed_memory
+from nandlib.models.mini import GRID, LAYER_STARTS, STAGE_WIDTHS, Heads, ImageTower, TextTower, patch_channels, preprocess
 from nandlib.prompts import load_prompts
 
 N_FAMILIES = len(auxiliary.FAMILIES)
 CELL = 8  # samples per side of a cell at which labels are counted
 FULL_CELL = 0.15  # a cell with less defect area is ignored, one without any is normal
+CHUNK = 8  # images per forward pass
 MAX_DEFECT, MAX_NORMAL = 60, 70  # patches kept of one image, per family and of the normal surface
 
 
@@ -39,7 +42,7 @@ class PatchSet:
     stage_std: Tensor
 
 
-def cell_labels(labels: np.ndarray) -> Tensor:
+def cell_labels(labels: np.ndarray) -> np.ndarray:
     """Label of each of the GRID² cells ``(GRID * GRID,)``: family index, `N_FAMILIES` (normal) or -1 (ignored).
 
     The majority family of the cell; a cell with some, but less than `FULL_CELL`, defect area is ignored.
@@ -49,53 +52,73 @@ def cell_labels(labels: np.ndarray) -> Tensor:
     flat = np.arange(GRID**2)[:, None] * (N_FAMILIES + 1) + cells + 1  # column 0: NORMAL
     counts = np.bincount(flat.ravel(), minlength=GRID**2 * (N_FAMILIES + 1)).reshape(GRID**2, -1)[:, 1:]
     area, family = counts.sum(1) / CELL**2, counts.argmax(1)
-    return torch.from_numpy(np.where(area > FULL_CELL, family, np.where(area > 0, -1, N_FAMILIES)))
+    return np.where(area > FULL_CELL, family, np.where(area > 0, -1, N_FAMILIES))
 
 
-class _Auxiliary(Dataset):
-    def __init__(self, seed: int, n_images: int) -> None:
-        self.seed, self.n_images = seed, n_images
+_tower: ImageTower | None = None  # of a worker process
 
-    def __len__(self) -> int:
-        return self.n_images
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        torch.set_num_threads(1)
-        sample = auxiliary.draw(self.seed, index)
-        image = Image.fromarray(np.round(sample.image * 255).astype(np.uint8))
-        return MiniModel.preprocess(MiniModel, image), cell_labels(sample.labels)  # type: ignore[arg-type]
+def _start_worker() -> None:
+    global _tower
+    keep_freed_memory()
+    torch.set_num_threads(1)
+    _tower = ImageTower()
+
+
+def _encode(seed: int, indices: range) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Sampled patches ``(n, CHANNELS)``, their labels ``(n,)``, and sums of every stage's means and mean squares."""
+    assert _tower is not None
+    samples = [auxiliary.draw(seed, index) for index in indices]
+    pictures = [Image.fromarray(np.round(sample.image * 255).astype(np.uint8)) for sample in samples]
+    with torch.inference_mode():
+        stages = _tower(torch.stack([preprocess(picture) for picture in pictures]))
+        channels = patch_channels(stages).half()
+    patches, labels = [], []
+    for index, sample, image in zip(indices, samples, channels, strict=True):
+        cells = cell_labels(sample.labels)
+        own = image.numpy()
+        chosen = _choose(cells, _unlikeness(own), np.random.default_rng([seed, index]))
+        patches.append(own[chosen])
+        labels.append(cells[chosen])
+    means = torch.cat([stage.mean((2, 3)).sum(0) for stage in stages]).numpy()
+    squares = torch.cat([stage.square().mean((2, 3)).sum(0) for stage in stages]).numpy()
+    return np.concatenate(patches), np.concatenate(labels), means, squares
 
 
 def collect_patches(seed: int, n_images: int, progress: bool = True) -> PatchSet:
-    """Draw the auxiliary images, encode them with the tower and keep a balanced sample of their patches."""
-    tower, generator = ImageTower(), torch.Generator().manual_seed(seed)
-    kept: list[Tensor] = []
-    kept_labels: list[Tensor] = []
-    total, square, pixels = torch.zeros(sum(STAGE_WIDTHS)), torch.zeros(sum(STAGE_WIDTHS)), 0
-    loader = DataLoader(_Auxiliary(seed, n_images), batch_size=8, num_workers=1, prefetch_factor=4)
-    with torch.inference_mode():
-        for batch, labels in tqdm(loader, desc="auxiliary images", disable=not progress):
-            stages = tower(batch)
-            total += torch.cat([s.mean((2, 3)).sum(0) for s in stages])
-            square += torch.cat([s.square().mean((2, 3)).sum(0) for s in stages])
-            pixels += len(batch)
-            chosen = [_choose(row, generator) for row in labels]
-            kept_labels += [row[index] for row, index in zip(labels, chosen, strict=True)]
-            kept += [image[index].half() for image, index in zip(patch_channels(stages), chosen, strict=True)]
-    mean = total / pixels
-    std = (square / pixels - mean.square()).clamp_min(1e-8).sqrt()
-    return PatchSet(torch.cat(kept), torch.cat(kept_labels), mean, std)
+    """Draw the auxiliary images, encode them with the tower and keep a balanced sample of their patches.
+
+    Two processes of one thread each share the work; the result does not depend on how it is shared.
+    """
+    chunks = [range(start, min(start + CHUNK, n_images)) for start in range(0, n_images, CHUNK)]
+    with ProcessPoolExecutor(2, get_context("spawn"), _start_worker) as pool:
+        runs = pool.map(_encode, [seed] * len(chunks), chunks)
+        parts = list(tqdm(runs, total=len(chunks), desc=f"auxiliary images, by {CHUNK}", disable=not progress))
+    patches, labels, means, squares = zip(*parts, strict=True)
+    mean = torch.from_numpy(np.sum(means, 0)) / n_images
+    std = (torch.from_numpy(np.sum(squares, 0)) / n_images - mean.square()).clamp_min(1e-8).sqrt()
+    return PatchSet(torch.from_numpy(np.concatenate(patches)), torch.from_numpy(np.concatenate(labels)), mean, std)
 
 
-def _choose(labels: Tensor, generator: torch.Generator) -> Tensor:
+def _unlikeness(channels: np.ndarray) -> np.ndarray:
+    """How far each patch ``(P, CHANNELS)`` is from the mean patch of its image: edges, marks and parts of an object."""
+    channels = channels.astype(np.float32)
+    return np.square((channels - channels.mean(0)) / (channels.std(0) + 1e-3)).mean(1)
+
+
+def _choose(labels: np.ndarray, unlikeness: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Cells of one image to keep: a random sample of each family's, none of the ignored ones.
+
+    Half of the normal cells are those most unlike the rest of the image: what a detector takes for a defect.
+    """
     picks = []
-    for label in labels.unique():
-        if label < 0:
-            continue
-        index = torch.nonzero(labels == label).flatten()
-        most = MAX_NORMAL if label == N_FAMILIES else MAX_DEFECT
-        picks.append(index[torch.randperm(len(index), generator=generator)[:most]])
-    return torch.cat(picks)
+    for label in np.unique(labels[labels >= 0]):
+        index = rng.permutation(np.flatnonzero(labels == label))
+        if label == N_FAMILIES:
+            hard = index[np.argsort(-unlikeness[index], kind="stable")[: MAX_NORMAL // 2]]
+            index = np.unique(np.concatenate([hard, index[: MAX_NORMAL // 2]]))
+        picks.append(index[: MAX_NORMAL if label == N_FAMILIES else MAX_DEFECT])
+    return np.concatenate(picks)
 
 
 def text_bank() -> dict[str, list[str]]:
@@ -134,7 +157,7 @@ def train_heads(
     batch_size: int = 512,
     max_lr: float = 3e-3,
     weight_decay: float = 1e-4,
-    positive_weight: float = 8.0,
+    positive_weight: float = 2.0,
     progress: bool = True,
 ) -> Heads:
     """Train projections, text map and temperature.

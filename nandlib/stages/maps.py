@@ -17,7 +17,7 @@ import nandlib.models.mini
 from nandlib.config import Detector
 from nandlib.detectors.base import TorchDetector
 from nandlib.detectors.patchcore import PatchCore
-from nandlib.detectors.winclip import WinClip, WindowEncoder
+from nandlib.detectors.winclip import ClipWinClip, WinClip, WindowEncoder
 from nandlib.manifest import load_image
 from nandlib.operators import resize_map
 from nandlib.store import batches, content, digest, image_paths, sources, splits, update
@@ -66,9 +66,11 @@ def _write_family(
 
 
 def _build_winclip(study: OpenStudy, class_name: str, names: list[Detector]) -> dict[str, TorchDetector]:
-    config = study.config.winclip
-    encoder = WindowEncoder(study.model, config.grid)
-    return {name: WinClip(encoder, class_name, _references(study, class_name, int(name[-1]))) for name in names}
+    references = {name: _references(study, class_name, int(name[-1])) for name in names}
+    if study.config.model.name == "clip":
+        return {name: ClipWinClip(class_name, shots) for name, shots in references.items()}
+    encoder = WindowEncoder(study.model, study.config.winclip.grid)
+    return {name: WinClip(encoder, class_name, shots) for name, shots in references.items()}
 
 
 def _references(study: OpenStudy, class_name: str, shots: int) -> list[Image.Image]:
@@ -80,4 +82,7 @@ def _references(study: OpenStudy, class_name: str, shots: int) -> list[Image.Ima
 
 def _build_patchcore(study: OpenStudy, class_name: str, names: list[Detector]) -> dict[str, TorchDetector]:
     normals = [load_image(path) for path in image_paths(study, class_name, "train")]
-    return {name: PatchCore(study.model, normals, study.config.patchcore) for name in names}
+    config = study.config.patchcore
+    if config.backbone_weights is not None:
+        config = config.model_copy(update={"backbone_weights": study.root / config.backbone_weights})
+    return {name: PatchCore(study.model, normals, config) for name in names}

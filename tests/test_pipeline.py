@@ -1,0 +1,164 @@
+"""The whole pipeline on a tiny study, through DVC, as a user runs it."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from nandlib.protocol import DELTA_COLUMNS
+from nandlib.stages.scores import ClassMaps
+from nandlib.study import open_study
+
+ROOT = Path(__file__).parents[1]
+DETECTORS = ["aprilgan", "winclip_0", "winclip_1", "winclip_5", "patchcore"]
+
+
+def run(project: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(project),
+        "PYTHONWARNINGS": "ignore",
+    }
+    result = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    if check and result.returncode:
+        pytest.fail(f"{' '.join(command)}\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}")
+    return result
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project with the tiny study, run once from raw images to the report."""
+    project = tmp_path_factory.mktemp("project")
+    ignore = shutil.ignore_patterns("__pycache__")
+    for name in ("nandlib", "notebooks"):
+        shutil.copytree(ROOT / name, project / name, ignore=ignore)
+    for name in ("dvc.yaml", ".dvcignore", "pyproject.toml"):
+        shutil.copy(ROOT / name, project / name)
+    (project / "studies").mkdir()
+    preset = (ROOT / "tests/tiny.yaml").read_text().replace("{file: mvtec_ad}", "{file: studies/prompts.yaml}")
+    (project / "studies/tiny.yaml").write_text(preset)
+    shutil.copy(ROOT / "nandlib/resources/prompts/mvtec_ad.yaml", project / "studies/prompts.yaml")
+    (project / "params.yaml").write_text("studies: {}\ndrawn: {}\nmodels: {tiny: {seed: 0, n_images: 40, steps: 25}}\n")
+    run(project, "dvc", "init", "--no-scm", "-q")
+    run(project, "nand", "use", "studies/tiny.yaml")
+    run(project, "dvc", "repro")
+    return project
+
+
+@pytest.fixture(scope="module")
+def figures(project: Path) -> Path:
+    return project / "figures/tiny"
+
+
+def test_every_result_is_there(figures):
+    names = {p.name for p in figures.iterdir() if p.is_file()}
+    assert names == {
+        *(f"fig{k}.png" for k in range(1, 6)), "delta_heatmap.png", "table1.csv", "table1.md", "table2.csv", "table2.md",
+        "table3.csv", "table3.md", "deltas.csv", "base_auroc.csv", "identity.csv", "metrics.json", "report.html",
+    }  # fmt: skip
+    for path in figures.glob("*.png"):
+        with Image.open(path) as image:
+            assert min(image.size) > 150
+            assert np.asarray(image.convert("L")).std() > 5
+
+
+def test_tables_have_their_columns_rows_and_full_precision(figures):
+    table1 = pd.read_csv(figures / "table1.csv")
+    assert table1.columns.tolist() == ["class", "group", "type", "n_images"]
+    assert len(table1) == 9
+    deltas = pd.read_csv(figures / "deltas.csv", float_precision="round_trip")
+    assert deltas.columns.tolist() == DELTA_COLUMNS
+    assert list(dict.fromkeys(deltas["detector"])) == DETECTORS
+    assert len(deltas) == 5 * 8
+    assert (deltas["delta"] == deltas["auroc_after"] - deltas["auroc_before"]).all()
+    table2 = pd.read_csv(figures / "table2.csv", float_precision="round_trip")
+    assert table2.equals(deltas[deltas["detector"] == "aprilgan"].drop(columns="detector").reset_index(drop=True))
+    table3 = pd.read_csv(figures / "table3.csv", float_precision="round_trip")
+    assert table3.columns.tolist() == ["detector", "auroc_before", "auroc_after", "delta", "n_improved", "n_groups"]
+    base = pd.read_csv(figures / "base_auroc.csv")
+    assert base.columns.tolist() == ["detector", "class", "n_good", "n_anomalous", "auroc"]
+    metrics = json.loads((figures / "metrics.json").read_text())
+    assert metrics["identity_residual_max"] < 1e-12
+    assert metrics["aprilgan"]["auroc_after"] == table3.set_index("detector").loc["aprilgan", "auroc_after"]
+
+
+def test_toothbrush_and_combined_are_left_out(project, figures):
+    assert set(pd.read_csv(figures / "table1.csv")["class"]) == {"carpet", "metal_nut"}
+    assert (project / "data/tiny/images/toothbrush").is_dir()
+
+
+def test_scores_follow_from_the_stored_maps(project):
+    study = open_study("tiny", project)
+    maps = ClassMaps(study, "carpet")
+    scores = study.scores.query("`class` == 'carpet' and added == 'thread'")
+    for detector in ("aprilgan", "patchcore", "winclip_1"):
+        base, sup = maps.base(detector).numpy(), maps.suppression("thread").numpy()
+        part = scores[scores["detector"] == detector]
+        assert part["image"].tolist() == study.rows("carpet")["image"].tolist()
+        assert np.allclose(part["before"], base.reshape(len(base), -1).max(1), rtol=1e-6)
+        assert np.allclose(part["after"], (base * (1 - sup)).reshape(len(base), -1).max(1), rtol=1e-6)
+
+
+def test_a_second_run_does_nothing(project):
+    output = run(project, "dvc", "repro").stdout
+    assert "Running stage" not in output
+    assert "up to date" in output
+
+
+def test_recomputing_gives_the_same_bytes(project, figures):
+    stored = [project / "data/tiny/scores.parquet", project / "data/tiny/similarities/carpet.safetensors", project / "data/tiny/maps/patchcore/carpet.safetensors"]
+    shown = [figures / "fig1.png", figures / "notebooks/01_fig1_problem.ipynb"]
+    before = [path.read_bytes() for path in stored + shown]
+    for path in stored + shown:
+        path.unlink()
+    run(project, "nand", "similarities", "tiny")
+    run(project, "nand", "maps", "tiny")
+    run(project, "nand", "scores", "tiny")
+    run(project, "nand", "notebook", "fig1", "tiny")
+    assert [path.read_bytes() for path in stored + shown] == before
+
+
+def test_one_phrase_changes_one_class_only(project):
+    prompts = project / "studies/prompts.yaml"
+    untouched = project / "data/tiny/similarities/metal_nut.safetensors"
+    before = untouched.stat().st_mtime_ns, (project / "data/tiny/similarities/carpet.safetensors").read_bytes()
+    prompts.write_text(prompts.read_text().replace("loose thread on carpet", "loose yarn on carpet"))
+    ran = re.findall(r"Running stage '(\w+)@tiny'", run(project, "dvc", "repro", "protocol@tiny").stdout)
+    assert ran == ["similarities", "scores", "protocol"]
+    assert untouched.stat().st_mtime_ns == before[0]
+    assert (project / "data/tiny/similarities/carpet.safetensors").read_bytes() != before[1]
+
+
+def test_the_report_needs_no_network(figures):
+    page = (figures / "report.html").read_text()
+    assert page.count("<section") == 7
+    assert page.count("data:image/png;base64,") >= 7
+    assert "<math" in page
+    assert not re.search(r"""(src|href)\s*=\s*["'](https?:)?//|@import|url\(\s*["']?https?:|<script[^>]+src""", page)
+
+
+def test_executed_notebooks_carry_no_traces_of_the_run(figures, project):
+    for path in (figures / "notebooks").glob("*.ipynb"):
+        text = path.read_text()
+        assert str(project) not in text
+        assert '"papermill"' not in text
+        assert '"stderr"' not in text
+
+
+def test_a_stale_class_file_is_removed_and_mistakes_are_messages(project):
+    stale = project / "data/tiny/similarities/wood.safetensors"
+    stale.write_bytes(b"")
+    run(project, "nand", "similarities", "tiny")
+    assert not stale.exists()
+    result = run(project, "nand", "scores", "tyni", check=False)
+    assert result.returncode == 1
+    assert "did you mean" in result.stderr
+    assert "Traceback" not in result.stderr

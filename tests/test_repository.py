@@ -1,0 +1,115 @@
+"""What keeps the repository in step with itself."""
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import nbformat
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from nandlib.config import read_yaml
+from nandlib.errors import PresetError
+from nandlib.notebooks import check_parameters, notebook_of
+from nandlib.pipeline import read_registry, register, registered
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+REQUIREMENTS = [Requirement(r) for r in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]]
+
+
+def constraints():
+    lines = (ROOT / "constraints.txt").read_text().split()
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!_-]+", line) for line in lines)
+    return {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
+
+
+def test_constraints_pin_every_dependency_inside_its_range():
+    pinned = constraints()
+    for requirement in REQUIREMENTS:
+        assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), requirement
+
+
+def test_environment_yml_lists_what_pyproject_lists():
+    environment = read_yaml(ROOT / "environment.yml")
+    python, pip = environment["dependencies"][0], environment["dependencies"][-1]["pip"]
+    assert Requirement(f"python{PROJECT['requires-python']}").specifier.contains(python.split("=")[1] + ".0")
+    names = {canonicalize_name(line) for line in pip if not line.startswith("--")}
+    assert names == {canonicalize_name(r.name) for r in REQUIREMENTS}
+    assert "--constraint constraints.txt" in pip
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebooks_are_clean_and_thin(path):
+    notebook = nbformat.read(path, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in code)
+    assert [c.source.split(" ")[0] for c in code if "parameters" in c.metadata.get("tags", [])] == ["study"]
+    assert notebook.cells[0].cell_type == "markdown"
+    assert notebook.cells[0].source.split("\n")[0].endswith("?")
+    assert not any(re.search(r"^\s*def |sys\.path", cell.source, re.M) for cell in code)
+
+
+def test_unknown_notebook_parameter_is_refused():
+    with pytest.raises(PresetError, match=r"01_fig1_problem.ipynb: unknown parameter 'stduy': did you mean 'study'\?"):
+        check_parameters(NOTEBOOKS[0], {"stduy": "mini"})
+    with pytest.raises(PresetError, match=r"no notebook for 'tabel2' .*did you mean 'table2'\?"):
+        notebook_of("tabel2", ROOT / "notebooks")
+
+
+def test_the_pipeline_names_files_that_are_there():
+    stages = read_yaml(ROOT / "dvc.yaml")["stages"]
+    for name, stage in stages.items():
+        for path in stage["do"]["deps"]:
+            if "${" not in path and not path.startswith(("data", "figures")):
+                assert (ROOT / path).exists(), (name, path)
+        for params in stage["do"].get("params", []):
+            for section in next(iter(params.values())):
+                assert section.split(".")[0] in read_yaml(ROOT / "studies/mini.yaml"), (name, section)
+
+
+def test_registry_follows_the_preset(tmp_path):
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "dvc.yaml").touch()
+    (tmp_path / "params.yaml").write_text("studies: {}\ndrawn: {}\nmodels: {a: {seed: 1}}\n")
+    text = (ROOT / "studies/mini.yaml").read_text()
+    (tmp_path / "studies/mini.yaml").write_text(text)
+    with pytest.raises(PresetError, match="out of step with studies/mini.yaml: run 'nand use studies/mini.yaml' first"):
+        registered("mini", tmp_path)
+    assert register(tmp_path / "studies/mini.yaml", tmp_path) == "mini"
+    assert registered("mini", tmp_path).name == "mini"
+    first = (tmp_path / "params.yaml").read_text()
+    register(tmp_path / "studies/mini.yaml", tmp_path)
+    assert (tmp_path / "params.yaml").read_text() == first
+    assert read_registry(tmp_path)["models"] == {"a": {"seed": 1}}
+    (tmp_path / "studies/mini.yaml").write_text(text.replace("root: data/mini/images", "root: elsewhere"))
+    with pytest.raises(PresetError, match="out of step"):
+        registered("mini", tmp_path)
+    (tmp_path / "mini.yaml").write_text(text)
+    with pytest.raises(PresetError, match="must lie in"):
+        register(tmp_path / "mini.yaml", tmp_path)
+
+
+def test_the_registered_studies_are_in_step():
+    for name in read_registry(ROOT)["studies"]:
+        registered(name, ROOT)
+
+
+def test_readme_names_files_that_are_there():
+    text = (ROOT / "README.md").read_text()
+    for path in re.findall(r"\]\(([^)#:]+)\)", text) + re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text):
+        assert (ROOT / path).exists(), path
+
+
+def test_no_machine_paths_are_tracked():
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if tracked.returncode:
+        pytest.skip("not a git checkout")
+    machine = re.compile(re.escape(str(ROOT.parent)) + "/" + "|" + re.escape(str(Path.home())) + "/")
+    for name in tracked.stdout.split():
+        path = ROOT / name
+        if path.is_file() and path.suffix not in (".png",):
+            assert not machine.search(path.read_text(encoding="utf-8", errors="ignore")), name

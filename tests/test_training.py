@@ -1,0 +1,75 @@
+"""Training of the embedded model: labels of cells, text bank, and heads that learn and are reproducible."""
+
+import numpy as np
+import pytest
+import torch
+
+from nandlib.drawn import auxiliary
+from nandlib.models.mini import CHANNELS, GRID, STAGE_WIDTHS
+from nandlib.models.training import N_FAMILIES, PatchSet, cell_labels, collect_patches, text_bank, train_heads
+
+
+def test_cells_take_the_majority_ignore_the_unclear_and_else_are_normal():
+    labels = np.full((GRID * 8, GRID * 8), auxiliary.NORMAL)
+    labels[0:8, 0:8] = 3
+    labels[0:4, 8:16] = 5  # half of cell 1
+    labels[0:2, 8:16] = 2
+    labels[0, 16:24] = 4  # an eighth of cell 2
+    cells = cell_labels(labels)
+    assert cells.shape == (GRID * GRID,)
+    assert cells[:4].tolist() == [3, 2, -1, N_FAMILIES]
+    labels[2:4, 8:16] = labels[4:6, 8:16] = 5
+    assert cell_labels(labels)[1] == 5
+
+
+def test_text_bank_names_every_family_in_the_studys_templates():
+    bank = text_bank()
+    assert set(bank) == {*auxiliary.FAMILIES, "normal", "abnormal"}
+    for name, family in auxiliary.FAMILIES.items():
+        assert all(any(phrase in sentence for sentence in bank[name]) for phrase in family.phrases)
+    assert not any("carpet" in sentence for sentences in bank.values() for sentence in sentences)
+
+
+def synthetic_patches(seed: int = 0) -> PatchSet:
+    """Two families and normal, each with a direction of its own in all layers."""
+    generator = torch.Generator().manual_seed(seed)
+    directions = torch.randn(3, CHANNELS, generator=generator) * 2
+    labels = torch.arange(3).repeat_interleave(300)
+    channels = directions[labels] + torch.randn(900, CHANNELS, generator=generator)
+    labels[labels == 2] = N_FAMILIES
+    return PatchSet(channels.half(), labels, torch.zeros(sum(STAGE_WIDTHS)), torch.ones(sum(STAGE_WIDTHS)))
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return [train_heads(synthetic_patches(), seed=0, steps=30, batch_size=64, progress=False) for _ in range(2)]
+
+
+def test_training_is_reproducible(trained):
+    one, two = (heads.state_dict() for heads in trained)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_heads_learn_to_find_what_a_text_says(trained):
+    heads, patches = trained[0], synthetic_patches()
+    from nandlib.models.mini import TextTower
+
+    texts = heads.map_text(TextTower()(["a photo of a scratch", "a photo of a crack", "a photo of a flawless panel"]))
+    names = list(auxiliary.FAMILIES)[:2]
+    assert names == ["scratch", "crack"]
+    with torch.no_grad():
+        similarity = heads.project(2, patches.channels.float()) @ texts.T
+    own = torch.where(patches.labels == N_FAMILIES, 2, patches.labels)
+    assert (similarity.argmax(1) == own).float().mean() > 0.95
+
+
+def test_collected_patches_are_reproducible_and_labelled():
+    one, two = (collect_patches(3, 12, progress=False) for _ in range(2))
+    assert torch.equal(one.channels, two.channels)
+    assert torch.equal(one.labels, two.labels)
+    assert one.channels.shape == (len(one.labels), CHANNELS)
+    assert one.channels.dtype == torch.float16
+    assert set(one.labels.tolist()) <= set(range(N_FAMILIES + 1))
+    assert (one.stage_std > 0).all()
+    index = torch.nonzero(one.labels == N_FAMILIES).flatten()
+    assert len(index) <= 12 * 70

@@ -1,5 +1,5 @@
 # make study   run the default study (about ten minutes on two cores); STUDY=studies/<name>.yaml runs another
-# make test    run the tests
+# make test    run the tests (ARGS=... goes to pytest); make lint checks style
 # make model   train the embedded model only (three minutes)
 # make lab     open the notebooks in JupyterLab
 # make clean   remove intermediate results (keeps figures/ and the environment)
@@ -23,7 +23,7 @@ test: .venv/installed
 	python -m pytest $(ARGS)
 
 lint: .venv/installed
-	ruff check . && ruff format --check . && mypy nandlib
+	ruff check . && ruff format --check .
 
 lab: .venv/installed
 	jupyter lab notebooks

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 __all__ = ["AdaptedDetector", "add_normality", "load_model", "open_study"]
 __version__ = "0.1.0"
 
-_HOMES = {"AdaptedDetector": "nandlib.adapt", "add_normality": "nandlib.adapt", "load_model": "nandlib.models", "open_study": "nandlib.study"}
+_HOMES = {
+    "AdaptedDetector": "nandlib.adapt",
+    "add_normality": "nandlib.adapt",
+    "load_model": "nandlib.models",
+    "open_study": "nandlib.study",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from nandlib.prompts import PromptSet, load_prompts
 from nandlib.study import project_root
 
 EMBEDDED_WEIGHTS = "data/models/mini/heads.safetensors"
+
 
 @dataclass(frozen=True)
 class AdaptedDetector:
@@ -113,7 +115,7 @@ class AdaptedDetector:
 
 
 def _score(single: Tensor, nand: NandConfig) -> float:
-    how = "topk_mean" if nand.image_score == "topk_mean" else "max"
+    how: Literal["max", "topk_mean"] = "topk_mean" if nand.image_score == "topk_mean" else "max"
     return float(image_score(single[None], how, nand.top_fraction))
 
 

@@ -57,7 +57,9 @@ class ClassMaps:
         """Eq. 4 before the layers are aggregated, ``(n, L, S, S)``: of f_abn if `group` is None, else of its f_add."""
         text, size = "abnormal" if group is None else f"+{group}", (self.nand.map_size, self.nand.map_size)
         cos = self._cos(text, rows, "test"), [self._cos("normal", rows, "test")]
-        return detect(*cos, grid=self.grid, size=size, temperature=self.temperature, resize=self.nand.resize, align_corners=self.nand.align_corners)
+        return detect(
+            *cos, grid=self.grid, size=size, temperature=self.temperature, resize=self.nand.resize, align_corners=self.nand.align_corners
+        )
 
     def suppression(self, group: str, rows: slice = slice(None)) -> Tensor:
         """A_sup ``(n, S, S)`` of images `rows` for the text of `group`."""

@@ -71,11 +71,15 @@ class NandConfig(_Section):
     temperature: float | None = Field(None, gt=0, description="of the softmax; None: the model's own (100 for CLIP)")
     layers: tuple[int, ...] | None = Field(None, description="0-based subset of the model's layers for A_sup; None: all")
     layer_aggregation: Literal["mean", "clipped_sum", "sum", "max"] = Field("mean", description="of A_sup")
-    softmax_against: tuple[Literal["normal", "abnormal"], ...] = Field(("normal",), min_length=1, description="texts beside f_add in the softmax")
+    softmax_against: tuple[Literal["normal", "abnormal"], ...] = Field(
+        ("normal",), min_length=1, description="texts beside f_add in the softmax"
+    )
     map_size: int = Field(256, ge=8, description="side of all maps in pixels")
     resize: Literal["logits", "probabilities"] = "logits"
     align_corners: bool = True
-    base_normalisation: Literal["none", "train_normal"] = Field("none", description="subtract the 99% quantile of training-normal maps, clamp at 0")
+    base_normalisation: Literal["none", "train_normal"] = Field(
+        "none", description="subtract the 99% quantile of training-normal maps, clamp at 0"
+    )
     image_score: Literal["max", "topk_mean", "max_plus_image"] = "max"
     top_fraction: float = Field(0.001, gt=0, le=1, description="of the pixels, for topk_mean")
 

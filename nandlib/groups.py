@@ -60,7 +60,9 @@ class Grouping:
         for group, types in self.classes[class_name].items():
             for name in types:
                 if name not in present:
-                    raise PresetError(f"{self.source}: {class_name}/{group} lists type '{name}', which is not in the data: {nearest(name, present)}")
+                    raise PresetError(
+                        f"{self.source}: {class_name}/{group} lists type '{name}', which is not in the data: {nearest(name, present)}"
+                    )
         for name in present:
             if not self.group_of(class_name, name) and name not in always_abnormal:
                 raise PresetError(

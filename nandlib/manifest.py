@@ -56,9 +56,7 @@ def load_image(path: Path) -> Image.Image:
                 return Image.fromarray((np.asarray(image, np.float32) / 257).clip(0, 255).astype(np.uint8)).convert("RGB")
             return image.convert("RGB")
     except (OSError, UnidentifiedImageError, SyntaxError) as error:
-        raise DataError(
-            f"{path} cannot be read as an image ({error}): replace the file, or set data.on_unreadable to 'skip'"
-        ) from error
+        raise DataError(f"{path} cannot be read as an image ({error}): replace the file, or set data.on_unreadable to 'skip'") from error
 
 
 def load_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -105,7 +103,9 @@ def build_manifest(root: Path, config: DataConfig, grouping: Grouping, progress:
     for class_name, part in frame[frame["split"] == "test"].groupby("class", sort=False):
         groups = sorted(set(part["group"]) - {"good", ""})
         if len(groups) < 2:
-            notes.append(f"class '{class_name}' has one group only ({', '.join(groups) or 'none'}): no protocol possible, left out of the tables")
+            notes.append(
+                f"class '{class_name}' has one group only ({', '.join(groups) or 'none'}): no protocol possible, left out of the tables"
+            )
     return frame, notes
 
 

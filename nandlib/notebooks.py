@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import nbformat
@@ -27,7 +28,7 @@ def notebook_of(item: str, folder: Path) -> Path:
     return found[item]
 
 
-def check_parameters(notebook: Path, given: dict[str, object]) -> None:
+def check_parameters(notebook: Path, given: Mapping[str, object]) -> None:
     """Refuse parameters that the notebook does not have: papermill would only warn.
 
     Raises:

@@ -44,6 +44,7 @@ def _yaml() -> YAML:
 
 
 def read_registry(root: Path) -> dict[str, Any]:
+    """The content of ``params.yaml``."""
     return _yaml().load((root / "params.yaml").read_text(encoding="utf-8"))
 
 

@@ -47,7 +47,9 @@ def show_image(ax: Axes, image: np.ndarray, mask: np.ndarray | None = None, titl
     _frame(ax, title)
 
 
-def show_map(ax: Axes, anomaly_map: np.ndarray, *, vmax: float, vmin: float = 0, colours: str = MAP_COLOURS, title: str = "") -> mpl.image.AxesImage:
+def show_map(
+    ax: Axes, anomaly_map: np.ndarray, *, vmax: float, vmin: float = 0, colours: str = MAP_COLOURS, title: str = ""
+) -> mpl.image.AxesImage:
     """A map on a stated scale."""
     shown = ax.imshow(anomaly_map, cmap=colours, vmin=vmin, vmax=vmax, extent=(0, 1, 1, 0))
     _frame(ax, title)
@@ -118,18 +120,17 @@ def pairs(blocks: Sequence[dict], columns: int = 2) -> Figure:
     return figure
 
 
-def image_grid(cells: Sequence[Sequence[dict | None]], row_labels: Sequence[str]) -> Figure:
-    """Images with mask outlines in a ragged grid; a cell has ``image``, ``mask``, ``title``."""
+def image_grid(cells: Sequence[Sequence[dict | None]]) -> Figure:
+    """Images with mask outlines in a ragged grid; a cell has ``image``, ``mask``, ``title``, or is None: a gap."""
     width = max(len(row) for row in cells)
-    figure, axes = plt.subplots(len(cells), width, figsize=(1.95 * width + 1.2, 2.2 * len(cells)), squeeze=False)
-    for row, axs, label in zip(cells, axes, row_labels, strict=True):
+    figure, axes = plt.subplots(len(cells), width, figsize=(2.0 * width, 2.45 * len(cells)), squeeze=False)
+    for row, axs in zip(cells, axes, strict=True):
         for k, ax in enumerate(axs):
-            if k >= len(row) or row[k] is None:
+            cell = row[k] if k < len(row) else None
+            if cell is None:
                 ax.set_axis_off()
-                continue
-            show_image(ax, row[k]["image"], row[k]["mask"], row[k]["title"])
-        axs[0].set_axis_on()
-        _row_label(axs[0], label)
+            else:
+                show_image(ax, cell["image"], cell["mask"], cell["title"])
     return figure
 
 

@@ -80,5 +80,6 @@ def _metadata(path: Path) -> dict[str, str]:
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of one class's file."""
     with safe_open(path, "pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118

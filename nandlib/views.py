@@ -69,17 +69,28 @@ def pair(study: OpenStudy, class_name: str, detector: str) -> dict[str, Any]:
     return {"title": f"{pretty(class_name)}: add “{pretty(added)}”", "rows": rows}
 
 
-def look_alikes(study: OpenStudy) -> tuple[list[list[dict[str, Any] | None]], list[str]]:
-    """Figure 4: the first image of every type of the groups that have several types."""
-    cells: list[list[dict[str, Any] | None]] = []
-    labels = []
+def look_alikes(study: OpenStudy, width: int = 5) -> list[list[dict[str, Any] | None]]:
+    """Figure 4: the first image of every type of the groups that have several types; a gap parts the groups of a row."""
+    grid: list[list[dict[str, Any] | None]] = [[]]
     for class_name, groups in study.test_groups().items():
         rows = study.rows(class_name)
         for group, types in groups.items():
-            if len(types) > 1:
-                cells.append([picture(study, rows[rows["type"] == t].iloc[0], pretty(t)) for t in types])
-                labels.append(f"{pretty(class_name)}\n{pretty(group)}")
-    return cells, labels
+            if len(types) < 2:
+                continue
+            head = f"{pretty(class_name)}, {pretty(group)}\n"
+            cells = [picture(study, rows[rows["type"] == t].iloc[0], f"{head}{pretty(t)}") for t in types]
+            if grid[-1] and len(grid[-1]) + 1 + len(cells) > width:
+                grid.append([])
+            grid[-1] += [None, *cells] if grid[-1] else cells
+    return grid if grid[0] else []
+
+
+def one_of_each(study: OpenStudy, class_name: str) -> list[list[dict[str, Any] | None]]:
+    """The first image of every group of a class, in one row."""
+    rows = study.rows(class_name)
+    return [
+        [picture(study, rows[rows["group"] == g].iloc[0], f"{pretty(class_name)}\n{pretty(g)}") for g in study.test_groups()[class_name]]
+    ]
 
 
 def layer_panels(study: OpenStudy, maps: ClassMaps, index: int, added: str | None) -> list[dict[str, Any]]:
@@ -89,6 +100,4 @@ def layer_panels(study: OpenStudy, maps: ClassMaps, index: int, added: str | Non
     colours = MAP_COLOURS if added is None else SUPPRESSION_COLOURS
     name = "A" if added is None else "A_sup"
     panels = [picture(study, row, f"{pretty(maps.class_name)}: {pretty(row['type'])}")]
-    return panels + [
-        {"map": layer, "vmax": 1, "colours": colours, "title": f"{name}, layer {k + 1}"} for k, layer in enumerate(layers)
-    ]
+    return panels + [{"map": layer, "vmax": 1, "colours": colours, "title": f"{name}, layer {k + 1}"} for k, layer in enumerate(layers)]

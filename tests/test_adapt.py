@@ -75,7 +75,7 @@ def test_parameters_reach_the_operators(model):
         {"softmax_against": ("abnormal",)}, {"resize": "probabilities"}, {"align_corners": False}, {"layer_aggregation": "clipped_sum"},
     ]  # fmt: skip
     maps = [add_normality(detector, "thread", model=model, nand=NandConfig(**o)).suppression_maps(IMAGES[:1])["thread"][0] for o in options]
-    assert all(m.shape == (256, 256) and 0 <= m.min() and m.max() <= 1 + 1e-6 for m in maps)
+    assert all(m.shape == (256, 256) and m.min() >= 0 and m.max() <= 1 + 1e-6 for m in maps)
     for k in range(1, len(maps)):
         assert np.abs(maps[k] - maps[0]).max() > 1e-5, options[k]
     top = add_normality(detector, "thread", model=model, nand=NandConfig(image_score="topk_mean", top_fraction=0.5))

@@ -29,9 +29,7 @@ def prompts():
 def test_aprilgan_by_plain_steps(model, images, prompts):
     nand = NandConfig(map_size=50)
     got = AprilGan(model, prompts, "carpet", nand)(images)
-    normal, abnormal = (
-        F.normalize(model.encode_text(s).mean(0), dim=-1) for s in (prompts.normal("carpet"), prompts.abnormal("carpet"))
-    )
+    normal, abnormal = (F.normalize(model.encode_text(s).mean(0), dim=-1) for s in (prompts.normal("carpet"), prompts.abnormal("carpet")))
     features = model.encode_image(torch.stack([model.preprocess(i) for i in images]))
     total = torch.zeros(3, 50, 50)
     for layer in range(4):

@@ -30,7 +30,7 @@ def test_every_type_changes_exactly_its_mask(class_name, type_name):
     image, mask = draw(class_name, type_name, 5, 0, 128)
     assert image.shape == (128, 128, 3)
     assert image.dtype == np.float32
-    assert 0 <= image.min()
+    assert image.min() >= 0
     assert image.max() <= 1
     assert catalogue.MIN_AREA <= mask.mean() < 0.9
     assert faulty.shape == good.shape

@@ -23,7 +23,14 @@ def timm_name(name: str) -> str:
     stage = next(k for k in range(7) if index < sum(repeats[: k + 1]))
     within = index - sum(repeats[:stage])
     first = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
-    other = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2", "_project_conv": "conv_pwl", "_bn2": "bn3"}
+    other = {
+        "_expand_conv": "conv_pw",
+        "_bn0": "bn1",
+        "_depthwise_conv": "conv_dw",
+        "_bn1": "bn2",
+        "_project_conv": "conv_pwl",
+        "_bn2": "bn3",
+    }
     return ".".join(["blocks", str(stage), str(within), (first if index == 0 else other)[rest[1]], *rest[2:]])
 
 

@@ -114,7 +114,11 @@ def test_a_second_run_does_nothing(project):
 
 
 def test_recomputing_gives_the_same_bytes(project, figures):
-    stored = [project / "data/tiny/scores.parquet", project / "data/tiny/similarities/carpet.safetensors", project / "data/tiny/maps/patchcore/carpet.safetensors"]
+    stored = [
+        project / "data/tiny/scores.parquet",
+        project / "data/tiny/similarities/carpet.safetensors",
+        project / "data/tiny/maps/patchcore/carpet.safetensors",
+    ]
     shown = [figures / "fig1.png", figures / "notebooks/01_fig1_problem.ipynb"]
     before = [path.read_bytes() for path in stored + shown]
     for path in stored + shown:

@@ -58,7 +58,11 @@ def test_delta_table_by_plain_loops():
         assert row.auroc_after == pytest.approx(plain_auroc(labels, part["after"]), abs=1e-10)
         rest = part[part["group"] != row.group]
         assert row.auroc_ceiling == pytest.approx(plain_auroc([int(g != "good") for g in rest["group"]], rest["before"]), abs=1e-10)
-        assert (row.n_good, row.n_group, row.n_other) == (labels.count(0) - (part["group"] == row.group).sum(), (part["group"] == row.group).sum(), sum(labels))
+        assert (row.n_good, row.n_group, row.n_other) == (
+            labels.count(0) - (part["group"] == row.group).sum(),
+            (part["group"] == row.group).sum(),
+            sum(labels),
+        )
         assert row.delta == row.auroc_after - row.auroc_before
 
 

@@ -25,9 +25,7 @@ def anomaly_map(abnormal: Tensor, normal: Tensor, *, grid: tuple[int, int], temp
         ``(N, H, W)`` in [0, L].
     """
     size = (nand.map_size, nand.map_size)
-    layers = detect(
-        abnormal, [normal], grid=grid, size=size, temperature=temperature, resize=nand.resize, align_corners=nand.align_corners
-    )
+    layers = detect(abnormal, [normal], grid=grid, size=size, temperature=temperature, resize=nand.resize, align_corners=nand.align_corners)
     return aggregate_layers(layers, "sum")
 
 

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from nandlib.drawn import defects
-from nandlib.drawn.structures import STRUCTURES
 from nandlib.drawn.canvas import (
     Array,
     Mask,
@@ -34,6 +33,7 @@ from nandlib.drawn.canvas import (
     shade,
     stroke,
 )
+from nandlib.drawn.structures import STRUCTURES
 
 NORMAL = -1  # label of a pixel without a defect
 

@@ -115,9 +115,7 @@ def cut(
     angle, extent, thick = rng.uniform(0, np.pi), rng.uniform(*length), rng.uniform(*width)
     t = np.linspace(-1, 1, 24)
     half = thick / 2 * (1 - t**2) ** 0.8
-    outline = np.concatenate(
-        [np.stack([t * extent / 2, half], 1), np.stack([t[::-1] * extent / 2, -0.6 * half[::-1]], 1)]
-    )
+    outline = np.concatenate([np.stack([t * extent / 2, half], 1), np.stack([t[::-1] * extent / 2, -0.6 * half[::-1]], 1)])
     slit = polygon(size, turn(outline, angle) + centre)
     edge = polygon(size, turn(outline * [1.04, 1.9], angle) + centre)
     image = image + (_inside(edge, region) * lip)[..., None] * (1 - image)
@@ -355,9 +353,7 @@ def chip(
     return blend(image, _inside(polygon(size, corners + [x, y]), region), background)
 
 
-def warp(
-    image: Array, region: Mask, rng: Rng, *, radius: Range = (28, 50), shift: Range = (8, 16), twist: float = 0.5
-) -> Array:
+def warp(image: Array, region: Mask, rng: Rng, *, radius: Range = (28, 50), shift: Range = (8, 16), twist: float = 0.5) -> Array:
     """A local bend: the surface inside a disk is pushed aside and twisted, smoothly towards its edge."""
     size = image.shape[0]
     x, y = pick_point(rng, region, 30)
@@ -380,9 +376,7 @@ def warp(
     return np.where((weight > 0)[..., None], moved, image)
 
 
-def uneven(
-    image: Array, region: Mask, rng: Rng, *, radius: Range = (26, 50), strength: Range = (0.3, 0.5)
-) -> Array:
+def uneven(image: Array, region: Mask, rng: Rng, *, radius: Range = (26, 50), strength: Range = (0.3, 0.5)) -> Array:
     """A blotch of uneven brightness without any edge of its own."""
     size = image.shape[0]
     centre = pick_point(rng, region, 20)
@@ -392,9 +386,7 @@ def uneven(
     return np.clip(shade(image, factor), 0, 1)
 
 
-def displace(
-    image: Array, region: Mask, rng: Rng, *, radius: Range = (20, 36), angle: Range = (0.6, 2.5)
-) -> Array:
+def displace(image: Array, region: Mask, rng: Rng, *, radius: Range = (20, 36), angle: Range = (0.6, 2.5)) -> Array:
     """A piece out of place: a square patch is turned in itself and leaves a dark gap along its edge."""
     size = image.shape[0]
     x, y = pick_point(rng, region, 30)
@@ -408,9 +400,7 @@ def displace(
     return blend(image, _inside(polygon(size, square), region), turned)
 
 
-def absent(
-    image: Array, region: Mask, rng: Rng, *, background: Array | Colour = (0.5, 0.5, 0.5), radius: Range = (16, 30)
-) -> Array:
+def absent(image: Array, region: Mask, rng: Rng, *, background: Array | Colour = (0.5, 0.5, 0.5), radius: Range = (16, 30)) -> Array:
     """A part that is not there: a clean-cut area shows the background and the shadow of its edge."""
     size = image.shape[0]
     x, y = pick_point(rng, region, 24)

@@ -142,9 +142,7 @@ def _rotation(angle: float) -> Array:
     return np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
 
 
-def _letters(
-    image: Array, text: str, centre: Array, scale: float, colour: Colour, angle: float = 0, slip: float = 0.0
-) -> Array:
+def _letters(image: Array, text: str, centre: Array, scale: float, colour: Colour, angle: float = 0, slip: float = 0.0) -> Array:
     """Printed `text`; `slip` doubles and smears it, as a faulty imprint does."""
     size = image.shape[0]
     layer = np.zeros((size, size), np.uint8)
@@ -310,7 +308,12 @@ def screw(
         lower = lower - 0.6 * near * (7 + 1.5 * jag)
     shaft = at(np.concatenate([np.stack([u, -upper], 1), np.stack([u[::-1], lower[::-1]], 1)]))
     tip = [(84, -12), (88, -11), (82, 3), (84, 12)] if front else [(84, -13), (108, -2), (108, 2), (84, 13)]
-    parts = [shaft, at(tip), at(bar_points((-84, 0), (-22, 0), 24)), at([(-88, -34), (-78, -34), (-62, -12), (-62, 12), (-78, 34), (-88, 34)])]
+    parts = [
+        shaft,
+        at(tip),
+        at(bar_points((-84, 0), (-22, 0), 24)),
+        at([(-88, -34), (-78, -34), (-62, -12), (-62, 12), (-78, 34), (-88, 34)]),
+    ]
     body = np.maximum.reduce([polygon(size, part) for part in parts])
     x, y = coordinates(size)
     dx, dy = x - centre[0], y - centre[1]

@@ -71,7 +71,9 @@ class ClipModel:
     image_size = IMAGE_SIZE
     n_layers = len(BLOCKS)
 
-    def __init__(self, clip: nn.Module, projections: Projections, tokenizer: Callable[[list[str]], Tensor], placement: Placement = Placement()) -> None:
+    def __init__(
+        self, clip: nn.Module, projections: Projections, tokenizer: Callable[[list[str]], Tensor], placement: Placement = Placement()
+    ) -> None:
         self.placement = placement
         self.clip = clip.eval().requires_grad_(False).to(placement.device)
         self.projections = projections.eval().requires_grad_(False).to(placement.device)

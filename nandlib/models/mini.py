@@ -74,7 +74,8 @@ class TextTower:
     """all-MiniLM-L6-v2: sentences to mean-pooled, unit-norm features ``(n, 384)``."""
 
     def __init__(self) -> None:
-        from transformers import AutoTokenizer, BertModel, logging as transformers_logging
+        from transformers import AutoTokenizer, BertModel
+        from transformers import logging as transformers_logging
 
         transformers_logging.set_verbosity_error()
         transformers_logging.disable_progress_bar()

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from nandlib.config import PromptConfig
 from nandlib.drawn import auxiliary
 from nandlib.memory import keep_freed_memory
-from nandlib.models.mini import GRID, LAYER_STARTS, STAGE_WIDTHS, Heads, ImageTower, TextTower, patch_channels, preprocess
+from nandlib.models.mini import GRID, LAYER_STARTS, Heads, ImageTower, TextTower, patch_channels, preprocess
 from nandlib.prompts import load_prompts
 
 N_FAMILIES = len(auxiliary.FAMILIES)
@@ -76,9 +76,8 @@ def _encode(seed: int, indices: range) -> tuple[np.ndarray, np.ndarray, np.ndarr
     patches, labels = [], []
     for index, sample, image in zip(indices, samples, channels, strict=True):
         cells = cell_labels(sample.labels)
-        own = image.numpy()
-        chosen = _choose(cells, _unlikeness(own), np.random.default_rng([seed, index]))
-        patches.append(own[chosen])
+        chosen = _choose(cells, np.random.default_rng([seed, index]))
+        patches.append(image.numpy()[chosen])
         labels.append(cells[chosen])
     means = torch.cat([stage.mean((2, 3)).sum(0) for stage in stages]).numpy()
     squares = torch.cat([stage.square().mean((2, 3)).sum(0) for stage in stages]).numpy()
@@ -100,24 +99,12 @@ def collect_patches(seed: int, n_images: int, progress: bool = True) -> PatchSet
     return PatchSet(torch.from_numpy(np.concatenate(patches)), torch.from_numpy(np.concatenate(labels)), mean, std)
 
 
-def _unlikeness(channels: np.ndarray) -> np.ndarray:
-    """How far each patch ``(P, CHANNELS)`` is from the mean patch of its image: edges, marks and parts of an object."""
-    channels = channels.astype(np.float32)
-    return np.square((channels - channels.mean(0)) / (channels.std(0) + 1e-3)).mean(1)
-
-
-def _choose(labels: np.ndarray, unlikeness: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Cells of one image to keep: a random sample of each family's, none of the ignored ones.
-
-    Half of the normal cells are those most unlike the rest of the image: what a detector takes for a defect.
-    """
+def _choose(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Cells of one image to keep: a random sample of each label's, none of the ignored ones."""
     picks = []
     for label in np.unique(labels[labels >= 0]):
-        index = rng.permutation(np.flatnonzero(labels == label))
-        if label == N_FAMILIES:
-            hard = index[np.argsort(-unlikeness[index], kind="stable")[: MAX_NORMAL // 2]]
-            index = np.unique(np.concatenate([hard, index[: MAX_NORMAL // 2]]))
-        picks.append(index[: MAX_NORMAL if label == N_FAMILIES else MAX_DEFECT])
+        most = MAX_NORMAL if label == N_FAMILIES else MAX_DEFECT
+        picks.append(rng.permutation(np.flatnonzero(labels == label))[:most])
     return np.concatenate(picks)
 
 
@@ -142,9 +129,7 @@ def text_bank() -> dict[str, list[str]]:
     }
     for name, states in (("normal", prompts.normal_states), ("abnormal", prompts.abnormal_states)):
         bank[name] = [
-            turn(templates, 11 * i + 7 * k).format(state.format(noun))
-            for i, noun in enumerate(nouns)
-            for k, state in enumerate(states)
+            turn(templates, 11 * i + 7 * k).format(state.format(noun)) for i, noun in enumerate(nouns) for k, state in enumerate(states)
         ]
     return bank
 
@@ -193,9 +178,7 @@ def train_heads(
     weight = torch.tensor(positive_weight)
     for _ in tqdm(range(steps), desc="heads", disable=not progress):
         families = rng.choice(present, batch_size)
-        index = np.concatenate(
-            [[members[k][rng.integers(len(members[k]))] for k in families], rng.choice(members[-1], batch_size)]
-        )
+        index = np.concatenate([[members[k][rng.integers(len(members[k]))] for k in families], rng.choice(members[-1], batch_size)])
         labels = patches.labels[index]
         text = torch.stack([_ensemble(heads, t, rng) for t in texts])
         temperature = heads.log_temperature.exp()

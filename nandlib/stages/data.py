@@ -56,7 +56,6 @@ def _draw_one(root: Path, drawn: DrawnConfig, job: tuple[str, str, int]) -> None
         Image.fromarray((mask * 255).astype(np.uint8)).save(folder / f"{index:03d}_mask.png")
 
 
-
 def write_manifest(study: OpenStudy, progress: bool = True) -> list[str]:
     """Scan and check the images; write ``manifest.csv`` and ``manifest_notes.txt``. Returns the notes."""
     manifest, notes = build_manifest(study.images, study.config.data, study.grouping, progress)

@@ -39,9 +39,7 @@ def _write_family(
     progress: bool,
 ) -> None:
     config, size = study.config, study.config.nand.map_size
-    code = sources(
-        nandlib.models.base, nandlib.models.mini, nandlib.detectors.base, nandlib.detectors.winclip, nandlib.detectors.patchcore
-    )
+    code = sources(nandlib.models.base, nandlib.models.mini, nandlib.detectors.base, nandlib.detectors.winclip, nandlib.detectors.patchcore)
     weights = content([study.weights])
 
     def fingerprint(class_name: str) -> str:

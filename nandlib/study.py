@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from nandlib.config import Study, load_study
-from nandlib.errors import DataError, PresetError
+from nandlib.errors import DataError, PresetError, nearest
 from nandlib.groups import Grouping, load_grouping
 from nandlib.prompts import PromptSet, load_prompts
 
@@ -118,6 +118,26 @@ class OpenStudy:
             if len(groups) >= 2:
                 found[str(class_name)] = groups
         return found
+
+    def example(self) -> tuple[str, str]:
+        """Class and added group of Figures 1 to 3: the preset's, or the first of the study.
+
+        Raises:
+            PresetError: If the preset names a class or group that the study does not have.
+            DataError: If no class has two groups.
+        """
+        figures, groups = self.config.figures, self.test_groups()
+        if not groups:
+            raise DataError(f"studies/{self.name}.yaml: no class has two groups or more: no protocol is possible")
+        class_name = figures.class_name or next(iter(groups))
+        if class_name not in groups:
+            raise PresetError(f"studies/{self.name}.yaml: figures.class_name: no class '{class_name}': {nearest(class_name, groups)}")
+        group = figures.group or next(iter(groups[class_name]))
+        if group not in groups[class_name]:
+            raise PresetError(
+                f"studies/{self.name}.yaml: figures.group: no group '{group}' of class '{class_name}': {nearest(group, groups[class_name])}"
+            )
+        return class_name, group
 
     def rows(self, class_name: str, split: str = "test") -> pd.DataFrame:
         """Manifest rows of one class and split, in manifest order: the order of all its stored maps."""

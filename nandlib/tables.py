@@ -26,6 +26,16 @@ def paper_deltas() -> pd.DataFrame:
     return table.assign(delta=(table["auroc_after"] - table["auroc_before"]).round(1))
 
 
+def published(class_name: str, group: str) -> str:
+    """A sentence with the paper's values for one group of MVTec AD; empty if the paper has none."""
+    table = paper_deltas()
+    row = table[(table["class"] == class_name) & (table["group"] == group)]
+    if row.empty:
+        return ""
+    before, after, delta = row[["auroc_before", "auroc_after", "delta"]].iloc[0]
+    return f" The paper, on MVTec AD with APRIL-GAN: {before:.1f} → {after:.1f} ({delta:+.1f})."
+
+
 def table2_layout(deltas: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
     """Ours in the order of the paper's Table 2: the average of each class, then its groups, then the overall mean.
 

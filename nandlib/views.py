@@ -6,21 +6,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from nandlib.class_maps import ClassMaps
 from nandlib.manifest import load_image, load_mask
-from nandlib.operators import suppress
+from nandlib.operators import resize_map, suppress
 from nandlib.plots import MAP_COLOURS, SUPPRESSION_COLOURS, pretty
 from nandlib.study import OpenStudy
 
 MASK_SIDE = 256  # masks are outlined at this resolution
-
-
-def example(study: OpenStudy) -> tuple[str, str]:
-    """Class and added group of Figures 1 to 3: the preset's, or the first of the study."""
-    figures, groups = study.config.figures, study.test_groups()
-    class_name = figures.class_name or next(iter(groups))
-    return class_name, figures.group or next(iter(groups[class_name]))
 
 
 def first_image(study: OpenStudy, class_name: str, group: str, k: int = 0) -> int:
@@ -46,6 +40,11 @@ def adaptation(study: OpenStudy, maps: ClassMaps, detector: str, added: str, ind
         "suppression": suppression[0].numpy(),
         "after": suppress(before, suppression)[0].numpy(),
     }
+
+
+def at_mask(one: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Mask and suppression map of an adapted defective image at the same resolution, ``(MASK_SIDE, MASK_SIDE)`` each."""
+    return one["mask"], resize_map(torch.from_numpy(one["suppression"])[None], one["mask"].shape)[0].numpy()
 
 
 def gallery(study: OpenStudy, class_name: str, detector: str, added: str) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 # make test    run the tests (ARGS=... goes to pytest); make lint checks style
 # make model   train the embedded model only (three minutes)
 # make lab     open the notebooks in JupyterLab
-# make clean   remove intermediate results (keeps figures/ and the environment)
+# make clean   remove intermediate results (keeps images, weights, figures/ and the environment)
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 STUDY ?= studies/mini.yaml
 BIN := .venv/bin
@@ -29,7 +29,8 @@ lab: .venv/installed
 	jupyter lab notebooks
 
 clean:
-	rm -rf data/*/ figures/*/report.html .dvc/cache .dvc/tmp
+	rm -rf data/auxiliary figures/*/report.html .dvc/cache .dvc/tmp
+	rm -rf data/*/similarities data/*/maps data/*/scores.parquet data/*/manifest.csv data/*/manifest_notes.txt
 
 .venv/installed: pyproject.toml constraints.txt
 	@test -d .venv || $(PYTHON) -m venv .venv

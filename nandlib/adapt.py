@@ -9,7 +9,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from nandlib.config import NandConfig, PromptConfig
 from nandlib.detection import suppression_map, text_feature
@@ -69,7 +68,7 @@ class AdaptedDetector:
 
     @torch.no_grad()
     def suppression_maps(self, images: Sequence[ImageLike], sizes: Sequence[tuple[int, int]] | None = None) -> dict[str, list[np.ndarray]]:
-        """A_sup of every normality: name → one float32 ``(H, W)`` map an image, in [0, 1].
+        """A_sup of every normality: name → one float32 ``(H, W)`` map an image, in [0, 1] (the raw sum of layers excepted).
 
         Args:
             images: Paths, PIL images or uint8 arrays.
@@ -110,13 +109,10 @@ class AdaptedDetector:
         return [anomaly.numpy() for anomaly in final]
 
     def scores(self, images: Sequence[ImageLike]) -> np.ndarray:
-        """Image scores ``(N,)``: the maximum of each adapted map."""
-        return np.array([_score(torch.from_numpy(single), self.nand) for single in self(images)])
-
-
-def _score(single: Tensor, nand: NandConfig) -> float:
-    how: Literal["max", "topk_mean"] = "topk_mean" if nand.image_score == "topk_mean" else "max"
-    return float(image_score(single[None], how, nand.top_fraction))
+        """Image scores ``(N,)``: the maximum of each adapted map, or what ``nand.image_score`` says."""
+        how: Literal["max", "topk_mean"] = "topk_mean" if self.nand.image_score == "topk_mean" else "max"
+        maps = (torch.from_numpy(single)[None] for single in self(images))
+        return np.array([image_score(single, how, self.nand.top_fraction).item() for single in maps])
 
 
 def add_normality(
@@ -146,7 +142,7 @@ def add_normality(
         A detector: call it on images; `add` and `remove` give detectors with more or fewer normalities.
 
     Raises:
-        DataError: If the text is empty or the folder of maps does not exist.
+        DataError: If the text is empty, the folder of maps does not exist, or a parameter has no meaning here.
         ModelError: If no model is given and the embedded one has not been trained ('make model').
 
     Example:
@@ -154,7 +150,11 @@ def add_normality(
         >>> maps = adapted(["carpet/000.png"])  # doctest: +SKIP
     """
     if isinstance(detector, AdaptedDetector):
+        if model is not None or prompts is not None or noun != "object" or nand != NandConfig():
+            raise DataError("the detector is adapted already and keeps its model, noun, prompts and parameters: give the text alone")
         return detector.add(text, name)
+    if nand.image_score == "max_plus_image" or nand.base_normalisation != "none":
+        raise DataError("add_normality sees maps only: image_score 'max_plus_image' and base_normalisation belong to a study")
     if isinstance(detector, (str, Path)):
         detector = MapFolder(detector)
     if model is None:

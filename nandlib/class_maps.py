@@ -54,7 +54,7 @@ class ClassMaps:
         return float(np.quantile(self._raw(detector, slice(None), "train").numpy(), 0.99))
 
     def layers(self, group: str | None, rows: slice = slice(None)) -> Tensor:
-        """Eq. 4 before the layers are aggregated, ``(n, L, S, S)``: of f_abn if `group` is None, else of its f_add."""
+        """Eq. 4 against f_nor before the layers are aggregated, ``(n, L, S, S)``: of f_abn, or of the f_add of `group`."""
         text, size = "abnormal" if group is None else f"+{group}", (self.nand.map_size, self.nand.map_size)
         cos = self._cos(text, rows, "test"), [self._cos("normal", rows, "test")]
         return detect(

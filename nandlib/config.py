@@ -69,7 +69,9 @@ class NandConfig(_Section):
     """Normality detection and suppression (Eq. 4 and 6)."""
 
     temperature: float | None = Field(None, gt=0, description="of the softmax; None: the model's own (100 for CLIP)")
-    layers: tuple[int, ...] | None = Field(None, description="0-based subset of the model's layers for A_sup; None: all")
+    layers: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
+        None, min_length=1, description="0-based subset of the model's layers for A_sup; None: all"
+    )
     layer_aggregation: Literal["mean", "clipped_sum", "sum", "max"] = Field("mean", description="of A_sup")
     softmax_against: tuple[Literal["normal", "abnormal"], ...] = Field(
         ("normal",), min_length=1, description="texts beside f_add in the softmax"
@@ -96,6 +98,9 @@ class PatchCoreConfig(_Section):
 
     seed: int = 0
     coreset_ratio: Annotated[float, Field(gt=0, le=1)] = 0.1
+    max_patches: int | None = Field(
+        20_000, ge=1, description="normal patches from which the coreset is drawn, evenly over the images; None: all (memory grows)"
+    )
     backbone_weights: Path | None = Field(None, description="state dict of wide_resnet50_2.tv_in1k (full-size study)")
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from nandlib.config import NandConfig
+from nandlib.errors import PresetError
 from nandlib.models import VisionLanguageModel
 from nandlib.operators import aggregate_layers, detect, prompt_ensemble
 from nandlib.prompts import PromptSet
@@ -37,10 +38,15 @@ def suppression_map(
         nand: Softmax set, layers, aggregation, interpolation.
         size: ``(H, W)`` of the map; None: ``nand.map_size`` squared.
 
+    Raises:
+        PresetError: If ``nand.layers`` names a layer that the model does not have.
+
     Returns:
         ``(N, H, W)``, in [0, 1] unless the aggregation is the raw sum.
     """
     layers = list(nand.layers) if nand.layers is not None else list(range(added.shape[1]))
+    if max(layers) >= added.shape[1]:
+        raise PresetError(f"nand.layers: the model has the layers 0 to {added.shape[1] - 1}, not {max(layers)}")
     against = {"normal": normal, "abnormal": abnormal}
     maps = detect(
         added[:, layers],

@@ -64,6 +64,8 @@ class Grouping:
                         f"{self.source}: {class_name}/{group} lists type '{name}', which is not in the data: {nearest(name, present)}"
                     )
         for name in present:
+            if self.group_of(class_name, name) and name in always_abnormal:
+                raise PresetError(f"{self.source}: type '{name}' of class '{class_name}' is in a group and in data.abnormal_types")
             if not self.group_of(class_name, name) and name not in always_abnormal:
                 raise PresetError(
                     f"{self.source}: type '{name}' of class '{class_name}' is in no group: add it to one, or list it in "

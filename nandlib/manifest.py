@@ -20,6 +20,7 @@ from nandlib.config import DataConfig
 from nandlib.errors import DataError, nearest
 from nandlib.groups import Grouping
 
+TEXT_COLUMNS = ("class", "split", "type", "group", "image", "mask")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 MANIFEST = pa.DataFrameSchema(
@@ -41,7 +42,7 @@ MANIFEST = pa.DataFrameSchema(
 
 def read_manifest(path: Path) -> pd.DataFrame:
     """A manifest written by a study, validated."""
-    return MANIFEST.validate(pd.read_csv(path, keep_default_na=False))
+    return MANIFEST.validate(pd.read_csv(path, keep_default_na=False, dtype=dict.fromkeys(TEXT_COLUMNS, str)))
 
 
 def load_image(path: Path) -> Image.Image:
@@ -64,7 +65,8 @@ def load_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
     mask = load_image(path).convert("L")
     if size is not None:
         mask = mask.resize((size[1], size[0]), Image.Resampling.NEAREST)
-    return np.asarray(mask) > 127
+    array = np.asarray(mask)
+    return array > (127 if array.max(initial=0) > 1 else 0)  # 0/255, or 0/1
 
 
 def build_manifest(root: Path, config: DataConfig, grouping: Grouping, progress: bool = True) -> tuple[pd.DataFrame, list[str]]:
@@ -119,6 +121,11 @@ def _classes(root: Path, config: DataConfig, grouping: Grouping) -> list[str]:
                 raise DataError(f"data.{key}: no class '{name}' in {root}: {nearest(name, found)}")
     chosen = [name for name in (config.classes or found) if name not in config.exclude_classes]
     grouping.check_classes(chosen)
+    present = {p.name for name in chosen for p in (root / name / "test").glob("*") if p.is_dir()}
+    for key, names in (("exclude_types", config.exclude_types), ("abnormal_types", config.abnormal_types)):
+        for name in names:
+            if name not in present:
+                raise DataError(f"data.{key}: no type '{name}' in {root}: {nearest(name, sorted(present - {'good'}))}")
     return sorted(chosen)
 
 
@@ -151,12 +158,18 @@ def _class_rows(root: Path, class_name: str, config: DataConfig, grouping: Group
                     "class": class_name,
                     "split": split,
                     "type": type_name,
-                    "group": "good" if type_name == "good" else grouping.group_of(class_name, type_name),
+                    "group": _group(class_name, type_name, config, grouping),
                     "image": image.relative_to(root).as_posix(),
                     "mask": "" if mask is None else mask.relative_to(root).as_posix(),
                 }
             )
     return rows
+
+
+def _group(class_name: str, type_name: str, config: DataConfig, grouping: Grouping) -> str:
+    if type_name == "good":
+        return "good"
+    return "" if type_name in config.abnormal_types else grouping.group_of(class_name, type_name)
 
 
 def _measure(root: Path, row: dict[str, object]) -> dict[str, object]:

@@ -8,7 +8,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from nandlib.config import load_study
-from nandlib.errors import PresetError
+from nandlib.errors import DataError, ModelError, PresetError
 from nandlib.groups import RESOURCES, resource
 from nandlib.study import OpenStudy, open_study
 
@@ -53,18 +53,41 @@ def register(preset: Path, root: Path) -> str:
 
     Raises:
         PresetError: If the preset is not valid or does not lie in ``studies/``.
+        DataError, ModelError: If images or weights that it names are not there.
     """
     name = load_study(preset).name
     if preset.resolve().parent != (root / "studies").resolve():
         raise PresetError(f"{preset} must lie in {root / 'studies'}: dvc.yaml looks for studies/<name>.yaml")
     study, registry = open_study(name, root), read_registry(root)
+    _check_files(study, registry)
     registry["studies"] = dict(registry.get("studies") or {}) | {name: registry_entry(study)}
+    drawn = {key: dict(value) for key, value in (registry.get("drawn") or {}).items() if key != name}
     if study.config.data.drawn is not None:
-        registry["drawn"] = dict(registry.get("drawn") or {}) | {name: {"root": study.config.data.root.as_posix()}}
+        drawn[name] = {"root": study.config.data.root.as_posix()}
+    registry["drawn"] = drawn
     with (root / "params.yaml").open("w", encoding="utf-8") as file:
         file.write(HEADER)
         _yaml().dump({key: registry[key] for key in ("studies", "drawn", "models")}, file)
     return name
+
+
+def _check_files(study: OpenStudy, registry: dict[str, Any]) -> None:
+    """Raise if a file that the preset names is not there: DVC would stop without saying what to do."""
+    config, preset = study.config, f"studies/{study.name}.yaml"
+    if config.data.drawn is not None:
+        own = Path("data") / study.name / "images"
+        if config.data.root != own:
+            raise PresetError(f"{preset}: data.root must be '{own}': a study with data.drawn owns (and overwrites) that folder")
+    elif not study.images.is_dir():
+        raise DataError(f"{preset}: data.root: {study.images} is not a folder: put the data set there, or a link to it")
+    trained = [f"data/models/{name}/heads.safetensors" for name in registry.get("models") or {}]
+    if config.model.weights.as_posix() not in trained and not study.weights.is_file():
+        raise ModelError(f"{preset}: model.weights: {study.weights} is missing (trained here: {', '.join(trained)})")
+    backbone = config.patchcore.backbone_weights
+    if "patchcore" in config.detectors and config.model.name == "clip" and backbone is None:
+        raise PresetError(f"{preset}: patchcore.backbone_weights is missing: PatchCore does not run on CLIP")
+    if backbone is not None and not (study.root / backbone).is_file():
+        raise ModelError(f"{preset}: patchcore.backbone_weights: {study.root / backbone} is missing")
 
 
 def registered(name: str, root: Path) -> OpenStudy:

@@ -163,7 +163,7 @@ def delta_heatmap(ours: pd.DataFrame, paper: pd.DataFrame | None = None) -> Figu
     """
     panels = [("this study", ours)] + ([] if paper is None else [("paper, Table 2", paper)])
     classes = list(dict.fromkeys(ours["class"]))
-    width = max(ours.groupby("class").size())
+    width = max(max(frame.groupby("class").size()) for _, frame in panels)
     limit = max(5.0, float(np.ceil(max(frame["delta"].abs().quantile(0.95) for _, frame in panels))))
     figure, axes = plt.subplots(1, len(panels), figsize=(1.45 * width * len(panels) + 2.2, 0.52 * len(classes) + 1.3), squeeze=False)
     for ax, (title, frame) in zip(axes[0], panels, strict=True):

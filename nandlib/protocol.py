@@ -114,6 +114,14 @@ def identity_residuals(deltas: pd.DataFrame, base: pd.DataFrame, scores: pd.Data
     return pd.DataFrame(rows, columns=["detector", "class", "residual"])
 
 
+def check_identity(residuals: pd.DataFrame, tolerance: float = 1e-9) -> None:
+    """Raise DataError for the first detector and class whose *before* column breaks the identity by more than rounding."""
+    broken = residuals[residuals["residual"].abs() > tolerance]
+    if len(broken):
+        row = broken.iloc[0]
+        raise DataError(f"{row['detector']} on class '{row['class']}' breaks the identity of its before column by {row['residual']:.1e}")
+
+
 def summary(deltas: pd.DataFrame, residuals: pd.DataFrame) -> dict[str, object]:
     """The headline numbers of a study, for ``dvc metrics``: Table 3's columns per detector and the largest residual."""
     table = detector_table(deltas).set_index("detector")

@@ -64,14 +64,16 @@ def update(
     """Bring ``<folder>/<class>.safetensors`` up to date: compute what changed, delete what does not belong."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.iterdir():
-        if path.stem not in classes:
+        if path.suffix != ".safetensors" or path.stem not in classes:
             path.unlink()
     for class_name in tqdm(classes, desc=folder.name, disable=not progress):
         path, key = folder / f"{class_name}.safetensors", fingerprint(class_name)
         if path.is_file() and _metadata(path).get("fingerprint") == key:
             continue
         tensors, metadata = compute(class_name)
-        save_file({name: t.contiguous() for name, t in tensors.items()}, path, {**metadata, "fingerprint": key})
+        partial = path.with_suffix(".partial")  # a run that is killed leaves no truncated file behind
+        save_file({name: t.contiguous() for name, t in tensors.items()}, partial, {**metadata, "fingerprint": key})
+        partial.replace(path)
 
 
 def _metadata(path: Path) -> dict[str, str]:

@@ -78,11 +78,11 @@ class OpenStudy:
     @cached_property
     def deltas(self) -> pd.DataFrame:
         """AUROC before and after per detector, class and group."""
-        return pd.read_csv(_existing(self.figures / "deltas.csv", "protocol"), float_precision="round_trip")
+        return _table(_existing(self.figures / "deltas.csv", "protocol"))
 
     @cached_property
     def base_auroc(self) -> pd.DataFrame:
-        return pd.read_csv(_existing(self.figures / "base_auroc.csv", "protocol"), float_precision="round_trip")
+        return _table(_existing(self.figures / "base_auroc.csv", "protocol"))
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
@@ -143,6 +143,12 @@ class OpenStudy:
         """Manifest rows of one class and split, in manifest order: the order of all its stored maps."""
         m = self.manifest
         return m[(m["class"] == class_name) & (m["split"] == split)].reset_index(drop=True)
+
+
+def _table(path: Path) -> pd.DataFrame:
+    """A result file: names stay text, numbers keep every digit."""
+    text = dict.fromkeys(("detector", "class", "group"), str)
+    return pd.read_csv(path, float_precision="round_trip", keep_default_na=False, dtype=text)
 
 
 def _existing(path: Path, stage: str) -> Path:

@@ -36,6 +36,16 @@ def published(class_name: str, group: str) -> str:
     return f" The paper, on MVTec AD with APRIL-GAN: {before:.1f} → {after:.1f} ({delta:+.1f})."
 
 
+def published_overall() -> str:
+    """A sentence with the paper's headline: means over classes as printed, groups that improve."""
+    table, groups = paper_table2(), paper_deltas()
+    mean = table[table["class"] == "average"].iloc[0]
+    return (
+        f"The paper, on MVTec AD: {mean['auroc_before']:.1f} → {mean['auroc_after']:.1f}, "
+        f"{(groups['delta'] > 0).sum()} of {len(groups)} groups improve."
+    )
+
+
 def table2_layout(deltas: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
     """Ours in the order of the paper's Table 2: the average of each class, then its groups, then the overall mean.
 

@@ -18,7 +18,9 @@ def heads_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Untrained heads with fixed weights: enough wherever the numbers do not matter."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "heads.safetensors"
-    save_heads(Heads(), path)
+    heads = Heads()
+    heads.text_map.data += 0.05 * torch.randn(heads.text_map.shape)
+    save_heads(heads, path)
     return path
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from nandlib import add_normality
 from nandlib.config import NandConfig, PromptConfig
-from nandlib.errors import DataError
+from nandlib.errors import DataError, PresetError
 from nandlib.prompts import load_prompts
 
 IMAGES = [Image.fromarray(np.random.default_rng(k).integers(0, 255, (60, 80, 3), dtype=np.uint8)) for k in range(2)]
@@ -23,7 +23,7 @@ def test_equation_6_by_plain_steps(model):
     adapted = add_normality(detector, ["thread on carpet", "loose thread"], model=model, noun="carpet")
     prompts = load_prompts(PromptConfig(file="aprilgan"))
     add, nor = (
-        F.normalize(model.encode_text(s).mean(0), dim=-1)
+        F.normalize(F.normalize(model.encode_text(s), dim=-1).mean(0), dim=-1)
         for s in (prompts.fill(["thread on carpet", "loose thread"]), prompts.normal("carpet"))
     )
     for k, final in enumerate(adapted(IMAGES)):
@@ -96,3 +96,13 @@ def test_messages(model):
         broken(IMAGES)
     with pytest.raises(DataError, match="returned 1 maps for 2 images"):
         add_normality(lambda images: BASE[:1], "thread", model=model)(IMAGES)
+
+
+def test_what_has_no_meaning_is_refused(model):
+    adapted = add_normality(detector, "thread", model=model)
+    with pytest.raises(DataError, match="give the text alone"):
+        add_normality(adapted, "hole", model=model)
+    with pytest.raises(DataError, match="belong to a study"):
+        add_normality(detector, "thread", model=model, nand=NandConfig(image_score="max_plus_image"))
+    with pytest.raises(PresetError, match="the model has the layers 0 to 3, not 9"):
+        add_normality(detector, "thread", model=model, nand=NandConfig(layers=(9,)))(IMAGES)

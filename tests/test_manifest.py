@@ -183,3 +183,25 @@ def test_groupings(tmp_path):
         (tmp_path / "g.yaml").write_text(text)
         with pytest.raises(PresetError, match=message):
             load_grouping(str(tmp_path / "g.yaml"))
+
+
+def test_numeric_class_names_stay_text(dataset, tmp_path):
+    frame, _ = build(dataset(classes=("01", "02")))
+    frame.to_csv(tmp_path / "m.csv", index=False)
+    assert set(read_manifest(tmp_path / "m.csv")["class"]) == {"01", "02"}
+
+
+def test_masks_of_zeros_and_ones(dataset):
+    path = dataset() / "bolt/ground_truth/dent/000_mask.png"
+    Image.fromarray((load_mask(path)).astype(np.uint8)).save(path)
+    assert load_mask(path).sum() == 200
+
+
+def test_always_abnormal_types_without_groups_of_ones_own(dataset):
+    frame, _ = build(dataset(), abnormal_types=("hair",))
+    assert set(frame.loc[frame["type"] == "hair", "group"]) == {""}
+    with pytest.raises(DataError, match=r"data.exclude_types: no type 'hiar' .*did you mean 'hair'\?"):
+        build(dataset(), exclude_types=("hiar",))
+    grouping = Grouping("my.yaml", {"bolt": {"dent": ["dent"], "hair": ["hair"]}})
+    with pytest.raises(PresetError, match="type 'hair' of class 'bolt' is in a group and in data.abnormal_types"):
+        build(dataset(classes=("bolt",)), grouping, classes=("bolt",), abnormal_types=("hair",))

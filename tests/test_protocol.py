@@ -7,7 +7,7 @@ import pytest
 from nandlib import tables
 from nandlib.errors import DataError
 from nandlib.groups import load_grouping
-from nandlib.protocol import auroc, base_table, class_averages, delta_table, detector_table, identity_residuals, summary
+from nandlib.protocol import auroc, base_table, check_identity, class_averages, delta_table, detector_table, identity_residuals, summary
 
 
 def plain_auroc(labels, scores):
@@ -126,3 +126,17 @@ def test_table2_layout_puts_the_average_first():
     assert layout["group"].tolist() == ["average", "thread", "cut", "color", "average"]
     assert layout["paper_before"].tolist() == [77.9, 73.6, 77.0, 91.6, 70.6]
     assert "–" not in tables.markdown(layout)
+
+
+def test_a_broken_identity_stops_the_study():
+    scores = make_scores()
+    deltas, base = delta_table(scores), base_table(scores)
+    check_identity(identity_residuals(deltas, base, scores))
+    with pytest.raises(DataError, match="d on class 'carpet' breaks the identity"):
+        check_identity(identity_residuals(deltas.assign(auroc_before=50.0), base, scores))
+
+
+def test_published_sentences():
+    assert "73.6 → 83.5 (+9.9)" in tables.published("carpet", "thread")
+    assert tables.published("carpet", "nothing") == ""
+    assert "70.6 → 75.1, 39 of 56" in tables.published_overall()

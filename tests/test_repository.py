@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from nandlib.config import read_yaml
-from nandlib.errors import PresetError
+from nandlib.errors import DataError, ModelError, PresetError
 from nandlib.notebooks import check_parameters, notebook_of
 from nandlib.pipeline import read_registry, register, registered
 
@@ -74,7 +74,7 @@ def test_the_pipeline_names_files_that_are_there():
 def test_registry_follows_the_preset(tmp_path):
     (tmp_path / "studies").mkdir()
     (tmp_path / "dvc.yaml").touch()
-    (tmp_path / "params.yaml").write_text("studies: {}\ndrawn: {}\nmodels: {a: {seed: 1}}\n")
+    (tmp_path / "params.yaml").write_text("studies: {}\ndrawn: {}\nmodels: {a: {seed: 1}, mini: {seed: 2}}\n")
     text = (ROOT / "studies/mini.yaml").read_text()
     (tmp_path / "studies/mini.yaml").write_text(text)
     with pytest.raises(PresetError, match="out of step with studies/mini.yaml: run 'nand use studies/mini.yaml' first"):
@@ -84,10 +84,24 @@ def test_registry_follows_the_preset(tmp_path):
     first = (tmp_path / "params.yaml").read_text()
     register(tmp_path / "studies/mini.yaml", tmp_path)
     assert (tmp_path / "params.yaml").read_text() == first
-    assert read_registry(tmp_path)["models"] == {"a": {"seed": 1}}
+    assert read_registry(tmp_path)["models"] == {"a": {"seed": 1}, "mini": {"seed": 2}}
     (tmp_path / "studies/mini.yaml").write_text(text.replace("root: data/mini/images", "root: elsewhere"))
     with pytest.raises(PresetError, match="out of step"):
         registered("mini", tmp_path)
+    with pytest.raises(PresetError, match="data.root must be 'data/mini/images'"):
+        register(tmp_path / "studies/mini.yaml", tmp_path)
+    undrawn = text.replace("  drawn: {seed: 0, size: 256, n_train: 16, n_good: 16, n_defect: 8}\n", "")
+    (tmp_path / "studies/mini.yaml").write_text(undrawn)
+    with pytest.raises(DataError, match="data.root: .* is not a folder"):
+        register(tmp_path / "studies/mini.yaml", tmp_path)
+    (tmp_path / "data/mini/images").mkdir(parents=True)
+    (tmp_path / "studies/mini.yaml").write_text(undrawn.replace("models/mini", "models/none"))
+    with pytest.raises(ModelError, match="model.weights: .*heads.safetensors is missing"):
+        register(tmp_path / "studies/mini.yaml", tmp_path)
+    (tmp_path / "studies/mini.yaml").write_text(undrawn)
+    register(tmp_path / "studies/mini.yaml", tmp_path)
+    assert read_registry(tmp_path)["drawn"] == {}
+    (tmp_path / "studies/mini.yaml").write_text(text)
     (tmp_path / "mini.yaml").write_text(text)
     with pytest.raises(PresetError, match="must lie in"):
         register(tmp_path / "mini.yaml", tmp_path)

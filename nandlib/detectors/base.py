@@ -76,6 +76,8 @@ class MapFolder:
             DataError: If there is none.
         """
         image = Path(image)
+        if self.image_root is not None and not image.is_relative_to(self.image_root):
+            raise DataError(f"{image} is not inside image_root {self.image_root}")
         stem = Path(image.stem) if self.image_root is None else image.relative_to(self.image_root).with_suffix("")
         for suffix in MAP_SUFFIXES:
             path = self.folder / stem.with_name(stem.name + suffix)
@@ -85,11 +87,13 @@ class MapFolder:
 
     def __call__(self, images: Sequence[ImageLike]) -> list[np.ndarray]:
         """One ``(H, W)`` map an image; `images` must be paths."""
-        maps = []
+        maps, taken = [], {}
         for image in images:
             if not isinstance(image, (str, Path)):
                 raise DataError("a folder of maps needs the paths of the images, not the images themselves")
             path = self.path_of(image)
+            if taken.setdefault(path, Path(image)) != Path(image):
+                raise DataError(f"{taken[path]} and {image} would share the map {path}: give MapFolder the image_root")
             maps.append(check_map(np.load(path) if path.suffix == ".npy" else tifffile.imread(path), str(path)))
         return maps
 

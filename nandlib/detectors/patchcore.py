@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
 
@@ -77,6 +77,28 @@ def coreset(bank: Tensor, ratio: float, seed: int) -> Tensor:
         return KCenterGreedy(embedding=bank[:, None], sampling_ratio=ratio).sample_coreset()[:, 0]
 
 
+@torch.no_grad()
+def _patch_bank(
+    network: PatchcoreModel,
+    preprocess: Callable[[Image.Image], Tensor],
+    normals: Sequence[Image.Image],
+    config: PatchCoreConfig,
+    batch_size: int,
+) -> Tensor:
+    """Descriptors ``(n, C)`` of the normal images' patches: all, or an even random share of each image's."""
+    network.train()
+    network.feature_extractor.eval()  # the frozen tower's batch norms must not learn
+    rng, kept = np.random.default_rng(config.seed), []
+    for start in range(0, len(normals), batch_size):
+        batch = torch.stack([preprocess(image) for image in normals[start : start + batch_size]])
+        patches = network(batch).unflatten(0, (len(batch), -1))
+        network.embedding_store.clear()
+        most = patches.shape[1] if config.max_patches is None else max(1, config.max_patches // len(normals))
+        for image in patches:
+            kept.append(image[np.sort(rng.permutation(len(image))[:most])])
+    return torch.cat(kept)
+
+
 class PatchCore(TorchDetector):
     """PatchCore fitted on the normal images of one class.
 
@@ -93,11 +115,7 @@ class PatchCore(TorchDetector):
         full = config.backbone_weights is not None
         network = _full_network(config.backbone_weights) if full else _embedded_network(model.patch_backbone())
         preprocess = _imagenet if full else model.preprocess
-        network.train()
-        network.feature_extractor.eval()  # the frozen tower's batch norms must not learn
-        inputs = [preprocess(image) for image in normals]
-        for start in range(0, len(inputs), batch_size):
-            network(torch.stack(inputs[start : start + batch_size]))
-        network.memory_bank = coreset(torch.vstack(network.embedding_store), config.coreset_ratio, config.seed)
+        bank = _patch_bank(network, preprocess, normals, config, batch_size)
+        network.memory_bank = coreset(bank, config.coreset_ratio, config.seed)
         network.eval()
         super().__init__(preprocess, lambda batch: network(batch).anomaly_map[:, 0])

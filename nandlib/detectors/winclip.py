@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from nandlib.detectors.base import TorchDetector
 from nandlib.models import VisionLanguageModel
+from nandlib.models.clip import clip_input
 
 SCALES = (2, 3)  # sides of the windows in patches
 
@@ -109,7 +110,7 @@ class RepairedWinClip(WinClipModel):
 
 
 class ClipWinClip(TorchDetector):
-    """WinCLIP at full size: ViT-B-16-plus-240, 240 px, for one class.
+    """WinCLIP at full size: ViT-B-16-plus-240, images squashed to 240 px so that maps and A_sup align, for one class.
 
     Args:
         class_name: For WinCLIP's prompts.
@@ -119,7 +120,11 @@ class ClipWinClip(TorchDetector):
 
     def __init__(self, class_name: str, references: Sequence[Image.Image] = (), network: RepairedWinClip | None = None) -> None:
         network = (network or RepairedWinClip()).eval()
-        preprocess = network._transform
+        side = network.clip.visual.image_size[0]
+
+        def preprocess(image: Image.Image) -> Tensor:
+            return clip_input(image, side)
+
         shots = torch.stack([preprocess(image) for image in references]) if references else None
         network.setup(class_name, shots)
         super().__init__(preprocess, lambda batch: network(batch).anomaly_map)

@@ -1,7 +1,8 @@
 """Auxiliary images that train the embedded model: surfaces, objects and defect looks that no study contains.
 
 Every image shows a random surface or object with zero to three defects of the families in `FAMILIES`, and comes with
-a label per pixel. Surfaces, colours and seeds are disjoint from those of the embedded data set `mini`.
+a label per pixel. Products, surfaces and seeds are not those of the embedded data set `mini`, and colours come from another
+palette; the primitives of `nandlib.drawn.defects` are the same, with other looks.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def cable(
     colours = [(0.16, 0.45, 0.22), (0.22, 0.36, 0.66), (0.48, 0.38, 0.32)]
     if swap:
         colours[1] = colours[0]
-    faulty = int(rng.integers(3))
+    faulty, bend, kink = int(rng.integers(3)), rng.uniform(0, 6.28), rng.normal(0, 12, 2)
     for k, colour in enumerate(colours):
         hub = centre + 54 * np.array([np.cos(spin + k * 2.0944 - 1.5708), np.sin(spin + k * 2.0944 - 1.5708)])
         mottling = (0.9 + 0.2 * noise(rng, size, 12, 2))[..., None]
@@ -106,8 +106,8 @@ def cable(
             paint(image, ellipse_points(at, (4.4, 4.4), n=16), wire)
             paint(image, ellipse_points(at - 1.3, (1.4, 1.4), n=8), np.clip(wire * 1.35, 0, 1), opacity=0.8)
         if bent_wire and k == faulty:
-            end = hub + turn(np.array([[52.0, 0.0]]), rng.uniform(0, 6.28))[0]
-            path = np.stack([hub, (hub + end) / 2 + rng.normal(0, 12, 2), end])
+            end = hub + turn(np.array([[52.0, 0.0]]), bend)[0]
+            path = np.stack([hub, (hub + end) / 2 + kink, end])
             image = blend(image, stroke(size, path, 9), np.array([0.62, 0.36, 0.22]))
             image = blend(image, stroke(size, path - 1.5, 3), np.array([0.98, 0.68, 0.45]))
     return _scene(image, disk(size, centre, 116), background)

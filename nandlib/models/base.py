@@ -49,7 +49,7 @@ class VisionLanguageModel(Protocol):
         """Features of preprocessed images ``(N, 3, image_size, image_size)``."""
 
     def encode_text(self, sentences: Sequence[str]) -> Tensor:
-        """Text features ``(n, D)``, unit norm."""
+        """Text features ``(n, D)`` as the tower gives them: not normalised."""
 
     def patch_backbone(self) -> nn.Module:
         """A module from preprocessed images to descriptors ``(N, C, h, w)``, for PatchCore."""

@@ -58,6 +58,13 @@ def load_projections(path: Path, width: int = 1024, embed_dim: int = 768) -> Pro
     return projections
 
 
+def clip_input(image: Image.Image, side: int) -> Tensor:
+    """RGB of any size to ``(3, side, side)``: squashed bicubically, CLIP's mean and standard deviation."""
+    squashed = image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
+    array = (np.asarray(squashed, np.float32) / 255 - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
+    return torch.from_numpy(array).permute(2, 0, 1).contiguous()
+
+
 class ClipModel:
     """CLIP with projections (see `VisionLanguageModel`).
 
@@ -102,9 +109,7 @@ class ClipModel:
 
     def preprocess(self, image: Image.Image) -> Tensor:
         """RGB of any size, squashed bicubically to 518 x 518, CLIP's mean and standard deviation."""
-        squashed = image.convert("RGB").resize((self.image_size, self.image_size), Image.Resampling.BICUBIC)
-        array = (np.asarray(squashed, np.float32) / 255 - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
-        return torch.from_numpy(array).permute(2, 0, 1).contiguous()
+        return clip_input(image, self.image_size)
 
     @torch.no_grad()
     def encode_image(self, batch: Tensor) -> ImageFeatures:
@@ -121,7 +126,7 @@ class ClipModel:
     def encode_text(self, sentences: Sequence[str], batch: int = 128) -> Tensor:
         chunks = [self.tokenizer(list(sentences[start : start + batch])) for start in range(0, len(sentences), batch)]
         features = [self.clip.encode_text(chunk.to(self.placement.device)) for chunk in chunks]
-        return F.normalize(torch.cat(features), dim=-1).cpu()
+        return torch.cat(features).cpu()
 
     def patch_backbone(self) -> nn.Module:
         raise ModelError("PatchCore uses wide_resnet50_2, not CLIP: set patchcore.backbone_weights in the preset")

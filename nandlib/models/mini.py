@@ -119,8 +119,8 @@ class Heads(nn.Module):
         return F.normalize(self.projections[layer](standard), dim=-1)
 
     def map_text(self, features: Tensor) -> Tensor:
-        """MiniLM features ``(…, 384)`` to unit-norm text features ``(…, 384)``."""
-        return F.normalize((features - self.text_mean) @ self.text_map.T, dim=-1)
+        """MiniLM features ``(…, 384)`` to text features ``(…, 384)``, not normalised."""
+        return (features - self.text_mean) @ self.text_map.T
 
 
 def save_heads(heads: Heads, path: Path) -> None:

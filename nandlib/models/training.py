@@ -17,6 +17,7 @@ from nandlib.config import PromptConfig
 from nandlib.drawn import auxiliary
 from nandlib.memory import keep_freed_memory
 from nandlib.models.mini import GRID, LAYER_STARTS, Heads, ImageTower, TextTower, patch_channels, preprocess
+from nandlib.operators import prompt_ensemble
 from nandlib.prompts import load_prompts
 
 N_FAMILIES = len(auxiliary.FAMILIES)
@@ -205,4 +206,4 @@ def train_heads(
 def _ensemble(heads: Heads, features: Tensor, rng: np.random.Generator) -> Tensor:
     """The mean of one to six random prompts: what a prompt ensemble is at inference."""
     index = rng.integers(len(features), size=rng.integers(1, 7))
-    return F.normalize(heads.map_text(features[index]).mean(0), dim=-1)
+    return prompt_ensemble(heads.map_text(features[index]))

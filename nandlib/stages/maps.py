@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -12,12 +13,16 @@ from torch import Tensor
 import nandlib.detectors.base
 import nandlib.detectors.patchcore
 import nandlib.detectors.winclip
+import nandlib.manifest
 import nandlib.models.base
 import nandlib.models.mini
+import nandlib.operators
+import nandlib.store
 from nandlib.config import Detector
 from nandlib.detectors.base import TorchDetector
 from nandlib.detectors.patchcore import PatchCore
 from nandlib.detectors.winclip import ClipWinClip, WinClip, WindowEncoder
+from nandlib.errors import DataError
 from nandlib.manifest import load_image
 from nandlib.operators import resize_map
 from nandlib.store import batches, content, digest, image_paths, sources, splits, update
@@ -39,8 +44,19 @@ def _write_family(
     progress: bool,
 ) -> None:
     config, size = study.config, study.config.nand.map_size
-    code = sources(nandlib.models.base, nandlib.models.mini, nandlib.detectors.base, nandlib.detectors.winclip, nandlib.detectors.patchcore)
-    weights = content([study.weights])
+    code = sources(
+        sys.modules[__name__],
+        nandlib.store,
+        nandlib.manifest,
+        nandlib.operators,
+        nandlib.models.base,
+        nandlib.models.mini,
+        nandlib.detectors.base,
+        nandlib.detectors.winclip,
+        nandlib.detectors.patchcore,
+    )
+    backbone = config.patchcore.backbone_weights
+    weights = content([study.weights] + ([study.root / backbone] if backbone else []))
 
     def fingerprint(class_name: str) -> str:
         images = [content(image_paths(study, class_name, split)) for split in ("train", "test")]
@@ -74,6 +90,8 @@ def _build_winclip(study: OpenStudy, class_name: str, names: list[Detector]) -> 
 def _references(study: OpenStudy, class_name: str, shots: int) -> list[Image.Image]:
     """The first `shots` of the class's training-normal images in a seeded random order."""
     paths = image_paths(study, class_name, "train")
+    if len(paths) < shots:
+        raise DataError(f"winclip_{shots} needs {shots} training-normal images of class '{class_name}', there are {len(paths)}")
     order = np.random.default_rng([study.config.winclip.seed, *class_name.encode()]).permutation(len(paths))
     return [load_image(paths[k]) for k in order[:shots]]
 

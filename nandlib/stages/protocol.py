@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from nandlib.protocol import base_table, delta_table, identity_residuals, summary
+from nandlib.protocol import base_table, check_identity, delta_table, identity_residuals, summary
 from nandlib.study import OpenStudy
 
 
@@ -13,6 +13,7 @@ def write_protocol(study: OpenStudy) -> None:
     scores = study.scores
     deltas, base = delta_table(scores), base_table(scores)
     residuals = identity_residuals(deltas, base, scores)
+    check_identity(residuals)
     study.figures.mkdir(parents=True, exist_ok=True)
     deltas.to_csv(study.figures / "deltas.csv", index=False)
     base.to_csv(study.figures / "base_auroc.csv", index=False)

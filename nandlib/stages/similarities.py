@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import torch
 from torch import Tensor
 
 import nandlib.detection
+import nandlib.manifest
 import nandlib.models.base
 import nandlib.models.clip
 import nandlib.models.mini
 import nandlib.operators
+import nandlib.store
 from nandlib.detection import text_feature
 from nandlib.operators import similarities
 from nandlib.store import batches, content, digest, image_paths, sources, splits, update
@@ -31,7 +34,16 @@ def write_similarities(study: OpenStudy, progress: bool = True) -> None:
     One file a class: ``test`` (and ``train``) ``(N, K, L, P)`` and ``test_image`` ``(N, K)``, K texts in the order of the
     metadata's ``texts``. Everything after this stage is a small function of these numbers.
     """
-    code = sources(nandlib.models.base, nandlib.models.mini, nandlib.models.clip, nandlib.operators, nandlib.detection)
+    code = sources(
+        sys.modules[__name__],
+        nandlib.store,
+        nandlib.manifest,
+        nandlib.models.base,
+        nandlib.models.mini,
+        nandlib.models.clip,
+        nandlib.operators,
+        nandlib.detection,
+    )
     weights, config = content([study.weights]), study.config
 
     def fingerprint(class_name: str) -> str:

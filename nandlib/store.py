@@ -72,16 +72,19 @@ def update(
             continue
         tensors, metadata = compute(class_name)
         partial = path.with_suffix(".partial")  # a run that is killed leaves no truncated file behind
-        save_file({name: t.contiguous() for name, t in tensors.items()}, partial, {**metadata, "fingerprint": key})
+        # one entry: safetensors writes several in random order
+        entry = {"nandlib": json.dumps({**metadata, "fingerprint": key}, sort_keys=True)}
+        save_file({name: t.contiguous() for name, t in tensors.items()}, partial, entry)
         partial.replace(path)
 
 
 def _metadata(path: Path) -> dict[str, str]:
     with safe_open(path, "pt") as file:
-        return file.metadata() or {}
+        return json.loads((file.metadata() or {}).get("nandlib", "{}"))
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of one class's file."""
     with safe_open(path, "pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    return tensors, _metadata(path)

@@ -136,7 +136,7 @@ def test_one_phrase_changes_one_class_only(project):
     before = untouched.stat().st_mtime_ns, (project / "data/tiny/similarities/carpet.safetensors").read_bytes()
     prompts.write_text(prompts.read_text().replace("loose thread on carpet", "loose yarn on carpet"))
     ran = re.findall(r"Running stage '(\w+)@tiny'", run(project, "dvc", "repro", "protocol@tiny").stdout)
-    assert ran == ["similarities", "scores", "protocol"]
+    assert ran == ["manifest", "similarities", "scores", "protocol"]
     assert untouched.stat().st_mtime_ns == before[0]
     assert (project / "data/tiny/similarities/carpet.safetensors").read_bytes() != before[1]
 

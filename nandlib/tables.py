@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pandas as pd
 
 from nandlib.groups import RESOURCES
@@ -60,13 +62,18 @@ def table2_layout(deltas: pd.DataFrame, paper: pd.DataFrame) -> pd.DataFrame:
         rows.append({"class": class_name, "group": "average", **means.loc[class_name]})
         rows += part[["class", "group", *values]].to_dict("records")
     rows.append({"class": "average", "group": "average", **means.mean()})
+    table = pd.DataFrame(rows)
+    if not set(deltas["class"]) & set(paper["class"]):
+        return table
     published = paper.rename(columns={"auroc_before": "paper_before", "auroc_after": "paper_after"})
     published = published.assign(paper_delta=(published["paper_after"] - published["paper_before"]).round(1))
-    return pd.DataFrame(rows).merge(published, on=["class", "group"], how="left").dropna(axis=1, how="all")
+    return table.merge(published, on=["class", "group"], how="left")
 
 
-def with_paper(table3: pd.DataFrame) -> pd.DataFrame:
-    """Table 3 with the paper's published columns."""
+def with_paper(table3: pd.DataFrame, classes: Iterable[str]) -> pd.DataFrame:
+    """Table 3 with the paper's published columns, for a study of the paper's 14 classes; else as it is."""
+    if set(classes) != set(paper_deltas()["class"]):
+        return table3
     before, after = table3["detector"].map(PAPER_TABLE3_BEFORE), table3["detector"].map(PAPER_TABLE3_AFTER)
     return table3.assign(paper_before=before, paper_after=after)
 

@@ -126,6 +126,11 @@ def test_table2_layout_puts_the_average_first():
     assert layout["group"].tolist() == ["average", "thread", "cut", "color", "average"]
     assert layout["paper_before"].tolist() == [77.9, 73.6, 77.0, 91.6, 70.6]
     assert "–" not in tables.markdown(layout)
+    foreign = delta_table(make_scores(class_name="door")).drop(columns="detector")
+    assert "paper_before" not in tables.table2_layout(foreign, tables.paper_table2())
+    table3 = detector_table(delta_table(make_scores(detector="aprilgan")))
+    assert tables.with_paper(table3, ["door"]) is table3
+    assert tables.with_paper(table3, set(tables.paper_deltas()["class"]))["paper_before"].tolist() == [70.6]
 
 
 def test_a_broken_identity_stops_the_study():

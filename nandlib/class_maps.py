@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 
 import numpy as np
 from torch import Tensor
@@ -42,14 +43,19 @@ class ClassMaps:
         return maps
 
     def _raw(self, detector: str, rows: slice, split: str) -> Tensor:
-        if detector == "aprilgan":
-            abnormal, normal = self._cos("abnormal", rows, split), self._cos("normal", rows, split)
-            return anomaly_map(abnormal, normal, grid=self.grid, temperature=self.temperature, nand=self.nand)
         family = detector.split("_")[0]
+        maps = self._zero_shot(rows, split) if family == "aprilgan" else 0
+        if detector == "aprilgan":
+            return maps
         if family not in self._stored:
             self._stored[family], _ = load(self.study.data / "maps" / family / f"{self.class_name}.safetensors")
-        return self._stored[family][f"{detector}/{split}"][rows]
+        return maps + self._stored[family][f"{detector}/{split}"][rows]
 
+    def _zero_shot(self, rows: slice, split: str) -> Tensor:
+        abnormal, normal = self._cos("abnormal", rows, split), self._cos("normal", rows, split)
+        return anomaly_map(abnormal, normal, grid=self.grid, temperature=self.temperature, nand=self.nand)
+
+    @cache  # noqa: B019 (one object a class, short-lived)
     def _floor(self, detector: str) -> float:
         return float(np.quantile(self._raw(detector, slice(None), "train").numpy(), 0.99))
 

@@ -41,6 +41,55 @@ def use(preset: Annotated[Path, typer.Argument(help="studies/<name>.yaml")]) -> 
 
 
 @app.command()
+def fetch(
+    names: Annotated[list[str] | None, typer.Argument(help="sources; 'nand doctor' lists them")] = None,
+    study: Annotated[str | None, typer.Option(help="everything that this study still needs")] = None,
+    local: Annotated[list[Path] | None, typer.Option("--from", help="folder, archive or checkpoint that you have; may be repeated")] = None,
+    accept_licences: Annotated[bool, typer.Option("--accept-licences", help="accept the licences that are shown")] = False,
+) -> None:
+    """Bring weights and data to their places: from this machine where they are, else from the network; always verified."""
+    from nandlib.pipeline import missing_files, read_registry
+    from nandlib.sources import Source, source, source_of
+    from nandlib.sources import fetch as fetch_source
+    from nandlib.study import open_study, project_root
+
+    root = project_root()
+    entries = [source(name) for name in names or ()]
+    if study is not None:
+        needed = missing_files(open_study(study, root), read_registry(root)).values()
+        entries += [entry for path in needed if (entry := source_of(path)) is not None]
+    if not entries:
+        typer.echo("nothing to fetch")
+
+    def accept(entry: Source) -> bool:
+        typer.echo(f"{entry.title}\n  licence: {entry.licence}")
+        return accept_licences or (sys.stdin.isatty() and typer.confirm("  Do you accept it?"))
+
+    for entry in entries:
+        typer.echo(fetch_source(entry, root, local=local or (), accept=accept, progress=_progress()))
+
+
+@app.command()
+def doctor(
+    study: Annotated[str | None, typer.Argument(help="exit with 1 unless this study has all that it needs")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="machine-readable")] = False,
+) -> None:
+    """Environment, device, weights and data, disk space, and what each study still needs."""
+    import json
+
+    from nandlib.doctor import describe, examine
+    from nandlib.errors import PresetError, nearest
+    from nandlib.study import project_root
+
+    report = examine(project_root())
+    if study is not None and study not in report["studies"]:
+        raise PresetError(f"no study '{study}': {nearest(study, report['studies'])}")
+    typer.echo(json.dumps(report, indent=2) if as_json else describe(report))
+    if study is not None and not report["studies"][study]["ready"]:
+        raise typer.Exit(1)
+
+
+@app.command()
 def draw(study: StudyName) -> None:
     """Stage 'images': draw the embedded data set."""
     from nandlib.stages.data import draw_images

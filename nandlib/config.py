@@ -14,7 +14,8 @@ from ruamel.yaml.error import YAMLError
 
 from nandlib.errors import PresetError, nearest
 
-Detector = Literal["aprilgan", "winclip_0", "winclip_1", "winclip_5", "patchcore"]
+Detector = Literal["aprilgan", "aprilgan_1", "aprilgan_5", "winclip_0", "winclip_1", "winclip_5", "patchcore"]
+RANDOM = Path("random")  # in place of a file of weights: exercises the code path; never results
 DETECTORS: tuple[Detector, ...] = get_args(Detector)
 
 
@@ -50,7 +51,8 @@ class ModelConfig(_Section):
     """The vision-language model."""
 
     name: Literal["mini", "clip"] = "mini"
-    weights: Path = Field(description="file of the trained projections, relative to the project")
+    weights: Path = Field(description="file of the trained projections, relative to the project; or 'random'")
+    clip_weights: Path | None = Field(None, description="CLIP's own weights (name: clip), relative to the project; or 'random'")
     precision: Literal["float32", "autocast"] = "float32"
     device: str = Field("cpu", description="torch device")
 
@@ -87,9 +89,10 @@ class NandConfig(_Section):
 
 
 class WinClipConfig(_Section):
-    """WinCLIP, zero- and few-shot."""
+    """WinCLIP, zero- and few-shot; and the reference images of every few-shot detector."""
 
     seed: int = Field(0, description="draw of the reference images from train/good, without replacement")
+    weights: Path | None = Field(None, description="CLIP ViT-B-16-plus-240 (full-size study), relative to the project; or 'random'")
     grid: int = Field(20, ge=4, description="patch tokens per side after pooling (embedded model)")
 
 
@@ -101,7 +104,8 @@ class PatchCoreConfig(_Section):
     max_patches: int | None = Field(
         20_000, ge=1, description="normal patches from which the coreset is drawn, evenly over the images; None: all (memory grows)"
     )
-    backbone_weights: Path | None = Field(None, description="state dict of wide_resnet50_2.tv_in1k (full-size study)")
+    interpolation: Literal["nearest", "bilinear"] = Field("nearest", description="of the map: anomalib's, or the original's")
+    backbone_weights: Path | None = Field(None, description="wide_resnet50_2.tv_in1k (full-size study); or 'random'")
 
 
 class FigureConfig(_Section):
@@ -125,6 +129,29 @@ class Study(_Section):
     winclip: WinClipConfig
     patchcore: PatchCoreConfig
     figures: FigureConfig
+
+    def required_for_clip(self) -> dict[str, Path | None]:
+        """The full-size networks of the detectors in use: key of the preset → file of weights."""
+        families = {name.split("_")[0] for name in self.detectors}
+        files = {"model.clip_weights": self.model.clip_weights}
+        if "winclip" in families:
+            files["winclip.weights"] = self.winclip.weights
+        if "patchcore" in families:
+            files["patchcore.backbone_weights"] = self.patchcore.backbone_weights
+        return files
+
+    def weight_files(self) -> dict[str, Path]:
+        """Key of the preset → file of weights, of all that this study loads."""
+        full = self.required_for_clip() if self.model.name == "clip" else {}
+        files = {"model.weights": self.model.weights, "patchcore.backbone_weights": self.patchcore.backbone_weights, **full}
+        if "patchcore" not in self.detectors:
+            del files["patchcore.backbone_weights"]
+        return {key: path for key, path in files.items() if path is not None}
+
+    @property
+    def random(self) -> bool:
+        """Whether any weights are random: nothing that this study computes is a result."""
+        return RANDOM in self.weight_files().values()
 
 
 def read_yaml(path: Path) -> Any:

@@ -64,13 +64,15 @@ def execute(item: str, study: OpenStudy) -> Path:
         + ["--extra-keys", VOLATILE, str(target)],
         check=True,
     )
-    _number_cells(target)
+    _finish(target, study.watermark)
     return target
 
 
-def _number_cells(path: Path) -> None:
-    """Stable cell ids: papermill gives the injected cell a random one."""
+def _finish(path: Path, watermark: str) -> None:
+    """Stable cell ids (papermill gives the injected cell a random one), and what the reader must know under the title."""
     notebook = nbformat.read(path, as_version=4)
+    if watermark:
+        notebook.cells[0].source += f"\n\n**{watermark}: NOT A RESULT**"
     for k, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{k:02d}"
     nbformat.write(notebook, path)

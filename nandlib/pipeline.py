@@ -7,11 +7,13 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from nandlib.config import load_study
-from nandlib.errors import DataError, ModelError, PresetError
+from nandlib.config import RANDOM, load_study
+from nandlib.errors import DataError, PresetError
 from nandlib.groups import RESOURCES, resource
+from nandlib.sources import source_of
 from nandlib.study import OpenStudy, open_study
 
+NO_WEIGHTS = "nandlib/models/checkpoints.py"  # what DVC watches where weights are random
 HEADER = """# What `dvc repro` runs. Written by `nand use studies/<name>.yaml` (or `make study STUDY=...`), never by hand:
 # per study the files that its preset names and DVC must watch. `models` are the embedded models and how they are trained.
 """
@@ -27,7 +29,7 @@ def registry_entry(study: OpenStudy) -> dict[str, str]:
     groups = Path("nandlib/groups.py") if config.data.groups == "types" else _shipped(resource("groups", config.data.groups))
     return {
         "root": config.data.root.as_posix(),
-        "weights": config.model.weights.as_posix(),
+        "weights": NO_WEIGHTS if config.model.weights == RANDOM else config.model.weights.as_posix(),
         "prompts": _relative(_shipped(resource("prompts", config.prompts.file)), study.root),
         "groups": _relative(groups, study.root),
     }
@@ -53,7 +55,7 @@ def register(preset: Path, root: Path) -> str:
 
     Raises:
         PresetError: If the preset is not valid or does not lie in ``studies/``.
-        DataError, ModelError: If images or weights that it names are not there.
+        DataError: If images or weights that it names are not there; one message lists all of them.
     """
     name = load_study(preset).name
     if preset.resolve().parent != (root / "studies").resolve():
@@ -72,22 +74,36 @@ def register(preset: Path, root: Path) -> str:
 
 
 def _check_files(study: OpenStudy, registry: dict[str, Any]) -> None:
-    """Raise if a file that the preset names is not there: DVC would stop without saying what to do."""
+    """Raise if files that the preset names are not there: DVC would stop at the first, without saying what to do."""
     config, preset = study.config, f"studies/{study.name}.yaml"
-    if config.data.drawn is not None:
-        own = Path("data") / study.name / "images"
-        if config.data.root != own:
-            raise PresetError(f"{preset}: data.root must be '{own}': a study with data.drawn owns (and overwrites) that folder")
-    elif not study.images.is_dir():
-        raise DataError(f"{preset}: data.root: {study.images} is not a folder: put the data set there, or a link to it")
-    trained = [f"data/models/{name}/heads.safetensors" for name in registry.get("models") or {}]
-    if config.model.weights.as_posix() not in trained and not study.weights.is_file():
-        raise ModelError(f"{preset}: model.weights: {study.weights} is missing (trained here: {', '.join(trained)})")
-    backbone = config.patchcore.backbone_weights
-    if "patchcore" in config.detectors and config.model.name == "clip" and backbone is None:
-        raise PresetError(f"{preset}: patchcore.backbone_weights is missing: PatchCore does not run on CLIP")
-    if backbone is not None and not (study.root / backbone).is_file():
-        raise ModelError(f"{preset}: patchcore.backbone_weights: {study.root / backbone} is missing")
+    own = Path("data") / study.name / "images"
+    if config.data.drawn is not None and config.data.root != own:
+        raise PresetError(f"{preset}: data.root must be '{own}': a study with data.drawn owns (and overwrites) that folder")
+    if config.model.name == "clip":
+        for key, path in config.required_for_clip().items():
+            if path is None:
+                raise PresetError(f"{preset}: {key} is missing: the full-size study needs the file's path (or 'random')")
+    missing = missing_files(study, registry)
+    if missing:
+        lines = [f"{preset} names {len(missing)} file(s) or folder(s) that are not here:"]
+        for key, path in missing.items():
+            entry = source_of(path)
+            lines.append(f"  {key}: {path}")
+            if entry is not None:
+                lines.append(f"      {entry.describe()}; from {entry.urls[0]}")
+                lines.append(f"      nand fetch {entry.name}              downloads it, or, without a network,")
+                lines.append(f"      nand fetch {entry.name} --from PATH  takes {entry.file} or what was unpacked from it")
+            else:
+                lines.append(f"      put it there (or a link to it), or change {key}")
+        raise DataError("\n".join([*lines, f"All at once: nand fetch --study {study.name}"]))
+
+
+def missing_files(study: OpenStudy, registry: dict[str, Any]) -> dict[str, Path]:
+    """Key of the preset → path, of the images and weights that are neither there nor made by the pipeline."""
+    config = study.config
+    made = {Path(f"data/models/{name}/heads.safetensors") for name in registry.get("models") or {}} | {RANDOM}
+    named = config.weight_files() if config.data.drawn is not None else {"data.root": config.data.root, **config.weight_files()}
+    return {key: path for key, path in named.items() if path not in made and not (study.root / path).exists()}
 
 
 def registered(name: str, root: Path) -> OpenStudy:

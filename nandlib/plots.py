@@ -17,7 +17,15 @@ MAP_COLOURS = "inferno"  # anomaly maps
 SUPPRESSION_COLOURS = "viridis"  # suppression maps, always on [0, 1]
 DELTA_COLOURS = "PuOr"  # losses orange-brown, gains purple, symmetric about 0
 OURS, PAPER = "#0072B2", "#D55E00"  # Okabe-Ito blue and vermilion
-LABELS = {"aprilgan": "APRIL-GAN", "winclip_0": "WinCLIP-0", "winclip_1": "WinCLIP-1", "winclip_5": "WinCLIP-5", "patchcore": "PatchCore"}
+LABELS = {
+    "aprilgan": "APRIL-GAN",
+    "aprilgan_1": "APRIL-GAN-1",
+    "aprilgan_5": "APRIL-GAN-5",
+    "winclip_0": "WinCLIP-0",
+    "winclip_1": "WinCLIP-1",
+    "winclip_5": "WinCLIP-5",
+    "patchcore": "PatchCore",
+}
 
 
 def use_style() -> None:
@@ -33,10 +41,18 @@ def pretty(name: str) -> str:
     return name.replace("_", " ")
 
 
-def save(figure: Figure, path: Path) -> None:
+def mark(figure: Figure, watermark: str) -> Figure:
+    """The figure with a word across it, unless the word is empty."""
+    if watermark:
+        place = {"ha": "center", "va": "center", "rotation": 25, "zorder": 10, "in_layout": False}
+        figure.text(0.5, 0.5, watermark, color="#CC0000", alpha=0.45, fontsize=26, fontweight="bold", **place)
+    return figure
+
+
+def save(figure: Figure, path: Path, watermark: str = "") -> None:
     """Write a PNG without anything that differs from run to run."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Software": None})
+    mark(figure, watermark).savefig(path, metadata={"Software": None})
 
 
 def show_image(ax: Axes, image: np.ndarray, mask: np.ndarray | None = None, title: str = "") -> None:

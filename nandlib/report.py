@@ -61,7 +61,10 @@ def write_report(study: OpenStudy) -> Path:
         chapters.append({"id": source.stem, "title": _title(notebook), "body": body})
     template = jinja2.Template(TEMPLATE.read_text(encoding="utf-8"))
     page = template.render(
-        title=html.escape(study.config.title), chapters=chapters, code_style=HtmlFormatter(style="default").get_style_defs(".highlight")
+        title=html.escape(study.config.title),
+        watermark=study.watermark,
+        chapters=chapters,
+        code_style=HtmlFormatter(style="default").get_style_defs(".highlight"),
     )
     target = study.figures / "report.html"
     target.write_text(page, encoding="utf-8")

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from nandlib.config import RANDOM
 from nandlib.manifest import load_image
 from nandlib.study import OpenStudy
 
@@ -36,6 +37,12 @@ def digest(*parts: Any) -> str:
 def content(paths: Sequence[Path]) -> list[str]:
     """Hash of the content of every file."""
     return [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+
+
+def weight_contents(study: OpenStudy, *keys: str) -> dict[str, str]:
+    """Hash of the content of the files of weights that the study loads: those whose key starts with one of `keys`."""
+    files = {key: study.resolve(path) for key, path in study.config.weight_files().items() if key.startswith(keys)}
+    return {key: "random" if path == RANDOM else content([path])[0] for key, path in files.items()}
 
 
 def image_paths(study: OpenStudy, class_name: str, split: str = "test") -> list[Path]:

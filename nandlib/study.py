@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from nandlib.config import Study, load_study
+from nandlib.config import RANDOM, Study, load_study
 from nandlib.errors import DataError, PresetError, nearest
 from nandlib.groups import Grouping, load_grouping
 from nandlib.prompts import PromptSet, load_prompts
 
 if TYPE_CHECKING:
-    from nandlib.models import VisionLanguageModel
+    from nandlib.models import Placement, VisionLanguageModel
 
 
 def project_root(start: Path | None = None) -> Path:
@@ -58,9 +58,25 @@ class OpenStudy:
         """Root of the images, MVTec AD layout."""
         return self.root / self.config.data.root
 
+    def resolve(self, path: Path) -> Path:
+        """A path of the preset; `RANDOM` stays what it is."""
+        return path if path == RANDOM else self.root / path
+
     @property
-    def weights(self) -> Path:
-        return self.root / self.config.model.weights
+    def watermark(self) -> str:
+        """What every output must say: nothing, or that the weights are random."""
+        return "RANDOM WEIGHTS" if self.config.random else ""
+
+    def write_csv(self, table: pd.DataFrame, name: str) -> None:
+        """Write a table of results to the study's figures."""
+        self.figures.mkdir(parents=True, exist_ok=True)
+        marked = table.assign(weights="random") if self.config.random else table
+        marked.to_csv(self.figures / name, index=False)
+
+    def write_text(self, text: str, name: str) -> None:
+        """Write a Markdown table of results to the study's figures."""
+        head = f"**{self.watermark}: NOT A RESULT**\n\n" if self.watermark else ""
+        (self.figures / name).write_text(head + text)
 
     @cached_property
     def manifest(self) -> pd.DataFrame:
@@ -98,10 +114,18 @@ class OpenStudy:
 
     @cached_property
     def model(self) -> VisionLanguageModel:
-        from nandlib.models import Placement, load_model
+        from nandlib.models import load_model
 
         model = self.config.model
-        return load_model(model.name, self.weights, Placement(model.device, model.precision))
+        clip_weights = model.clip_weights and self.resolve(model.clip_weights)
+        return load_model(model.name, self.resolve(model.weights), self.placement, clip_weights)
+
+    @property
+    def placement(self) -> Placement:
+        """Where and how precisely the networks run."""
+        from nandlib.models import Placement
+
+        return Placement(self.config.model.device, self.config.model.precision)
 
     def classes(self) -> list[str]:
         """Classes with a protocol: two groups or more."""
@@ -147,7 +171,7 @@ class OpenStudy:
 
 def _table(path: Path) -> pd.DataFrame:
     """A result file: names stay text, numbers keep every digit."""
-    text = dict.fromkeys(("detector", "class", "group"), str)
+    text = dict.fromkeys(("detector", "class", "group", "weights"), str)
     return pd.read_csv(path, float_precision="round_trip", keep_default_na=False, dtype=text)
 
 

@@ -169,33 +169,6 @@ def test_images_of_every_kind(tmp_path):
         as_image(np.zeros((3, 4)))
 
 
-@pytest.fixture(scope="module")
-def full_winclip():
-    """WinCLIP at full size with random weights."""
-    from anomalib.models.image.winclip import torch_model
-
-    from nandlib.detectors.winclip import RepairedWinClip
-
-    tag, torch_model.PRETRAINED = torch_model.PRETRAINED, None
-    torch.manual_seed(0)
-    yield RepairedWinClip().eval()
-    torch_model.PRETRAINED = tag
-
-
-def test_full_size_windows_attend_to_their_own_patches(full_winclip):
-    batch = torch.randn(1, 3, 240, 240, generator=torch.Generator().manual_seed(2))
-    with torch.no_grad():
-        whole, (two, _), _ = full_winclip.encode_image(batch)
-        captured = {}
-        hook = full_winclip.clip.visual.patch_dropout.register_forward_hook(lambda _m, i, _o: captured.update(x=i[0]))
-        full_winclip.clip.encode_image(batch)
-        hook.remove()
-        all_patches = torch.arange(225)[:, None]
-        same = full_winclip._get_window_embeddings(captured["x"], all_patches)
-    assert torch.allclose(same[:, 0], whole, atol=1e-4)
-    assert two.std(1).max() > 1e-3
-
-
 def test_full_size_patchcore_needs_its_weights(tmp_path, images):
     import timm
     from safetensors.torch import save_file

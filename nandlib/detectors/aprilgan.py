@@ -1,8 +1,12 @@
-"""APRIL-GAN, zero-shot: Eq. 4 with the abnormal state against the normal one, summed over layers."""
+"""APRIL-GAN: Eq. 4 with the abnormal state against the normal one, summed over layers; with references, their distance too."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from nandlib.config import NandConfig
@@ -29,17 +33,69 @@ def anomaly_map(abnormal: Tensor, normal: Tensor, *, grid: tuple[int, int], temp
     return aggregate_layers(layers, "sum")
 
 
-class AprilGan(TorchDetector):
-    """APRIL-GAN on any vision-language model of the study, for one class."""
+def reference_map(tokens: Sequence[Tensor], memory: Sequence[Tensor], *, grid: tuple[int, int], nand: NandConfig) -> Tensor:
+    """What few-shot APRIL-GAN adds to A: Σ_l of the cosine distance to the nearest reference patch.
 
-    def __init__(self, model: VisionLanguageModel, prompts: PromptSet, class_name: str, nand: NandConfig = NandConfig()) -> None:
+    Args:
+        tokens: L times ``(N, P, C)``, patch tokens before the projections.
+        memory: L times ``(M, C)``, those of the reference images.
+        grid: ``(h, w)``.
+        nand: Map size and interpolation.
+
+    Returns:
+        ``(N, H, W)`` in [0, 2 L].
+    """
+    size, total = (nand.map_size, nand.map_size), torch.zeros(())
+    for layer, known in zip(tokens, memory, strict=True):
+        distance = 1 - (F.normalize(layer, dim=-1) @ F.normalize(known, dim=-1).T).amax(-1)
+        planes = distance.unflatten(1, grid)[:, None]
+        total = total + F.interpolate(planes, size=size, mode="bilinear", align_corners=nand.align_corners)[:, 0]
+    return total
+
+
+class ReferenceDistance(TorchDetector):
+    """`reference_map` for the reference images of one class.
+
+    Args:
+        model: The vision-language model.
+        references: Normal images of the class, one or more.
+        nand: Map size and interpolation.
+    """
+
+    def __init__(self, model: VisionLanguageModel, references: Sequence[Image.Image], nand: NandConfig = NandConfig()) -> None:
+        memory = [t.flatten(0, 1) for t in model.raw_tokens(torch.stack([model.preprocess(image) for image in references]))]
+        grid = model.encode_image(model.preprocess(references[0])[None]).grid
+        super().__init__(model.preprocess, lambda batch: reference_map(model.raw_tokens(batch), memory, grid=grid, nand=nand))
+
+
+class AprilGan(TorchDetector):
+    """APRIL-GAN, zero- or few-shot, on any vision-language model of the study, for one class.
+
+    Args:
+        model: The vision-language model.
+        prompts: Templates and states.
+        class_name: Fills the states.
+        nand: Map size, interpolation, temperature.
+        references: Normal images of the class; none: zero-shot.
+    """
+
+    def __init__(
+        self,
+        model: VisionLanguageModel,
+        prompts: PromptSet,
+        class_name: str,
+        nand: NandConfig = NandConfig(),
+        references: Sequence[Image.Image] = (),
+    ) -> None:
         sentences = (prompts.abnormal(class_name), prompts.normal(class_name))
         texts = torch.stack([prompt_ensemble(model.encode_text(s), prompts.config.average) for s in sentences])
         temperature = nand.temperature or model.temperature
+        distance = ReferenceDistance(model, references, nand) if references else None
 
         def maps(batch: Tensor) -> Tensor:
             features = model.encode_image(batch)
             abnormal, normal = similarities(features.tokens, texts).unbind(1)
-            return anomaly_map(abnormal, normal, grid=features.grid, temperature=temperature, nand=nand)
+            zero_shot = anomaly_map(abnormal, normal, grid=features.grid, temperature=temperature, nand=nand)
+            return zero_shot if distance is None else zero_shot + distance.maps(batch)
 
         super().__init__(model.preprocess, maps)

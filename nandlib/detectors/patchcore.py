@@ -10,16 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from anomalib.models.components import KCenterGreedy
+from anomalib.models.image.patchcore.anomaly_map import AnomalyMapGenerator
 from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 from PIL import Image
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from nandlib.config import PatchCoreConfig
+from nandlib.config import RANDOM, PatchCoreConfig
 from nandlib.detectors.base import TorchDetector
 from nandlib.errors import ModelError
-from nandlib.models import VisionLanguageModel
+from nandlib.models import Placement, VisionLanguageModel
+from nandlib.models.checkpoints import read_state
 
 MEAN, STD, SIZE = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 256  # of ImageNet; the input at full size, uncropped
 
@@ -43,19 +45,27 @@ def _embedded_network(backbone: nn.Module) -> PatchcoreModel:
 
 
 def _full_network(weights: Path) -> PatchcoreModel:
-    """The paper's backbone: wide_resnet50_2, layers 2 and 3, from a local state dict (timm's tv_in1k).
+    """The paper's backbone: wide_resnet50_2, layers 2 and 3, with weights from a file (timm's tv_in1k), or random ones.
 
     Raises:
         ModelError: If the file is missing or lacks weights of the layers in use.
     """
-    if not weights.is_file():
-        raise ModelError(f"{weights} is missing: save timm's 'wide_resnet50_2.tv_in1k' there, as .safetensors or .pth")
-    state = load_file(weights) if weights.suffix == ".safetensors" else torch.load(weights, map_location="cpu", weights_only=True)
-    network = PatchcoreModel(layers=["layer2", "layer3"], backbone="wide_resnet50_2", pre_trained=False, num_neighbors=1)
-    missing = network.feature_extractor.feature_extractor.load_state_dict(state, strict=False).missing_keys
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = PatchcoreModel(layers=["layer2", "layer3"], backbone="wide_resnet50_2", pre_trained=False, num_neighbors=1)
+    if weights == RANDOM:
+        return network
+    missing = network.feature_extractor.feature_extractor.load_state_dict(read_state(weights), strict=False).missing_keys
     if missing:
         raise ModelError(f"{weights} lacks {len(missing)} weights of wide_resnet50_2, such as '{missing[0]}'")
     return network
+
+
+class _BilinearMaps(AnomalyMapGenerator):
+    """anomalib's map generator with the interpolation of the original PatchCore."""
+
+    def compute_anomaly_map(self, patch_scores: Tensor, image_size: tuple[int, int] | torch.Size | None = None) -> Tensor:
+        return self.blur(F.interpolate(patch_scores, size=image_size, mode="bilinear", align_corners=False))
 
 
 def _imagenet(image: Image.Image) -> Tensor:
@@ -91,7 +101,7 @@ def _patch_bank(
     rng, kept = np.random.default_rng(config.seed), []
     for start in range(0, len(normals), batch_size):
         batch = torch.stack([preprocess(image) for image in normals[start : start + batch_size]])
-        patches = network(batch).unflatten(0, (len(batch), -1))
+        patches = network(batch.to(network.memory_bank.device)).float().cpu().unflatten(0, (len(batch), -1))
         network.embedding_store.clear()
         most = patches.shape[1] if config.max_patches is None else max(1, config.max_patches // len(normals))
         for image in patches:
@@ -103,19 +113,37 @@ class PatchCore(TorchDetector):
     """PatchCore fitted on the normal images of one class.
 
     Args:
-        model: Lends backbone and preprocessing, unless `config` names the weights of the paper's backbone.
+        model: Lends backbone and preprocessing, unless `config` names the weights of the paper's backbone; then None.
         normals: Training-normal images.
-        config: Coreset ratio, seed, backbone weights.
+        config: Coreset ratio, seed, interpolation, backbone weights.
+        placement: Device and precision of the paper's backbone; the embedded one has its model's.
         batch_size: Images per forward pass.
+
+    Raises:
+        ModelError: If the backbone's weights are missing or do not fit.
     """
 
     def __init__(
-        self, model: VisionLanguageModel, normals: Sequence[Image.Image], config: PatchCoreConfig = PatchCoreConfig(), batch_size: int = 8
+        self,
+        model: VisionLanguageModel | None,
+        normals: Sequence[Image.Image],
+        config: PatchCoreConfig = PatchCoreConfig(),
+        placement: Placement = Placement(),
+        batch_size: int = 8,
     ) -> None:
-        full = config.backbone_weights is not None
-        network = _full_network(config.backbone_weights) if full else _embedded_network(model.patch_backbone())
-        preprocess = _imagenet if full else model.preprocess
-        bank = _patch_bank(network, preprocess, normals, config, batch_size)
-        network.memory_bank = coreset(bank, config.coreset_ratio, config.seed)
+        if config.backbone_weights is not None:
+            network, preprocess = _full_network(config.backbone_weights).to(placement.device), _imagenet
+        else:
+            network, preprocess, placement = _embedded_network(model.patch_backbone()), model.preprocess, Placement()
+        if config.interpolation == "bilinear":
+            network.anomaly_map_generator = _BilinearMaps().to(placement.device)
+        with placement.autocast():
+            bank = _patch_bank(network, preprocess, normals, config, batch_size)
+        network.memory_bank = coreset(bank, config.coreset_ratio, config.seed).to(placement.device)
         network.eval()
-        super().__init__(preprocess, lambda batch: network(batch).anomaly_map[:, 0])
+
+        def maps(batch: Tensor) -> Tensor:
+            with placement.autocast():
+                return network(batch.to(placement.device)).anomaly_map[:, 0].float().cpu()
+
+        super().__init__(preprocess, maps)

@@ -1,31 +1,74 @@
 """WinCLIP, zero- and few-shot, with anomalib's windows, harmonic aggregation and scores.
 
-On the embedded model a window embedding is the mean of its patch tokens: its image tower has no transformer to pass a
-window through. Everything after the embeddings is anomalib's `WinClipModel`. At full size the whole model is anomalib's, with
-one repair for open_clip 3.
+What differs between the embedded and the full-size study is the encoder of images, windows and patches. At full size it is
+anomalib's, with one repair for open_clip 3. On the embedded model a window embedding is the mean of its patch tokens: its
+image tower has no transformer to pass a window through. Everything after the embeddings is anomalib's `WinClipModel`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from anomalib.models.image.winclip.prompting import create_prompt_ensemble
-from anomalib.models.image.winclip.torch_model import WinClipModel
+from anomalib.models.image.winclip.torch_model import BACKBONE, TEMPERATURE, WinClipModel
 from anomalib.models.image.winclip.utils import make_masks
+from open_clip import tokenize
 from PIL import Image
 from torch import Tensor, nn
 
 from nandlib.detectors.base import TorchDetector
-from nandlib.models import VisionLanguageModel
-from nandlib.models.clip import clip_input
+from nandlib.models import Placement, VisionLanguageModel
+from nandlib.models.clip import clip_input, load_clip
 
 SCALES = (2, 3)  # sides of the windows in patches
+Embeddings = tuple[Tensor, list[Tensor], Tensor]  # (N, D), one (N, n_windows, D) a scale, (N, P, C)
 
 
-class WindowEncoder:
-    """Image, window and patch embeddings of a batch; remembers the last batch, which several detectors share.
+class _Encoder:
+    """Remembers the embeddings of the last batch and the texts of the last class, which several detectors share.
+
+    Attributes:
+        grid_size: ``(h, w)`` of the patches.
+        masks: Patches of each window, ``(n_patches, n_windows)`` a scale.
+        temperature: Divides cosine similarities.
+    """
+
+    grid_size: tuple[int, int]
+    masks: list[Tensor]
+    temperature: float
+    _last: tuple[Tensor, Embeddings] | None = None
+    _last_texts: tuple[str, Tensor] | None = None
+
+    def preprocess(self, image: Image.Image) -> Tensor:
+        """RGB of any size to the encoder's input."""
+        raise NotImplementedError
+
+    def encode(self, batch: Tensor) -> Embeddings:
+        """Embeddings of the images, of their windows and of their patches."""
+        raise NotImplementedError
+
+    def encode_text(self, sentences: list[str]) -> Tensor:
+        """Text features ``(n, D)``."""
+        raise NotImplementedError
+
+    def __call__(self, batch: Tensor) -> Embeddings:
+        if self._last is None or self._last[0] is not batch:
+            self._last = (batch, self.encode(batch))
+        return self._last[1]
+
+    def texts(self, class_name: str) -> Tensor:
+        """WinCLIP's own compositional prompts for a class: ``(2, D)``, rows normal and anomalous."""
+        if self._last_texts is None or self._last_texts[0] != class_name:
+            features = [self.encode_text(sentences).mean(0) for sentences in create_prompt_ensemble(class_name)]
+            self._last_texts = (class_name, torch.stack(features))
+        return self._last_texts[1]
+
+
+class WindowEncoder(_Encoder):
+    """Windows as means of the patch tokens of a vision-language model of the study.
 
     Args:
         model: The vision-language model.
@@ -33,63 +76,17 @@ class WindowEncoder:
     """
 
     def __init__(self, model: VisionLanguageModel, side: int) -> None:
-        self.model, self.side = model, side
-        self.masks = [make_masks((side, side), scale, 1) for scale in SCALES]
-        self._last: tuple[Tensor, tuple[Tensor, list[Tensor], Tensor]] | None = None
+        self.model, self.grid_size, self.temperature = model, (side, side), 1 / model.temperature
+        self.preprocess, self.encode_text = model.preprocess, model.encode_text
+        self.masks = [make_masks(self.grid_size, scale, 1) for scale in SCALES]
 
     @torch.no_grad()
-    def __call__(self, batch: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
-        """``(N, D)``, one ``(N, n_windows, D)`` a scale, ``(N, side², D)``."""
-        if self._last is None or self._last[0] is not batch:
-            features = self.model.encode_image(batch)
-            tokens = features.tokens.mean(1).transpose(1, 2).unflatten(2, features.grid)
-            patches = F.adaptive_avg_pool2d(tokens, self.side).flatten(2).transpose(1, 2)
-            windows = [patches[:, mask.flatten()].unflatten(1, mask.shape).mean(1) for mask in self.masks]
-            self._last = (batch, (features.image, windows, patches))
-        return self._last[1]
-
-    def texts(self, class_name: str) -> Tensor:
-        """WinCLIP's own compositional prompts for a class: ``(2, D)``, rows normal and anomalous."""
-        normal, anomalous = create_prompt_ensemble(class_name)
-        return torch.stack([self.model.encode_text(sentences).mean(0) for sentences in (normal, anomalous)])
-
-
-class EmbeddedWinClip(WinClipModel):
-    """anomalib's WinCLIP with the embeddings of another encoder than CLIP."""
-
-    def __init__(self, encoder: WindowEncoder, class_name: str, reference_images: Tensor | None = None) -> None:
-        nn.Module.__init__(self)  # not WinClipModel's, which would download CLIP
-        self.encoder, self.scales, self.k_shot = encoder, SCALES, 0
-        self.class_name = self.reference_images = None
-        self.temperature = 1 / encoder.model.temperature
-        self.grid_size = (encoder.side, encoder.side)
-        self.register_buffer_list("masks", encoder.masks, persistent=False)
-        self.register_buffer_list("_visual_embeddings", [torch.empty(0) for _ in SCALES])
-        self.register_buffer("_patch_embeddings", torch.empty(0))
-        self.register_buffer("_text_embeddings", torch.empty(0))
-        self.setup(class_name, reference_images)
-
-    def encode_image(self, batch: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
-        return self.encoder(batch)
-
-    def _collect_text_embeddings(self, class_name: str) -> None:
-        self._text_embeddings = self.encoder.texts(class_name)
-
-
-class WinClip(TorchDetector):
-    """WinCLIP on the embedded model, for one class.
-
-    Args:
-        encoder: Shared by all detectors that see the same batches.
-        class_name: For WinCLIP's prompts.
-        references: Normal images of the class; none: zero-shot.
-    """
-
-    def __init__(self, encoder: WindowEncoder, class_name: str, references: Sequence[Image.Image] = ()) -> None:
-        preprocess = encoder.model.preprocess
-        shots = torch.stack([preprocess(image) for image in references]) if references else None
-        network = EmbeddedWinClip(encoder, class_name, shots).eval()
-        super().__init__(preprocess, lambda batch: network(batch).anomaly_map)
+    def encode(self, batch: Tensor) -> Embeddings:
+        features = self.model.encode_image(batch)
+        tokens = features.tokens.mean(1).transpose(1, 2).unflatten(2, features.grid)
+        patches = F.adaptive_avg_pool2d(tokens, self.grid_size).flatten(2).transpose(1, 2)
+        windows = [patches[:, mask.flatten()].unflatten(1, mask.shape).mean(1) for mask in self.masks]
+        return features.image, windows, patches
 
 
 class RepairedWinClip(WinClipModel):
@@ -98,6 +95,13 @@ class RepairedWinClip(WinClipModel):
     anomalib 2.7 still hands it (tokens, batch, width): every window then attends to the other windows instead of to its
     own patches, all window embeddings come out alike, and the maps are flat.
     """
+
+    def __init__(self, clip: nn.Module) -> None:
+        nn.Module.__init__(self)  # not WinClipModel's, which would download CLIP
+        self.clip, self.scales, self.apply_transform = clip, SCALES, False
+        self.clip.visual.output_tokens = True
+        self.grid_size = self.clip.visual.grid_size
+        self.register_buffer_list("masks", self._generate_masks(), persistent=False)
 
     def _get_window_embeddings(self, feature_map: Tensor, masks: Tensor) -> Tensor:
         """Embeddings ``(N, n_windows, D)`` of the windows of a feature map ``(N, 1 + P, width)``."""
@@ -109,22 +113,69 @@ class RepairedWinClip(WinClipModel):
         return (pooled @ visual.proj).unflatten(0, (-1, n_windows))
 
 
-class ClipWinClip(TorchDetector):
-    """WinCLIP at full size: ViT-B-16-plus-240, images squashed to 240 px so that maps and A_sup align, for one class.
+class ClipWindowEncoder(_Encoder):
+    """WinCLIP's own encoder, ViT-B-16-plus-240; images are squashed to 240 px, so that maps and A_sup align.
 
     Args:
-        class_name: For WinCLIP's prompts.
-        references: Normal images of the class; none: zero-shot.
-        network: A network to reuse; None: build one (fetches CLIP's weights once).
+        weights: CLIP's weights, or `nandlib.config.RANDOM`.
+        placement: Device and precision.
+
+    Raises:
+        ModelError: If the weights are missing or do not fit.
     """
 
-    def __init__(self, class_name: str, references: Sequence[Image.Image] = (), network: RepairedWinClip | None = None) -> None:
-        network = (network or RepairedWinClip()).eval()
-        side = network.clip.visual.image_size[0]
+    temperature = TEMPERATURE
 
-        def preprocess(image: Image.Image) -> Tensor:
-            return clip_input(image, side)
+    def __init__(self, weights: Path, placement: Placement = Placement()) -> None:
+        self.placement = placement
+        self.network = RepairedWinClip(load_clip(BACKBONE, weights)).eval().requires_grad_(False).to(placement.device)
+        self.grid_size, self.masks = self.network.grid_size, [mask.cpu() for mask in self.network.masks]
 
-        shots = torch.stack([preprocess(image) for image in references]) if references else None
-        network.setup(class_name, shots)
-        super().__init__(preprocess, lambda batch: network(batch).anomaly_map)
+    def preprocess(self, image: Image.Image) -> Tensor:
+        return clip_input(image, self.network.clip.visual.image_size[0])
+
+    @torch.no_grad()
+    def encode(self, batch: Tensor) -> Embeddings:
+        with self.placement.autocast():
+            image, windows, patches = self.network.encode_image(batch.to(self.placement.device))
+        return image.float().cpu(), [window.float().cpu() for window in windows], patches.float().cpu()
+
+    @torch.no_grad()
+    def encode_text(self, sentences: list[str]) -> Tensor:
+        return self.network.clip.encode_text(tokenize(sentences).to(self.placement.device)).float().cpu()
+
+
+class EncodedWinClip(WinClipModel):
+    """anomalib's WinCLIP for one class, with the embeddings of an encoder that several classes and shots share."""
+
+    def __init__(self, encoder: _Encoder, class_name: str, reference_images: Tensor | None = None) -> None:
+        nn.Module.__init__(self)  # not WinClipModel's, which would download CLIP
+        self.encoder, self.scales, self.k_shot = encoder, SCALES, 0
+        self.class_name = self.reference_images = None
+        self.temperature, self.grid_size = encoder.temperature, encoder.grid_size
+        self.register_buffer_list("masks", encoder.masks, persistent=False)
+        self.register_buffer_list("_visual_embeddings", [torch.empty(0) for _ in SCALES])
+        self.register_buffer("_patch_embeddings", torch.empty(0))
+        self.register_buffer("_text_embeddings", torch.empty(0))
+        self.setup(class_name, reference_images)
+
+    def encode_image(self, batch: Tensor) -> Embeddings:
+        return self.encoder(batch)
+
+    def _collect_text_embeddings(self, class_name: str) -> None:
+        self._text_embeddings = self.encoder.texts(class_name)
+
+
+class WinClip(TorchDetector):
+    """WinCLIP for one class.
+
+    Args:
+        encoder: Shared by all detectors that see the same batches.
+        class_name: For WinCLIP's prompts.
+        references: Normal images of the class; none: zero-shot.
+    """
+
+    def __init__(self, encoder: _Encoder, class_name: str, references: Sequence[Image.Image] = ()) -> None:
+        shots = torch.stack([encoder.preprocess(image) for image in references]) if references else None
+        network = EncodedWinClip(encoder, class_name, shots).eval()
+        super().__init__(encoder.preprocess, lambda batch: network(batch).anomaly_map)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from nandlib.errors import PresetError, nearest
+from nandlib.errors import ModelError, PresetError, nearest
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,9 @@ class VisionLanguageModel(Protocol):
     def encode_image(self, batch: Tensor) -> ImageFeatures:
         """Features of preprocessed images ``(N, 3, image_size, image_size)``."""
 
+    def raw_tokens(self, batch: Tensor) -> list[Tensor]:
+        """Patch tokens of the image tower before the projections: L times ``(N, P, width of the layer)``."""
+
     def encode_text(self, sentences: Sequence[str]) -> Tensor:
         """Text features ``(n, D)`` as the tower gives them: not normalised."""
 
@@ -72,13 +75,16 @@ class Placement:
         return torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.precision == "autocast")
 
 
-def load_model(name: str, weights: str | Path, placement: Placement = Placement()) -> VisionLanguageModel:
+def load_model(
+    name: str, weights: str | Path, placement: Placement = Placement(), clip_weights: str | Path | None = None
+) -> VisionLanguageModel:
     """The model called `name` with its weights.
 
     Args:
         name: ``"mini"`` (embedded) or ``"clip"`` (APRIL-GAN on CLIP ViT-L/14@336).
         weights: File of the trained projections.
         placement: Device and precision.
+        clip_weights: CLIP's own weights, for ``"clip"``.
 
     Raises:
         PresetError: If there is no model of that name.
@@ -91,5 +97,7 @@ def load_model(name: str, weights: str | Path, placement: Placement = Placement(
     if name == "clip":
         from nandlib.models.clip import ClipModel
 
-        return ClipModel.load(Path(weights), placement)
+        if clip_weights is None:
+            raise ModelError("the model 'clip' needs clip_weights: the file of CLIP ViT-L/14@336's own weights")
+        return ClipModel.load(Path(weights), Path(clip_weights), placement)
     raise PresetError(f"unknown model '{name}': {nearest(name, ('mini', 'clip'))}")

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from nandlib.config import RANDOM
 from nandlib.errors import ModelError
 from nandlib.models.base import ImageFeatures, Placement
+from nandlib.models.checkpoints import read_state
 
 ARCHITECTURE = "ViT-L-14-336"
 IMAGE_SIZE = 518
@@ -29,9 +30,14 @@ class Projections(nn.Module):
         super().__init__()
         self.fc = nn.ModuleList(nn.Linear(width, embed_dim) for _ in range(n_layers))
 
-    def forward(self, tokens: list[Tensor]) -> Tensor:
+    def forward(self, tokens: Sequence[Tensor]) -> Tensor:
         """Raw tokens, L times ``(N, P, width)``, to unit-norm tokens ``(N, L, P, embed_dim)``."""
-        return torch.stack([layer(t) / layer(t).norm(dim=-1, keepdim=True) for layer, t in zip(self.fc, tokens, strict=True)], 1)
+        return torch.stack([unit_norm(layer(t)) for layer, t in zip(self.fc, tokens, strict=True)], 1)
+
+
+def unit_norm(features: Tensor) -> Tensor:
+    """L2 normalisation over the last axis, without the usual epsilon: as the official code does."""
+    return features / features.norm(dim=-1, keepdim=True)
 
 
 def load_projections(path: Path, width: int = 1024, embed_dim: int = 768) -> Projections:
@@ -40,22 +46,35 @@ def load_projections(path: Path, width: int = 1024, embed_dim: int = 768) -> Pro
     Raises:
         ModelError: If the file is missing or holds something else.
     """
-    if not path.is_file():
-        raise ModelError(
-            f"{path} is missing: put APRIL-GAN's projections trained on VisA there (file visa_pretrained.pth of the "
-            "official repository VAND-APRIL-GAN, folder exps/pretrained)"
-        )
-    if path.suffix == ".safetensors":
-        state = load_file(path)
-    else:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        state = content.get("trainable_linearlayer", content)
     projections = Projections(width, embed_dim)
     try:
-        projections.load_state_dict(state)
+        projections.load_state_dict(read_state(path))
     except RuntimeError as error:
         raise ModelError(f"{path} does not hold projections {width} → {embed_dim} for four layers: {error}") from error
     return projections
+
+
+def load_clip(architecture: str, weights: Path, **arguments: object) -> nn.Module:
+    """A CLIP of open_clip with the weights of a file, or random ones (always the same).
+
+    Plain GELU, also on OpenAI's weights, which were trained with QuickGELU: that is what the official APRIL-GAN does at
+    518 px, and open_clip where weights come from a file.
+
+    Raises:
+        ModelError: If the file is missing or does not hold this architecture.
+    """
+    import open_clip
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        try:
+            if weights == RANDOM:
+                return open_clip.create_model(architecture, pretrained=None, **arguments)
+            if not weights.is_file():
+                read_state(weights)  # raises
+            return open_clip.create_model(architecture, pretrained=str(weights), **arguments)
+        except RuntimeError as error:
+            raise ModelError(f"{weights} does not hold the weights of CLIP {architecture}: {error}") from error
 
 
 def clip_input(image: Image.Image, side: int) -> Tensor:
@@ -87,40 +106,44 @@ class ClipModel:
         self.tokenizer = tokenizer
 
     @classmethod
-    def load(cls, weights: Path, placement: Placement = Placement(), pretrained: str | None = "openai") -> ClipModel:
-        """The paper's model: `weights` is the file of the projections, `pretrained` open_clip's tag or a local file.
-
-        Plain GELU on weights trained with QuickGELU: that is what the official code does at 518 px.
+    def load(cls, weights: Path, clip_weights: Path, placement: Placement = Placement()) -> ClipModel:
+        """The paper's model: CLIP ViT-L/14@336 at 518 px from `clip_weights`, projections from `weights`; or `RANDOM`.
 
         Raises:
-            ModelError: If CLIP's weights can neither be found nor fetched, or the projections are missing.
+            ModelError: If a file is missing or does not fit.
         """
         import open_clip
 
-        projections = load_projections(weights)
-        try:
-            clip = open_clip.create_model(ARCHITECTURE, pretrained=pretrained, force_image_size=IMAGE_SIZE)
-        except (OSError, RuntimeError) as error:
-            raise ModelError(
-                f"CLIP {ARCHITECTURE} (pretrained '{pretrained}') is not on this machine and could not be fetched: {error}. "
-                "Run once with a network, or copy open_clip's cache folder here"
-            ) from error
+        clip = load_clip(ARCHITECTURE, clip_weights, force_image_size=IMAGE_SIZE)
+        if weights == RANDOM:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(1)
+                projections = Projections(1024, 768)
+        else:
+            projections = load_projections(weights)
         return cls(clip, projections, open_clip.get_tokenizer(ARCHITECTURE), placement)
 
     def preprocess(self, image: Image.Image) -> Tensor:
         """RGB of any size, squashed bicubically to 518 x 518, CLIP's mean and standard deviation."""
         return clip_input(image, self.image_size)
 
-    @torch.no_grad()
-    def encode_image(self, batch: Tensor) -> ImageFeatures:
+    def _forward(self, batch: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Raw tokens after each of `BLOCKS` without CLS, ``(N, P, width)``, and the projected CLS ``(N, D)``; float32."""
         with self.placement.autocast():
             output = self.clip.visual.forward_intermediates(
                 batch.to(self.placement.device), indices=[block - 1 for block in BLOCKS], normalize_intermediates=False, output_fmt="NLC"
             )
+        return [layer.float() for layer in output["image_intermediates"]], output["image_features"].float()
+
+    @torch.no_grad()
+    def encode_image(self, batch: Tensor) -> ImageFeatures:
+        raw, image = self._forward(batch)
         grid = self.clip.visual.grid_size
-        tokens = self.projections([layer.float() for layer in output["image_intermediates"]])
-        image = F.normalize(output["image_features"].float(), dim=-1)
-        return ImageFeatures(tokens.cpu(), image.cpu(), (int(grid[0]), int(grid[1])))
+        return ImageFeatures(self.projections(raw).cpu(), F.normalize(image, dim=-1).cpu(), (int(grid[0]), int(grid[1])))
+
+    @torch.no_grad()
+    def raw_tokens(self, batch: Tensor) -> list[Tensor]:
+        return [layer.cpu() for layer in self._forward(batch)[0]]
 
     @torch.no_grad()
     def encode_text(self, sentences: Sequence[str], batch: int = 128) -> Tensor:

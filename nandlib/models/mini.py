@@ -112,11 +112,14 @@ class Heads(nn.Module):
         self.register_buffer("stage_mean", torch.zeros(sum(STAGE_WIDTHS)))
         self.register_buffer("stage_std", torch.ones(sum(STAGE_WIDTHS)))
 
+    def standardise(self, layer: int, channels: Tensor) -> Tensor:
+        """Tower channels of patches ``(…, CHANNELS)`` to the standardised channels that one layer uses."""
+        start, first = LAYER_STARTS[layer], STAGE_WIDTHS[0]
+        return (channels[..., start:] - self.stage_mean[first + start :]) / self.stage_std[first + start :]
+
     def project(self, layer: int, channels: Tensor) -> Tensor:
         """Tower channels of patches ``(…, CHANNELS)`` to unit-norm tokens of one layer ``(…, 384)``."""
-        start, first = LAYER_STARTS[layer], STAGE_WIDTHS[0]
-        standard = (channels[..., start:] - self.stage_mean[first + start :]) / self.stage_std[first + start :]
-        return F.normalize(self.projections[layer](standard), dim=-1)
+        return F.normalize(self.projections[layer](self.standardise(layer, channels)), dim=-1)
 
     def map_text(self, features: Tensor) -> Tensor:
         """MiniLM features ``(…, 384)`` to text features ``(…, 384)``, not normalised."""
@@ -190,11 +193,19 @@ class MiniModel:
     def preprocess(self, image: Image.Image) -> Tensor:
         return preprocess(image)
 
-    @torch.no_grad()
-    def encode_image(self, batch: Tensor) -> ImageFeatures:
+    def _channels(self, batch: Tensor) -> Tensor:
         with self.placement.autocast():
             stages = self.tower(batch.to(self.placement.device))
-        channels = patch_channels([stage.float() for stage in stages])
+        return patch_channels([stage.float() for stage in stages])
+
+    @torch.no_grad()
+    def raw_tokens(self, batch: Tensor) -> list[Tensor]:
+        channels = self._channels(batch)
+        return [self.heads.standardise(layer, channels).cpu() for layer in range(self.n_layers)]
+
+    @torch.no_grad()
+    def encode_image(self, batch: Tensor) -> ImageFeatures:
+        channels = self._channels(batch)
         tokens = torch.stack([self.heads.project(layer, channels) for layer in range(self.n_layers)], 1).cpu()
         return ImageFeatures(tokens, F.normalize(tokens.mean((1, 2)), dim=-1), (GRID, GRID))
 

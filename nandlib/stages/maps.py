@@ -1,70 +1,76 @@
-"""Maps of the detectors that are not functions of the similarities: WinCLIP and PatchCore."""
+"""What detectors need beyond the similarities: maps of WinCLIP and PatchCore, reference distances of few-shot APRIL-GAN."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+import nandlib.detectors.aprilgan
 import nandlib.detectors.base
 import nandlib.detectors.patchcore
 import nandlib.detectors.winclip
 import nandlib.manifest
 import nandlib.models.base
+import nandlib.models.clip
 import nandlib.models.mini
 import nandlib.operators
 import nandlib.store
 from nandlib.config import Detector
+from nandlib.detectors.aprilgan import ReferenceDistance
 from nandlib.detectors.base import TorchDetector
 from nandlib.detectors.patchcore import PatchCore
-from nandlib.detectors.winclip import ClipWinClip, WinClip, WindowEncoder
+from nandlib.detectors.winclip import ClipWindowEncoder, WinClip, WindowEncoder
 from nandlib.errors import DataError
 from nandlib.manifest import load_image
 from nandlib.operators import resize_map
-from nandlib.store import batches, content, digest, image_paths, sources, splits, update
+from nandlib.store import batches, content, digest, image_paths, sources, splits, update, weight_contents
 from nandlib.study import OpenStudy
+
+Build = Callable[[str, list[Detector]], dict[str, TorchDetector]]  # of one class: detector → its maps
+CODE = (
+    sys.modules[__name__],
+    nandlib.store,
+    nandlib.manifest,
+    nandlib.operators,
+    nandlib.models.base,
+    nandlib.models.mini,
+    nandlib.models.clip,
+    nandlib.detectors.base,
+    nandlib.detectors.aprilgan,
+    nandlib.detectors.winclip,
+    nandlib.detectors.patchcore,
+)
 
 
 def write_maps(study: OpenStudy, progress: bool = True) -> None:
-    """Anomaly maps of WinCLIP and PatchCore: ``test`` (and ``train``) ``(N, S, S)`` float32, a file a detector and class."""
-    for family, build in (("winclip", _build_winclip), ("patchcore", _build_patchcore)):
-        names = [name for name in study.config.detectors if name.startswith(family)]
-        _write_family(study, family, names, build, progress)
+    """``test`` (and ``train``) maps ``(N, S, S)`` float32, one file a family of detectors and class."""
+    families: dict[str, Callable[[OpenStudy], Build]] = {"aprilgan": _few_shot, "winclip": _winclip, "patchcore": _patchcore}
+    for family, builder in families.items():
+        names = [name for name in study.config.detectors if name.startswith(family) and name != "aprilgan"]
+        _write_family(study, family, names, builder(study), progress)
 
 
-def _write_family(
-    study: OpenStudy,
-    family: str,
-    names: list[Detector],
-    build: Callable[[OpenStudy, str, list[Detector]], dict[str, TorchDetector]],
-    progress: bool,
-) -> None:
+def _write_family(study: OpenStudy, family: str, names: list[Detector], build: Build, progress: bool) -> None:
     config, size = study.config, study.config.nand.map_size
-    code = sources(
-        sys.modules[__name__],
-        nandlib.store,
-        nandlib.manifest,
-        nandlib.operators,
-        nandlib.models.base,
-        nandlib.models.mini,
-        nandlib.detectors.base,
-        nandlib.detectors.winclip,
-        nandlib.detectors.patchcore,
-    )
-    backbone = config.patchcore.backbone_weights
-    weights = content([study.weights] + ([study.root / backbone] if backbone else []))
+    code, weights = sources(*CODE), weight_contents(study, "model", family)
+    parameters = {
+        "aprilgan": (config.winclip.seed, config.nand.align_corners),
+        "winclip": config.winclip.model_dump(),
+        "patchcore": config.patchcore.model_dump(),
+    }[family]
 
     def fingerprint(class_name: str) -> str:
         images = [content(image_paths(study, class_name, split)) for split in ("train", "test")]
-        parameters = (config.model.model_dump(), getattr(config, family).model_dump(), size, names, splits(study))
-        return digest(code, weights, parameters, class_name, images)
+        return digest(code, weights, config.model.model_dump(), parameters, size, names, splits(study), class_name, images)
 
     def compute(class_name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-        detectors = build(study, class_name, names)
+        detectors = build(class_name, names)
         tensors: dict[str, Tensor] = {}
         preprocess = next(iter(detectors.values())).preprocess
         for split in splits(study):
@@ -79,26 +85,44 @@ def _write_family(
         update(study.data / "maps" / family, study.classes() if names else [], fingerprint, compute, progress)
 
 
-def _build_winclip(study: OpenStudy, class_name: str, names: list[Detector]) -> dict[str, TorchDetector]:
-    references = {name: _references(study, class_name, int(name[-1])) for name in names}
-    if study.config.model.name == "clip":
-        return {name: ClipWinClip(class_name, shots) for name, shots in references.items()}
-    encoder = WindowEncoder(study.model, study.config.winclip.grid)
-    return {name: WinClip(encoder, class_name, shots) for name, shots in references.items()}
+def _few_shot(study: OpenStudy) -> Build:
+    def build(class_name: str, names: list[Detector]) -> dict[str, TorchDetector]:
+        return {name: ReferenceDistance(study.model, _references(study, class_name, name), study.config.nand) for name in names}
+
+    return build
 
 
-def _references(study: OpenStudy, class_name: str, shots: int) -> list[Image.Image]:
-    """The first `shots` of the class's training-normal images in a seeded random order."""
-    paths = image_paths(study, class_name, "train")
+def _winclip(study: OpenStudy) -> Build:
+    @cache
+    def encoder() -> WindowEncoder | ClipWindowEncoder:
+        config = study.config.winclip
+        if study.config.model.name == "clip":
+            return ClipWindowEncoder(study.resolve(config.weights), study.placement)
+        return WindowEncoder(study.model, config.grid)
+
+    def build(class_name: str, names: list[Detector]) -> dict[str, TorchDetector]:
+        return {name: WinClip(encoder(), class_name, _references(study, class_name, name)) for name in names}
+
+    return build
+
+
+def _references(study: OpenStudy, class_name: str, detector: Detector) -> list[Image.Image]:
+    """The first training-normal images of a class in a seeded random order, as many as the detector's name says."""
+    paths, shots = image_paths(study, class_name, "train"), int(detector.split("_")[1])
     if len(paths) < shots:
-        raise DataError(f"winclip_{shots} needs {shots} training-normal images of class '{class_name}', there are {len(paths)}")
+        raise DataError(f"{detector} needs {shots} training-normal images of class '{class_name}', there are {len(paths)}")
     order = np.random.default_rng([study.config.winclip.seed, *class_name.encode()]).permutation(len(paths))
     return [load_image(paths[k]) for k in order[:shots]]
 
 
-def _build_patchcore(study: OpenStudy, class_name: str, names: list[Detector]) -> dict[str, TorchDetector]:
-    normals = [load_image(path) for path in image_paths(study, class_name, "train")]
+def _patchcore(study: OpenStudy) -> Build:
     config = study.config.patchcore
     if config.backbone_weights is not None:
-        config = config.model_copy(update={"backbone_weights": study.root / config.backbone_weights})
-    return {name: PatchCore(study.model, normals, config) for name in names}
+        config = config.model_copy(update={"backbone_weights": study.resolve(config.backbone_weights)})
+
+    def build(class_name: str, names: list[Detector]) -> dict[str, TorchDetector]:
+        model = study.model if config.backbone_weights is None else None
+        normals = [load_image(path) for path in image_paths(study, class_name, "train")]
+        return {name: PatchCore(model, normals, config, study.placement) for name in names}
+
+    return build

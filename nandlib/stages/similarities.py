@@ -17,7 +17,7 @@ import nandlib.operators
 import nandlib.store
 from nandlib.detection import text_feature
 from nandlib.operators import similarities
-from nandlib.store import batches, content, digest, image_paths, sources, splits, update
+from nandlib.store import batches, content, digest, image_paths, sources, splits, update, weight_contents
 from nandlib.study import OpenStudy
 
 
@@ -44,7 +44,7 @@ def write_similarities(study: OpenStudy, progress: bool = True) -> None:
         nandlib.operators,
         nandlib.detection,
     )
-    weights, config = content([study.weights]), study.config
+    weights, config = weight_contents(study, "model"), study.config
 
     def fingerprint(class_name: str) -> str:
         images = [content(image_paths(study, class_name, split)) for split in splits(study)]

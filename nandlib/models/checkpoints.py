@@ -1,0 +1,58 @@
+"""Weights on disk: every checkpoint format of the field is read once and kept as safetensors."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from nandlib.errors import ModelError
+
+_WRAPPERS = ("trainable_linearlayer", "state_dict")  # of APRIL-GAN's and of open_clip's checkpoints
+_ARCHIVE_EXTRAS = ("input_resolution", "context_length", "vocab_size")  # of OpenAI's TorchScript archives
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The weights in a file: .safetensors, a pickled state dict (read with ``weights_only=True``), or a TorchScript archive.
+
+    Raises:
+        ModelError: If the file is missing or is none of these.
+    """
+    if not path.is_file():
+        raise ModelError(f"{path} is missing: 'nand doctor' says what each study needs and where it comes from")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        if _is_torchscript(path):
+            state = dict(torch.jit.load(path, map_location="cpu").state_dict())
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
+        raise ModelError(f"{path} holds no weights that can be read: {error}") from error
+    for wrapper in _WRAPPERS:
+        if isinstance(state, dict) and wrapper in state:
+            state = state[wrapper]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ModelError(f"{path} is not a state dict: it must map names to tensors")
+    return {name.removeprefix("module."): tensor for name, tensor in state.items() if name not in _ARCHIVE_EXTRAS}
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def convert(source: Path, target: Path) -> None:
+    """Write the weights of `source` to `target` as safetensors."""
+    state = {name: tensor.contiguous().clone() for name, tensor in read_state(source).items()}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(".partial")
+    save_file(state, partial)
+    partial.replace(target)

@@ -131,6 +131,70 @@ def heads(
     write_heads(source, out, seed=seed, steps=steps, progress=_progress())
 
 
+@app.command("train-projections")
+def train_projections(
+    root: Annotated[Path, typer.Argument(help="defects with masks in MVTec AD layout; never the data that is tested on")],
+    out: Annotated[Path, typer.Argument(help="file for the projections, .safetensors")],
+    clip_weights: Annotated[Path, typer.Option(help="CLIP ViT-L/14@336")] = Path("data/models/clip/vit_l_14_336.safetensors"),
+    epochs: Annotated[int, typer.Option(min=1, help="the original: 15 on VisA, 3 on MVTec AD")] = 15,
+    mosaic: Annotated[float, typer.Option(min=0, max=1, help="share of 2 x 2 mosaics; the original: 0 on VisA, 0.2 on MVTec AD")] = 0.0,
+    batch_size: Annotated[int, typer.Option(min=1)] = 8,
+    seed: Annotated[int, typer.Option(help="of initialisation, order and mosaics")] = 0,
+    device: Annotated[str, typer.Option(help="torch device")] = "cpu",
+    precision: Annotated[str, typer.Option(help="float32 or autocast")] = "float32",
+) -> None:
+    """Train APRIL-GAN's projections for a frozen CLIP ViT-L/14@336 at 518 px, as the original does; the last epoch counts."""
+    import json
+
+    from safetensors.torch import save_file
+
+    from nandlib.config import RANDOM, PromptConfig
+    from nandlib.models import Placement
+    from nandlib.models.clip import ClipModel
+    from nandlib.models.projection_training import MaskedImages
+    from nandlib.models.projection_training import train_projections as train
+    from nandlib.prompts import load_prompts
+
+    model = ClipModel.load(RANDOM, clip_weights, Placement(device, precision))
+    images = MaskedImages(root, model, mosaic, seed)
+    projections, losses = train(
+        model, load_prompts(PromptConfig()), images, epochs=epochs, batch_size=batch_size, seed=seed, progress=_progress()
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_file(projections.state_dict(), out)
+    recipe = {"images": len(images.rows), "epochs": epochs, "mosaic": mosaic, "batch_size": batch_size, "seed": seed, "losses": losses}
+    out.with_suffix(".json").write_text(json.dumps({"root": root.name, "clip_weights": clip_weights.name, **recipe}, indent=2) + "\n")
+    typer.echo(f"{out}: loss {losses[0]:.4f} in the first epoch, {losses[-1]:.4f} in the last")
+
+
+@app.command("generate-prompts")
+def generate_prompts(
+    study: Annotated[str, typer.Argument(help="name of a study: its classes and types are asked for")],
+    out: Annotated[Path, typer.Argument(help="prompt file to write, .yaml; answers are recorded beside it")],
+) -> None:
+    """Ask a language model for phrases by the paper's request; address, model and key come from OPENAI_* variables."""
+    from nandlib.prompt_generator import generate
+    from nandlib.study import open_study, project_root
+
+    opened = open_study(study, project_root())
+    phrases = generate(opened.types(), out, progress=_progress())
+    typer.echo(f"{out}: {sum(len(p) for types in phrases.values() for p in types.values())} phrases; set prompts.file to it")
+
+
+@app.command()
+def benchmark(
+    study: StudyName,
+    images: Annotated[int, typer.Option(min=1, help="images per pass")] = 2,
+    repeats: Annotated[int, typer.Option(min=1, help="passes of each kind")] = 3,
+) -> None:
+    """Seconds an image of the whole study against a bare pass of the image tower, in one run, as JSON."""
+    import json
+
+    from nandlib.benchmark import image_cost
+
+    typer.echo(json.dumps(image_cost(_study(study), images, repeats), indent=2))
+
+
 @app.command()
 def similarities(study: StudyName) -> None:
     """Stage 'similarities': one forward pass an image; patch tokens against all texts of its class."""

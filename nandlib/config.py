@@ -61,7 +61,6 @@ class PromptConfig(_Section):
     """The texts: which phrases stand for a group, and how they become one feature (Eq. 3)."""
 
     file: str = Field("mvtec_ad", description="a prompt file of the package, or a YAML file")
-    source: Literal["phrases", "type_name"] = "phrases"
     group_text: Literal["union", "group_name"] = Field("union", description="a group of several types: all their phrases, or its name")
     class_name: Literal["verbatim", "cleaned"] = Field("verbatim", description="in the normal and abnormal states: metal_nut or metal nut")
     average: Literal["normalised", "raw_mean"] = "normalised"

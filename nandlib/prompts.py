@@ -20,6 +20,7 @@ class PromptSet:
         templates: Sentences with one ``{}``.
         normal_states, abnormal_states: Words with one ``{}`` for the class name.
         phrases: Class → group or anomaly type → phrases.
+        patterns: Phrases with ``{type}`` and ``{class}``, which stand for every class and type, in place of `phrases`.
         config: How they are used.
     """
 
@@ -28,6 +29,7 @@ class PromptSet:
     normal_states: tuple[str, ...]
     abnormal_states: tuple[str, ...]
     phrases: dict[str, dict[str, list[str]]]
+    patterns: tuple[str, ...] = ()
     config: PromptConfig = PromptConfig()
 
     def fill(self, phrases: list[str] | tuple[str, ...]) -> list[str]:
@@ -46,15 +48,16 @@ class PromptSet:
         return self.fill([state.format(self._name(class_name)) for state in self.abnormal_states])
 
     def group_phrases(self, class_name: str, group: str, types: list[str]) -> list[str]:
-        """Phrases that stand for a group: its own, or those of all its types.
+        """Phrases that stand for a group: its own, those of all its types, or those that the patterns make of their names.
 
         Raises:
             PresetError: If the file has no phrases for the class, or neither for the group nor for one of its types.
         """
         names = types if self.config.group_text == "union" else [group]
         noun = class_name.replace("_", " ")
-        if self.config.source == "type_name":
-            return [f"{name.replace('_', ' ')} on {noun}" for name in names]
+        if self.patterns:
+            words = [{"type": name.replace("_", " "), "class": noun} for name in names]
+            return [pattern.format(**word) for word in words for pattern in self.patterns]
         if self.config.group_text == "group_name":
             return [f"{group.replace('_', ' ')} on {noun}"]
         if class_name not in self.phrases:
@@ -78,10 +81,10 @@ def load_prompts(config: PromptConfig) -> PromptSet:
     path = resource("prompts", config.file)
     content = read_yaml(path)
     if not isinstance(content, dict):
-        raise PresetError(f"{path} must be a mapping with the keys base or templates and states, and classes")
+        raise PresetError(f"{path} must be a mapping with the keys base or templates and states, and classes or patterns")
     base = read_yaml(resource("prompts", content["base"])) if "base" in content else {}
     merged: dict[str, Any] = {**base, **content}
-    valid = ("version", "provenance", "base", "templates", "normal_states", "abnormal_states", "classes")
+    valid = ("version", "provenance", "base", "templates", "normal_states", "abnormal_states", "classes", "patterns")
     for key in merged:
         if key not in valid:
             raise PresetError(f"{path}: unknown key '{key}': {nearest(key, valid)}")
@@ -92,10 +95,17 @@ def load_prompts(config: PromptConfig) -> PromptSet:
         for sentence in sentences:
             if [name for _, name, _, _ in Formatter().parse(sentence) if name is not None] != [""]:
                 raise PresetError(f"{path}: '{key}' has '{sentence}', which must hold exactly one {{}}")
+    patterns = tuple(merged.get("patterns") or ())
+    for pattern in patterns:
+        fields = [name for _, name, _, _ in Formatter().parse(pattern) if name is not None]
+        if "type" not in fields or not set(fields) <= {"type", "class"}:
+            raise PresetError(f"{path}: 'patterns' has '{pattern}', which must hold {{type}}, and may hold {{class}}")
     classes = merged.get("classes") or {}
+    if patterns and classes:
+        raise PresetError(f"{path}: give 'classes' or 'patterns', not both")
     for class_name, names in classes.items():
         for name, phrases in (names or {}).items():
             if not isinstance(phrases, list) or not phrases or not all(isinstance(p, str) and p.strip() for p in phrases):
                 raise PresetError(f"{path}: {class_name}/{name} must be a list of at least one phrase")
     states = {key: tuple(merged[key]) for key in ("templates", "normal_states", "abnormal_states")}
-    return PromptSet(str(path), phrases=classes, config=config, **states)
+    return PromptSet(str(path), phrases=classes, patterns=patterns, config=config, **states)

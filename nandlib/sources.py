@@ -28,7 +28,7 @@ from nandlib.errors import DataError, PresetError, nearest
 from nandlib.groups import RESOURCES
 from nandlib.models.checkpoints import convert
 
-BLOCK = 1 << 20  # bytes read at once
+BLOCK = 1 << 16  # bytes read at once; an interrupted download loses at most as much
 TIMEOUT = (10, 60)  # seconds to connect, and between two blocks
 LOCAL = "NAND_LOCAL"  # environment: folders with files that are here already, separated as in PATH
 MIRROR = "NAND_MIRROR"  # environment: addresses under which the files lie by name, separated by blanks; tried first

@@ -143,6 +143,13 @@ class OpenStudy:
                 found[str(class_name)] = groups
         return found
 
+    def types(self) -> dict[str, list[str]]:
+        """Class → anomaly types, from the grouping where it has them, else from the manifest."""
+        left_out = self.config.data.exclude_classes
+        if self.grouping.classes is not None:
+            return {c: [t for types in g.values() for t in types] for c, g in self.grouping.classes.items() if c not in left_out}
+        return {c: [t for types in g.values() for t in types] for c, g in self.test_groups().items()}
+
     def example(self) -> tuple[str, str]:
         """Class and added group of Figures 1 to 3: the preset's, or the first of the study.
 

@@ -57,5 +57,5 @@ def test_official_checkpoint_layout_and_safetensors(tmp_path):
         assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), projections.parameters(), strict=True))
     with pytest.raises(ModelError, match=r"does not hold projections 1024 → 768"):
         load_projections(tmp_path / "p.safetensors")
-    with pytest.raises(ModelError, match=r"is missing: put APRIL-GAN's projections"):
+    with pytest.raises(ModelError, match=r"none.pth is missing: 'nand doctor' says"):
         load_projections(tmp_path / "none.pth")

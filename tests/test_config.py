@@ -37,7 +37,7 @@ def test_defaults_are_the_documented_ones(tmp_path):
     assert (nand.temperature, nand.layers, nand.layer_aggregation, nand.softmax_against) == (None, None, "mean", ("normal",))
     assert (nand.map_size, nand.resize, nand.align_corners) == (256, "logits", True)
     assert (nand.base_normalisation, nand.image_score) == ("none", "max")
-    assert load(tmp_path).prompts == PromptConfig(source="phrases", group_text="union", class_name="verbatim", average="normalised")
+    assert load(tmp_path).prompts == PromptConfig(group_text="union", class_name="verbatim", average="normalised")
 
 
 @pytest.mark.parametrize("preset", sorted((ROOT / "studies").glob("*.yaml")), ids=lambda p: p.stem)
@@ -108,8 +108,10 @@ def test_phrases_of_a_group():
     assert union == prompts.phrases["carpet"]["cut"] + prompts.phrases["carpet"]["hole"]
     named = load_prompts(PromptConfig(group_text="group_name"))
     assert named.group_phrases("carpet", "cut", ["cut", "hole"]) == ["cut on carpet"]
-    typed = load_prompts(PromptConfig(source="type_name"))
-    assert typed.group_phrases("metal_nut", "bent", ["bent"]) == ["bent on metal nut"]
+    typed = load_prompts(PromptConfig(file="type_name"))
+    assert typed.group_phrases("cable", "cut_insulation", ["cut_inner_insulation", "poke"]) == ["cut inner insulation", "poke"]
+    styled = load_prompts(PromptConfig(file="type_templates", group_text="group_name"))
+    assert styled.group_phrases("metal_nut", "bent", ["x"])[:2] == ["bent metal nut", "metal nut with bent"]
     own = load_prompts(PromptConfig())
     own.phrases["carpet"]["metal"] = ["shiny thing"]
     assert own.group_phrases("carpet", "metal", ["metal_contamination"]) == ["shiny thing"]
@@ -130,6 +132,9 @@ def test_missing_phrases_are_named():
         ("base: aprilgan\ntemplates: ['a photo']", "must hold exactly one {}"),
         ("base: aprilgan\nclasses: {a: {b: []}}", "a/b must be a list of at least one phrase"),
         ("base: aprilgan\nclases: {}", r"unknown key 'clases': did you mean 'classes'\?"),
+        ("base: aprilgan\npatterns: ['{class}']", "must hold {type}"),
+        ("base: aprilgan\npatterns: ['{type} {noun}']", "may hold {class}"),
+        ("base: aprilgan\npatterns: ['{type}']\nclasses: {a: {b: [c]}}", "'classes' or 'patterns', not both"),
         ("base: aprilgn", r"did you mean 'aprilgan'\?"),
         ("- a", "must be a mapping"),
     ],

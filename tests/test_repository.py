@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from nandlib.config import read_yaml
-from nandlib.errors import DataError, ModelError, PresetError
+from nandlib.errors import DataError, PresetError
 from nandlib.notebooks import check_parameters, notebook_of
 from nandlib.pipeline import read_registry, register, registered
 
@@ -92,11 +92,11 @@ def test_registry_follows_the_preset(tmp_path):
         register(tmp_path / "studies/mini.yaml", tmp_path)
     undrawn = text.replace("  drawn: {seed: 0, size: 256, n_train: 16, n_good: 16, n_defect: 8}\n", "")
     (tmp_path / "studies/mini.yaml").write_text(undrawn)
-    with pytest.raises(DataError, match="data.root: .* is not a folder"):
+    with pytest.raises(DataError, match="names 1 file.*\n  data.root: data/mini/images"):
         register(tmp_path / "studies/mini.yaml", tmp_path)
     (tmp_path / "data/mini/images").mkdir(parents=True)
     (tmp_path / "studies/mini.yaml").write_text(undrawn.replace("models/mini", "models/none"))
-    with pytest.raises(ModelError, match="model.weights: .*heads.safetensors is missing"):
+    with pytest.raises(DataError, match="model.weights: data/models/none/heads.safetensors\n      put it there"):
         register(tmp_path / "studies/mini.yaml", tmp_path)
     (tmp_path / "studies/mini.yaml").write_text(undrawn)
     register(tmp_path / "studies/mini.yaml", tmp_path)

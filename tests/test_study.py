@@ -15,7 +15,7 @@ name: own
 title: t
 data: {root: images}
 model: {name: mini, weights: w.safetensors}
-prompts: {file: aprilgan, source: type_name}
+prompts: {file: type_name}
 nand: {}
 detectors: [aprilgan]
 winclip: {}
@@ -51,7 +51,7 @@ def test_manifest_groups_and_example(own):
     [
         ("class_name: bolt", "class_name: blot", r"figures.class_name: no class 'blot': did you mean 'bolt'\?"),
         ("group: dent", "group: dentt", r"figures.group: no group 'dentt' of class 'bolt': did you mean 'dent'\?"),
-        ("file: aprilgan, source: type_name", "file: mvtec_ad", "mvtec_ad.yaml: no phrases for class 'bolt'"),
+        ("file: type_name", "file: mvtec_ad", "mvtec_ad.yaml: no phrases for class 'bolt'"),
     ],
 )
 def test_mistakes_are_found_before_any_long_stage(own, old, new, message):

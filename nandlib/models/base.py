@@ -36,11 +36,13 @@ class VisionLanguageModel(Protocol):
         temperature: Factor on cosine similarities before a softmax (Eq. 2 to 4).
         image_size: Side in pixels of the square input.
         n_layers: Number of layers L whose patch tokens are used.
+        tower: The bare image tower, a module on preprocessed images.
     """
 
     temperature: float
     image_size: int
     n_layers: int
+    tower: nn.Module
 
     def preprocess(self, image: Image.Image) -> Tensor:
         """RGB image of any size to the model's input ``(3, image_size, image_size)``."""

@@ -103,7 +103,7 @@ class ClipModel:
         self.placement = placement
         self.clip = clip.eval().requires_grad_(False).to(placement.device)
         self.projections = projections.eval().requires_grad_(False).to(placement.device)
-        self.tokenizer = tokenizer
+        self.tokenizer, self.tower = tokenizer, self.clip.visual
 
     @classmethod
     def load(cls, weights: Path, clip_weights: Path, placement: Placement = Placement()) -> ClipModel:
@@ -130,7 +130,7 @@ class ClipModel:
     def _forward(self, batch: Tensor) -> tuple[list[Tensor], Tensor]:
         """Raw tokens after each of `BLOCKS` without CLS, ``(N, P, width)``, and the projected CLS ``(N, D)``; float32."""
         with self.placement.autocast():
-            output = self.clip.visual.forward_intermediates(
+            output = self.tower.forward_intermediates(
                 batch.to(self.placement.device), indices=[block - 1 for block in BLOCKS], normalize_intermediates=False, output_fmt="NLC"
             )
         return [layer.float() for layer in output["image_intermediates"]], output["image_features"].float()
@@ -138,7 +138,7 @@ class ClipModel:
     @torch.no_grad()
     def encode_image(self, batch: Tensor) -> ImageFeatures:
         raw, image = self._forward(batch)
-        grid = self.clip.visual.grid_size
+        grid = self.tower.grid_size
         return ImageFeatures(self.projections(raw).cpu(), F.normalize(image, dim=-1).cpu(), (int(grid[0]), int(grid[1])))
 
     @torch.no_grad()

@@ -1,0 +1,76 @@
+"""How much the study costs beyond the image tower: seconds per image as a ratio, both measured in one run."""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from nandlib.detection import suppression_map, text_feature
+from nandlib.detectors.aprilgan import anomaly_map
+from nandlib.operators import image_score, similarities, suppress
+from nandlib.stages.similarities import sentences_of
+from nandlib.store import batches, image_paths
+from nandlib.study import OpenStudy
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    run()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+@torch.no_grad()
+def image_cost(study: OpenStudy, n_images: int = 2, repeats: int = 3) -> dict[str, Any]:
+    """Cost of one image of the study's first class: from its file to its scores before and after every group.
+
+    Bare passes of the image tower alternate with whole ones, on the same images; medians are given. Texts are encoded
+    before: a class needs them once.
+
+    Args:
+        study: The study; its manifest must be there.
+        n_images: Images per pass.
+        repeats: Passes of each kind.
+
+    Returns:
+        ``bare`` and ``study`` (seconds an image), ``ratio``, ``groups``, ``device``, ``precision``, ``peak_gb`` (of this process).
+    """
+    model, nand, class_name = study.model, study.config.nand, study.classes()[0]
+    sentences = sentences_of(study, class_name)
+    texts = torch.stack([text_feature(model, prompts, study.prompts) for prompts in sentences.values()])
+    paths = image_paths(study, class_name)[:n_images]
+    ready = torch.cat(list(batches(paths, model.preprocess))).to(study.placement.device)
+
+    def bare() -> None:
+        with study.placement.autocast():
+            model.tower(ready)
+
+    def whole() -> None:
+        for batch in batches(paths, model.preprocess):
+            features = model.encode_image(batch)
+            cos = similarities(features.tokens, texts)
+            common = {"grid": features.grid, "temperature": nand.temperature or model.temperature, "nand": nand}
+            before = anomaly_map(cos[:, 1], cos[:, 0], **common)
+            image_score(before)
+            for k in range(2, cos.shape[1]):
+                image_score(suppress(before, suppression_map(cos[:, k], cos[:, 0], cos[:, 1], **common)))
+
+    bare()
+    pairs = [(_seconds(bare), _seconds(whole)) for _ in range(repeats)]
+    return {
+        "bare": statistics.median(a for a, _ in pairs) / len(paths),
+        "study": statistics.median(b for _, b in pairs) / len(paths),
+        "ratio": statistics.median(b / a for a, b in pairs),
+        "groups": len(sentences) - 2,
+        "device": study.config.model.device,
+        "precision": study.config.model.precision,
+        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+    }

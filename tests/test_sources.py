@@ -1,0 +1,287 @@
+"""Weights and data: local first, verified always, resumed, unpacked safely; against a real HTTP server."""
+
+import hashlib
+import io
+import json
+import re
+import tarfile
+import threading
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+import nandlib.sources
+from nandlib.cli import app
+from nandlib.config import load_study
+from nandlib.doctor import describe, examine
+from nandlib.errors import DataError, ModelError, PresetError
+from nandlib.models.checkpoints import convert, read_state
+from nandlib.sources import Source, download, extract, fetch, source, source_of, sources, verify
+
+ROOT = Path(__file__).parents[1]
+CONTENT = bytes(range(256)) * 5000
+entry = partial(Source, name="thing", title="A thing", licence="CC BY-NC-SA 4.0", urls=(), megabytes=1, path=Path("data/thing"))
+
+
+@pytest.fixture
+def server():
+    """Serves `files` by name, with or without ranges; breaks off after `limit` bytes if there is one."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            content = httpd.files.get(self.path.strip("/"))
+            wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+            httpd.seen.append((self.path.strip("/"), self.headers.get("Range")))
+            if content is None:
+                self.send_error(404)
+                return
+            start = int(wanted[1]) if wanted and httpd.ranges else 0
+            if start >= len(content):
+                self.send_error(416)
+                return
+            self.send_response(206 if start else 200)
+            self.send_header("Content-Length", str(len(content) - start))
+            self.end_headers()
+            self.wfile.write(content[start:][: httpd.limit])
+
+        def log_message(self, *_):
+            pass
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    httpd.files, httpd.seen, httpd.ranges, httpd.limit = {"thing.bin": CONTENT}, [], True, None
+    httpd.url = f"http://127.0.0.1:{httpd.server_port}"
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    yield httpd
+    httpd.shutdown()
+
+
+def sha(content: bytes) -> dict[str, str]:
+    return {"sha256": hashlib.sha256(content).hexdigest()}
+
+
+def test_the_manifest_is_complete_and_serves_the_papers_study():
+    for one in sources().values():
+        assert one.urls
+        assert all(url.startswith("https://") for url in one.urls)
+        assert one.check
+        assert len(next(iter(one.check.values()))) in (8, 40, 64)
+        assert one.path.parts[0] == "data"
+    study = load_study(ROOT / "studies/mvtec_ad.yaml")
+    for path in (study.data.root, *study.weight_files().values()):
+        assert source_of(path) is not None, path
+    assert sum(a for a, _ in source("mvtec_ad").images.values()) == 3629
+    assert sum(b for _, b in source("mvtec_ad").images.values()) == 1725
+    with pytest.raises(PresetError, match=r"no source 'mvtec': did you mean 'mvtec_ad'\?"):
+        source("mvtec")
+
+
+def test_the_dry_run_differs_from_the_papers_study_where_it_says():
+    paper, dry = (load_study(ROOT / f"studies/{name}.yaml").model_dump() for name in ("mvtec_ad", "mvtec_ad_random"))
+    for section, key in (("data", "root"), ("data", "drawn"), ("winclip", "weights"), ("patchcore", "backbone_weights")):
+        assert paper[section].pop(key) != dry[section].pop(key)
+    for study in (paper, dry):
+        assert [study["model"].pop(key) for key in ("weights", "clip_weights")]
+        for key in ("name", "title", "figures"):
+            del study[key]
+    assert paper == dry
+
+
+@pytest.mark.parametrize("kind", ["sha256", "sha256_prefix", "git_blob"])
+def test_verification(tmp_path, kind):
+    path = tmp_path / "f"
+    path.write_bytes(CONTENT)
+    good = {
+        "sha256": hashlib.sha256(CONTENT).hexdigest(),
+        "sha256_prefix": hashlib.sha256(CONTENT).hexdigest()[:8],
+        "git_blob": hashlib.sha1(b"blob 1280000\0" + CONTENT).hexdigest(),
+    }[kind]
+    verify(path, entry(file="f", check={kind: good}, install="convert"))
+    path.write_bytes(CONTENT[:-1])
+    with pytest.raises(DataError, match=f"{kind} is .* published is {good}"):
+        verify(path, entry(file="f", check={kind: good}, install="convert"))
+
+
+def test_download_goes_on_where_it_stopped(server, tmp_path):
+    thing = entry(file="thing.bin", urls=(f"{server.url}/thing.bin",), check=sha(CONTENT), install="convert")
+    server.limit = 700_000
+    with pytest.raises(DataError, match="thing.bin could not be downloaded:\n.*nand fetch thing --from PATH"):
+        download(thing, tmp_path, progress=False)
+    have = (tmp_path / "thing.bin.part").stat().st_size
+    assert 700_000 - nandlib.sources.BLOCK <= have <= 700_000
+    server.limit = None
+    path, url = download(thing, tmp_path, progress=False)
+    assert path.read_bytes() == CONTENT
+    assert url == thing.urls[0]
+    assert server.seen[-1] == ("thing.bin", f"bytes={have}-")
+    assert [p.name for p in tmp_path.iterdir()] == ["thing.bin"]
+
+
+def test_a_server_without_ranges_starts_again(server, tmp_path):
+    thing = entry(file="thing.bin", urls=(f"{server.url}/thing.bin",), check=sha(CONTENT), install="convert")
+    (tmp_path / "thing.bin.part").write_bytes(b"x" * 1000)
+    server.ranges = False
+    assert download(thing, tmp_path, progress=False)[0].read_bytes() == CONTENT
+
+
+def test_mirrors_are_tried_in_turn_and_a_wrong_file_is_thrown_away(server, tmp_path, monkeypatch):
+    server.files["wrong/thing.bin"] = b"something else"
+    urls = (f"{server.url}/none.bin", f"{server.url}/wrong/thing.bin", f"{server.url}/thing.bin")
+    thing = entry(file="thing.bin", urls=urls, check=sha(CONTENT), install="convert")
+    assert download(thing, tmp_path, progress=False)[1] == urls[2]
+    (tmp_path / "thing.bin").unlink()
+    with pytest.raises(DataError, match="404.*\n.*wrong/thing.bin"):
+        download(thing.model_copy(update={"urls": urls[:2]}), tmp_path, progress=False)
+    assert not list(tmp_path.glob("thing.bin*"))
+    monkeypatch.setenv("NAND_MIRROR", server.url)
+    assert download(thing.model_copy(update={"urls": urls[:1]}), tmp_path, progress=False)[1] == f"{server.url}/thing.bin"
+
+
+@pytest.fixture
+def data_set(tmp_path):
+    """A folder of one class with 2 training and 3 test images, its archive, and its source."""
+    folder = tmp_path / "have" / "thing"
+    for name, n in (("train/good", 2), ("test/good", 1), ("test/dent", 2)):
+        (folder / "bolt" / name).mkdir(parents=True)
+        for k in range(n):
+            Image.new("L", (8, 8), k).save(folder / "bolt" / name / f"{k}.png")
+    archive = tmp_path / "thing.tar.xz"
+    with tarfile.open(archive, "w:xz") as tar:
+        tar.add(folder / "bolt", "bolt")
+    thing = entry(file="thing.tar.xz", check=sha(archive.read_bytes()), install="extract", accept=True, images={"bolt": (2, 3)})
+    return folder, archive, thing
+
+
+def test_a_folder_or_archive_on_this_machine_needs_no_network(data_set, tmp_path, monkeypatch):
+    folder, archive, thing = data_set
+    monkeypatch.setattr(nandlib.sources, "download", None)
+    for k, place in enumerate((folder, folder.parent, archive, archive.parent)):
+        root = tmp_path / f"project{k}"
+        assert str(place)[: len(str(tmp_path))] in fetch(thing, root, local=[place], progress=False)
+        assert (root / "data/thing").is_symlink() == (k < 2)
+        assert len(list((root / "data/thing").rglob("*.png"))) == 5
+        record = json.loads((root / "data/sources.json").read_text())["thing"]
+        assert record["licence"] == "CC BY-NC-SA 4.0"
+        assert fetch(thing, root, progress=False) == "data/thing is there"
+    assert archive.is_file()
+    monkeypatch.setenv("NAND_LOCAL", f"/nowhere:{folder.parent}")
+    assert "→" in fetch(thing, tmp_path / "project9", progress=False)
+
+
+def test_an_incomplete_folder_or_damaged_archive_is_refused(data_set, tmp_path):
+    folder, archive, thing = data_set
+    (folder / "bolt/test/dent/0.png").unlink()
+    with pytest.raises(DataError, match="class 'bolt' has 2 training and 2 test images, published are 2 and 3"):
+        fetch(thing, tmp_path / "p", local=[folder], progress=False)
+    archive.write_bytes(archive.read_bytes()[:-7])
+    with pytest.raises(DataError, match="is not thing.tar.xz: sha256 is"):
+        fetch(thing, tmp_path / "p", local=[archive], progress=False)
+    assert not (tmp_path / "p/data/thing").exists()
+
+
+def test_the_licence_comes_before_the_download(data_set, server, tmp_path):
+    _, archive, thing = data_set
+    server.files["thing.tar.xz"] = archive.read_bytes()
+    thing = thing.model_copy(update={"urls": (f"{server.url}/thing.tar.xz",)})
+    root = tmp_path / "project"
+    root.mkdir()
+    with pytest.raises(DataError, match="its licence, CC BY-NC-SA 4.0, was not accepted"):
+        fetch(thing, root, progress=False)
+    assert server.seen == []
+    asked = []
+    fetch(thing, root, accept=lambda one: asked.append(one.name) or True, progress=False)
+    assert asked == ["thing"]
+    assert json.loads((root / "data/sources.json").read_text())["thing"]["origin"] == thing.urls[0]
+    assert not (root / "data/downloads/thing.tar.xz").exists()
+
+
+def test_a_full_disk_is_seen_before_the_download(data_set, tmp_path):
+    with pytest.raises(DataError, match="needs about 1000000000 MB"):
+        fetch(data_set[2].model_copy(update={"megabytes": 10**9}), tmp_path, accept=lambda _: True, progress=False)
+
+
+@pytest.mark.parametrize("name", ["../outside.txt", "/etc/outside.txt", "link"])
+def test_archives_cannot_leave_their_folder(tmp_path, name):
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        member = tarfile.TarInfo(name)
+        if name == "link":
+            member.type, member.linkname = tarfile.SYMTYPE, "../../secret"
+        tar.addfile(member, io.BytesIO())
+    if name.startswith("/"):  # the leading slash is dropped: the file lands inside
+        extract(tmp_path / "a.tar", tmp_path / "x")
+        assert (tmp_path / "x/etc/outside.txt").is_file()
+        return
+    with pytest.raises(DataError, match="was not unpacked"):
+        extract(tmp_path / "a.tar", tmp_path / "x")
+    assert {p.name for p in tmp_path.iterdir()} == {"a.tar"}
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning:torch.jit")
+def test_checkpoints_of_every_kind_become_safetensors(tmp_path):
+    state = torch.nn.Linear(2, 3).state_dict()
+    torch.save(state, tmp_path / "plain.pth")
+    torch.save({"trainable_linearlayer": state}, tmp_path / "april.pth")
+    torch.save({"epoch": 3, "state_dict": {f"module.{k}": v for k, v in state.items()}}, tmp_path / "laion.pt")
+    module = torch.nn.Linear(2, 3)
+    module.load_state_dict(state)
+    module.register_buffer("input_resolution", torch.tensor(336))
+    torch.jit.save(torch.jit.trace(module, torch.zeros(1, 2)), tmp_path / "openai.pt")
+    for name in ("plain.pth", "april.pth", "laion.pt", "openai.pt"):
+        convert(tmp_path / name, tmp_path / "deep" / f"{name}.safetensors")
+        loaded = load_file(tmp_path / "deep" / f"{name}.safetensors")
+        assert {k: v.tolist() for k, v in loaded.items()} == {k: v.tolist() for k, v in state.items()}
+    (tmp_path / "junk.pth").write_bytes(b"junk")
+    torch.save([1, 2], tmp_path / "list.pth")
+    torch.save({"a": "b"}, tmp_path / "words.pth")
+    (tmp_path / "junk.safetensors").write_bytes(b"junk")
+    for name in ("junk.pth", "list.pth", "words.pth", "junk.safetensors"):
+        with pytest.raises(ModelError, match=f"{name} (holds no weights|is not a state dict)"):
+            read_state(tmp_path / name)
+
+
+class Evil:
+    def __reduce__(self):
+        return (Path.touch, (Path("/tmp/evil"),))
+
+
+def test_a_pickle_runs_no_code(tmp_path):
+    torch.save({"a": Evil()}, tmp_path / "evil.pth")
+    with pytest.raises(ModelError, match="holds no weights that can be read"):
+        read_state(tmp_path / "evil.pth")
+
+
+def test_one_message_lists_all_that_the_papers_study_lacks(tmp_path, monkeypatch):
+    (tmp_path / "studies").mkdir()
+    for name in ("dvc.yaml", "params.yaml", "studies/mvtec_ad.yaml", "studies/mini.yaml"):
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NAND_LOCAL", "")
+    result = CliRunner().invoke(app, ["use", "studies/mvtec_ad.yaml"])
+    message = str(result.exception)
+    assert "names 5 file(s) or folder(s) that are not here" in message
+    for name in ("mvtec_ad", "aprilgan_visa", "clip_vit_l_14_336", "clip_vit_b_16_plus_240", "wide_resnet50_2"):
+        assert f"nand fetch {name} --from PATH" in message
+        assert source(name).urls[0] in message
+        assert str(source(name).path) in message
+    doctor = CliRunner().invoke(app, ["doctor", "mvtec_ad", "--json"])
+    assert doctor.exit_code == 1
+    assert len(json.loads(doctor.stdout)["studies"]["mvtec_ad"]["missing"]) == 5
+    assert CliRunner().invoke(app, ["doctor", "mini"]).exit_code == 0
+    refused = CliRunner().invoke(app, ["fetch", "mvtec_ad"])
+    assert "CC BY-NC-SA 4.0" in refused.stdout
+    assert "was not accepted" in str(refused.exception) or "MB free" in str(refused.exception)
+
+
+def test_doctor_says_what_is_here():
+    report = examine(ROOT)
+    assert report["packages"]["torch"]["installed"] == torch.__version__.split("+")[0]
+    assert report["device"]["cores"] >= 1
+    assert report["studies"]["mini"]["ready"]
+    text = describe(report)
+    for word in ("GPU", "of disk free", "mvtec_ad", "open_clip_torch"):
+        assert word in text

@@ -1,4 +1,5 @@
 # make study   run the default study (about ten minutes on two cores); STUDY=studies/<name>.yaml runs another
+# make sensitivity   every choice that the paper leaves open, set the other way
 # make test    run the tests (ARGS=... goes to pytest); make lint checks style
 # make model   train the embedded model only (three minutes)
 # make lab     open the notebooks in JupyterLab
@@ -9,12 +10,16 @@ BIN := .venv/bin
 NAME = $(basename $(notdir $(STUDY)))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: study model test lint lab clean
+.PHONY: study sensitivity model test lint lab clean
 
 study: .venv/installed
 	nand use $(STUDY)
 	dvc repro report@$(NAME)
 	@echo "Tables and figures: figures/$(NAME)/ (start with report.html)"
+
+sensitivity: .venv/installed
+	nand use $(STUDY)
+	dvc repro sensitivity_notebook@$(NAME)
 
 model: .venv/installed
 	dvc repro heads

@@ -44,7 +44,7 @@ def image_cost(study: OpenStudy, n_images: int = 2, repeats: int = 3) -> dict[st
         ``bare`` and ``study`` (seconds an image), ``ratio``, ``groups``, ``device``, ``precision``, ``peak_gb`` (of this process).
     """
     model, nand, class_name = study.model, study.config.nand, study.classes()[0]
-    sentences = sentences_of(study, class_name)
+    sentences = sentences_of(study.prompts, class_name, study.test_groups()[class_name])
     texts = torch.stack([text_feature(model, prompts, study.prompts) for prompts in sentences.values()])
     paths = image_paths(study, class_name)[:n_images]
     ready = torch.cat(list(batches(paths, model.preprocess))).to(study.placement.device)

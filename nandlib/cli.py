@@ -220,6 +220,15 @@ def scores(study: StudyName) -> None:
 
 
 @app.command()
+def sensitivity(study: StudyName) -> None:
+    """Stage 'sensitivity': every choice that the paper leaves open, set the other way; choice → mean Δ."""
+    from nandlib.sensitivity import sensitivity as vary
+
+    opened = _study(study)
+    opened.write_csv(vary(opened, _progress()), "sensitivity/sensitivity.csv")
+
+
+@app.command()
 def protocol(study: StudyName) -> None:
     """Stage 'protocol': AUROC before and after; checks the identity that they must obey."""
     from nandlib.stages.protocol import write_protocol
@@ -229,7 +238,7 @@ def protocol(study: StudyName) -> None:
 
 @app.command()
 def notebook(
-    name: Annotated[str, typer.Argument(help="paper item: fig1, table1, fig2, fig3, table2, table3, fig5")],
+    name: Annotated[str, typer.Argument(help="item: fig1, table1, fig2, fig3, table2, table3, fig5, paper, sensitivity")],
     study: StudyName,
 ) -> None:
     """Execute the notebook of one item of the paper for one study."""

@@ -13,19 +13,31 @@ import nbformat
 from nandlib.errors import PresetError, nearest
 from nandlib.study import OpenStudy
 
+ON_DEMAND = ("sensitivity",)  # longer studies of their own: results in figures/<study>/<item>/, not in the report
 VOLATILE = "metadata.papermill cell.metadata.papermill metadata.language_info.version"
 
 
+def _by_item(folder: Path) -> dict[str, Path]:
+    """Item → ``notebooks/NN_<item>_*.ipynb``, in reading order."""
+    return {path.stem.split("_")[1]: path for path in sorted(folder.glob("[0-9][0-9]_*.ipynb"))}
+
+
 def notebook_of(item: str, folder: Path) -> Path:
-    """The notebook that makes one item: ``notebooks/NN_<item>_*.ipynb``.
+    """The notebook that makes one item.
 
     Raises:
         PresetError: If there is none.
     """
-    found = {path.stem.split("_")[1]: path for path in sorted(folder.glob("[0-9][0-9]_*.ipynb"))}
+    found = _by_item(folder)
     if item not in found:
         raise PresetError(f"no notebook for '{item}' in {folder}: {nearest(item, found)}")
     return found[item]
+
+
+def notebooks_of(study: OpenStudy) -> list[Path]:
+    """The notebooks that belong to the report of a study, in reading order."""
+    skipped = {*ON_DEMAND, *(() if study.compared else ("paper",))}
+    return [path for item, path in _by_item(study.root / "notebooks").items() if item not in skipped]
 
 
 def check_parameters(notebook: Path, given: Mapping[str, object]) -> None:
@@ -43,7 +55,7 @@ def check_parameters(notebook: Path, given: Mapping[str, object]) -> None:
 
 
 def execute(item: str, study: OpenStudy) -> Path:
-    """Run the notebook of one item for one study; the executed copy goes to ``figures/<study>/notebooks/``.
+    """Run the notebook of one item for one study; the executed copy goes to ``figures/<study>/notebooks/`` (or ``<item>/``).
 
     A notebook that fails leaves its copy, with the traceback, at that place.
     """
@@ -52,7 +64,7 @@ def execute(item: str, study: OpenStudy) -> Path:
     source = notebook_of(item, study.root / "notebooks")
     parameters = {"study": study.name}
     check_parameters(source, parameters)
-    target = study.figures / "notebooks" / source.name
+    target = study.figures / (item if item in ON_DEMAND else "notebooks") / source.name
     target.parent.mkdir(parents=True, exist_ok=True)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(study.root), os.environ.get("PYTHONPATH")]))
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")

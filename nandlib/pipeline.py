@@ -15,7 +15,8 @@ from nandlib.study import OpenStudy, open_study
 
 NO_WEIGHTS = "nandlib/models/checkpoints.py"  # what DVC watches where weights are random
 HEADER = """# What `dvc repro` runs. Written by `nand use studies/<name>.yaml` (or `make study STUDY=...`), never by hand:
-# per study the files that its preset names and DVC must watch. `models` are the embedded models and how they are trained.
+# per study the files that its preset names and DVC must watch. `compared` have the paper's
+# classes; `models` are the embedded models and how they are trained.
 """
 
 
@@ -67,9 +68,11 @@ def register(preset: Path, root: Path) -> str:
     if study.config.data.drawn is not None:
         drawn[name] = {"root": study.config.data.root.as_posix()}
     registry["drawn"] = drawn
+    compared = {key: True for key in (registry.get("compared") or {}) if key != name}
+    registry["compared"] = compared | ({name: True} if study.compared else {})
     with (root / "params.yaml").open("w", encoding="utf-8") as file:
         file.write(HEADER)
-        _yaml().dump({key: registry[key] for key in ("studies", "drawn", "models")}, file)
+        _yaml().dump({key: registry[key] for key in ("studies", "drawn", "compared", "models")}, file)
     return name
 
 

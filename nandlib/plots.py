@@ -221,6 +221,53 @@ def before_after_scatter(frame: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
+def agreement_scatter(compared: pd.DataFrame) -> Figure:
+    """Ours against the paper's for AUROC before, after and Δ: a point a group; on the line they agree.
+
+    Args:
+        compared: Rows of Table 2 of `nandlib.paper.comparison`.
+    """
+    figure, axes = plt.subplots(1, 3, figsize=(10.5, 3.7))
+    for ax, what in zip(axes, ("before", "after", "delta"), strict=True):
+        x, y = compared[f"paper_{what}"], compared[f"ours_{what}"]
+        low, high = min(x.min(), y.min()), max(x.max(), y.max())
+        margin = 0.05 * (high - low)
+        ax.plot([low - margin, high + margin], [low - margin, high + margin], color="0.6", lw=1)
+        if what == "delta":
+            ax.axhline(0, color="0.8", lw=0.8, zorder=0)
+            ax.axvline(0, color="0.8", lw=0.8, zorder=0)
+        ax.scatter(x, y, s=20, color=OURS, alpha=0.75, edgecolor="white", linewidth=0.5)
+        unit = "Δ AUROC (points)" if what == "delta" else f"AUROC {what} (%)"
+        rank = f"rank correlation {x.corr(y, method='spearman'):+.2f}" if len(x) > 2 else f"{len(x)} groups"
+        ax.set(xlabel=f"paper: {unit}", ylabel=f"this study: {unit}", title=rank, aspect="equal")
+    sns.despine(figure)
+    return figure
+
+
+def choice_dots(table: pd.DataFrame) -> Figure:
+    """Mean Δ of every value of every choice, grouped by choice; the study's own value filled, its Δ as a line.
+
+    Args:
+        table: From `nandlib.sensitivity.sensitivity`.
+    """
+    own = table.loc[table["is_default"], "delta"].iloc[0]
+    figure, ax = plt.subplots(figsize=(7.6, 0.27 * len(table) + 0.8))
+    ax.axvline(own, color="0.75", lw=1, zorder=0)
+    gaps = (table["choice"] != table["choice"].shift()).cumsum() - 1
+    y = np.arange(len(table)) + 0.6 * gaps
+    for place, row in zip(y, table.itertuples(), strict=True):
+        ax.plot([own, row.delta], [place, place], color=OURS, lw=1.2, alpha=0.5)
+        ax.scatter(row.delta, place, s=34, color=OURS if row.is_default else "white", edgecolor=OURS, zorder=3)
+        ax.annotate(f"{row.delta:+.1f}", (row.delta, place), xytext=(7, 0), textcoords="offset points", va="center", fontsize=8)
+    labels = [f"{row.choice}: {row.value}" for row in table.itertuples()]
+    ax.set(yticks=y, yticklabels=labels, xlabel="mean Δ AUROC (points)")
+    ax.tick_params(axis="y", labelsize=8)
+    ax.margins(x=0.12, y=0.02)
+    ax.invert_yaxis()
+    sns.despine(figure, left=True)
+    return figure
+
+
 def detector_bars(table: pd.DataFrame) -> Figure:
     """Table 3 as bars: AUROC before and after for every detector."""
     figure, ax = plt.subplots(figsize=(6.4, 3.2))

@@ -14,6 +14,7 @@ from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
 
 from nandlib.errors import DataError
+from nandlib.notebooks import notebooks_of
 from nandlib.study import OpenStudy
 
 TEMPLATE = Path(__file__).parent / "resources" / "report.html.jinja"
@@ -52,7 +53,7 @@ def write_report(study: OpenStudy) -> Path:
     exporter = HTMLExporter(template_name="basic", embed_images=True)
     exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
     chapters = []
-    for source in sorted((study.root / "notebooks").glob("[0-9][0-9]_*.ipynb")):
+    for source in notebooks_of(study):
         path = study.figures / "notebooks" / source.name
         if not path.is_file():
             raise DataError(f"{path} is missing: run 'dvc repro' first")

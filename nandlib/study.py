@@ -67,9 +67,14 @@ class OpenStudy:
         """What every output must say: nothing, or that the weights are random."""
         return "RANDOM WEIGHTS" if self.config.random else ""
 
+    @property
+    def compared(self) -> bool:
+        """Whether the study has the paper's classes and groups, so that its numbers stand beside the paper's."""
+        return self.config.data.groups == "mvtec_ad"
+
     def write_csv(self, table: pd.DataFrame, name: str) -> None:
         """Write a table of results to the study's figures."""
-        self.figures.mkdir(parents=True, exist_ok=True)
+        (self.figures / name).parent.mkdir(parents=True, exist_ok=True)
         marked = table.assign(weights="random") if self.config.random else table
         marked.to_csv(self.figures / name, index=False)
 
@@ -103,6 +108,11 @@ class OpenStudy:
     @cached_property
     def metrics(self) -> dict[str, Any]:
         return json.loads(_existing(self.figures / "metrics.json", "protocol").read_text())
+
+    @cached_property
+    def sensitivity(self) -> pd.DataFrame:
+        """Mean Δ AUROC of every value of every choice (`nandlib.sensitivity`)."""
+        return _table(_existing(self.figures / "sensitivity" / "sensitivity.csv", "sensitivity"))
 
     @cached_property
     def grouping(self) -> Grouping:

@@ -49,7 +49,7 @@ def at_mask(one: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
 
 def gallery(study: OpenStudy, class_name: str, detector: str, added: str) -> list[dict[str, Any]]:
     """The first image of the added group, of every other group, and of the good ones, before and after."""
-    maps = ClassMaps(study, class_name)
+    maps = ClassMaps.of(study, class_name)
     others = [group for group in study.test_groups()[class_name] if group != added]
     labels = {added: f"{pretty(added)}\n(added)", "good": "good"}
     return [
@@ -60,7 +60,7 @@ def gallery(study: OpenStudy, class_name: str, detector: str, added: str) -> lis
 
 def pair(study: OpenStudy, class_name: str, detector: str) -> dict[str, Any]:
     """A block of Figure 5: the class's first group added; one image of it and one of the next group."""
-    maps, (added, other, *_) = ClassMaps(study, class_name), study.test_groups()[class_name]
+    maps, (added, other, *_) = ClassMaps.of(study, class_name), study.test_groups()[class_name]
     rows = [
         adaptation(study, maps, detector, added, first_image(study, class_name, added), f"{pretty(added)}\n(added)"),
         adaptation(study, maps, detector, added, first_image(study, class_name, other)),

@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from nandlib.class_maps import ClassMaps
 from nandlib.protocol import DELTA_COLUMNS
-from nandlib.stages.scores import ClassMaps
 from nandlib.study import open_study
 
 ROOT = Path(__file__).parents[1]
@@ -97,7 +97,7 @@ def test_toothbrush_and_combined_are_left_out(project, figures):
 
 def test_scores_follow_from_the_stored_maps(project):
     study = open_study("tiny", project)
-    maps = ClassMaps(study, "carpet")
+    maps = ClassMaps.of(study, "carpet")
     scores = study.scores.query("`class` == 'carpet' and added == 'thread'")
     for detector in ("aprilgan", "patchcore", "winclip_1"):
         base, sup = maps.base(detector).numpy(), maps.suppression("thread").numpy()

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nandlib import tables
+from nandlib import paper, tables
 from nandlib.errors import DataError
 from nandlib.groups import load_grouping
 from nandlib.protocol import auroc, base_table, check_identity, class_averages, delta_table, detector_table, identity_residuals, summary
@@ -101,7 +101,7 @@ def test_averages_are_over_groups_then_classes():
 
 
 def test_the_papers_table2_adds_up():
-    table = tables.paper_table2()
+    table = paper.table2()
     groups, averages = table[table["group"] != "average"], table[table["group"] == "average"].set_index("class")
     assert len(groups) == 56
     means = groups.groupby("class")[["auroc_before", "auroc_after"]].mean()
@@ -111,26 +111,26 @@ def test_the_papers_table2_adds_up():
     assert difference.to_numpy().max() < 0.1
     assert abs(means["auroc_before"].mean() - 70.6) < 0.1
     assert abs(means["auroc_after"].mean() - 75.1) < 0.1
-    assert (tables.paper_deltas()["delta"] > 0).sum() == 39
+    assert (paper.deltas()["delta"] > 0).sum() == 39
 
 
 def test_the_papers_table2_has_the_groups_of_table1():
     grouping = load_grouping("mvtec_ad").classes
     ours = {(c, g) for c, groups in grouping.items() for g in groups}
-    paper = tables.paper_deltas()
-    assert set(zip(paper["class"], paper["group"], strict=True)) == ours
+    table = paper.deltas()
+    assert set(zip(table["class"], table["group"], strict=True)) == ours
 
 
 def test_table2_layout_puts_the_average_first():
-    layout = tables.table2_layout(delta_table(make_scores()).drop(columns="detector"), tables.paper_table2())
+    layout = tables.table2_layout(delta_table(make_scores()).drop(columns="detector"))
     assert layout["group"].tolist() == ["average", "thread", "cut", "color", "average"]
     assert layout["paper_before"].tolist() == [77.9, 73.6, 77.0, 91.6, 70.6]
     assert "–" not in tables.markdown(layout)
     foreign = delta_table(make_scores(class_name="door")).drop(columns="detector")
-    assert "paper_before" not in tables.table2_layout(foreign, tables.paper_table2())
+    assert "paper_before" not in tables.table2_layout(foreign)
     table3 = detector_table(delta_table(make_scores(detector="aprilgan")))
     assert tables.with_paper(table3, ["door"]) is table3
-    assert tables.with_paper(table3, set(tables.paper_deltas()["class"]))["paper_before"].tolist() == [70.6]
+    assert tables.with_paper(table3, set(paper.deltas()["class"]))["paper_before"].tolist() == [70.6]
 
 
 def test_a_broken_identity_stops_the_study():
@@ -142,6 +142,6 @@ def test_a_broken_identity_stops_the_study():
 
 
 def test_published_sentences():
-    assert "73.6 → 83.5 (+9.9)" in tables.published("carpet", "thread")
-    assert tables.published("carpet", "nothing") == ""
-    assert "70.6 → 75.1, 39 of 56" in tables.published_overall()
+    assert "73.6 → 83.5 (+9.9)" in paper.published("carpet", "thread")
+    assert paper.published("carpet", "nothing") == ""
+    assert "70.6 → 75.1, 39 of 56" in paper.published_overall()

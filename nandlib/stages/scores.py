@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 import torch
@@ -21,7 +21,8 @@ def write_scores(study: OpenStudy, progress: bool = True) -> None:
     """Image scores of every detector before and after adding each group: ``scores.parquet``."""
     parts = []
     for class_name in tqdm(study.classes(), desc="scores", disable=not progress):
-        parts.append(class_scores(study, class_name))
+        maps = ClassMaps.of(study, class_name)
+        parts.append(score_class(maps, study.rows(class_name), study.config.detectors))
     frame = SCORES.validate(pd.concat(parts, ignore_index=True))
     frame = frame.sort_values(["detector", "class"], kind="stable", key=_order(study)).reset_index(drop=True)
     frame.to_parquet(study.data / "scores.parquet", index=False)
@@ -32,15 +33,14 @@ def _order(study: OpenStudy) -> Callable[[pd.Series], pd.Series]:
     return lambda column: column.map(rank)
 
 
-def class_scores(study: OpenStudy, class_name: str) -> pd.DataFrame:
-    """Scores of one class, schema `nandlib.protocol.SCORES`."""
-    maps, test = ClassMaps(study, class_name), study.rows(class_name)
+def score_class(maps: ClassMaps, test: pd.DataFrame, detectors: Sequence[str]) -> pd.DataFrame:
+    """Scores of one class, schema `nandlib.protocol.SCORES`; `test` are the manifest rows of the maps' images."""
     before: dict[str, list[Tensor]] = {}
     after: dict[tuple[str, str], list[Tensor]] = {}
     for start in range(0, len(test), SCORE_BATCH):
         rows = slice(start, start + SCORE_BATCH)
         suppression = {group: maps.suppression(group, rows) for group in maps.groups}
-        for detector in study.config.detectors:
+        for detector in detectors:
             base = maps.base(detector, rows)
             before.setdefault(detector, []).append(maps.score(base, rows))
             for group, sup in suppression.items():
@@ -49,7 +49,7 @@ def class_scores(study: OpenStudy, class_name: str) -> pd.DataFrame:
         pd.DataFrame(
             {
                 "detector": detector,
-                "class": class_name,
+                "class": maps.class_name,
                 "image": test["image"],
                 "group": test["group"],
                 "added": group,

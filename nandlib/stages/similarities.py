@@ -17,15 +17,15 @@ import nandlib.operators
 import nandlib.store
 from nandlib.detection import text_feature
 from nandlib.operators import similarities
+from nandlib.prompts import PromptSet
 from nandlib.store import batches, content, digest, image_paths, sources, splits, update, weight_contents
 from nandlib.study import OpenStudy
 
 
-def sentences_of(study: OpenStudy, class_name: str) -> dict[str, list[str]]:
-    """The prompts of one class: ``normal``, ``abnormal``, and one entry a group."""
-    prompts, groups = study.prompts, study.test_groups()[class_name]
-    added = {group: prompts.fill(prompts.group_phrases(class_name, group, types)) for group, types in groups.items()}
-    return {"normal": prompts.normal(class_name), "abnormal": prompts.abnormal(class_name), **{f"+{g}": s for g, s in added.items()}}
+def sentences_of(prompts: PromptSet, class_name: str, groups: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The prompts of one class: ``normal``, ``abnormal``, and one entry ``+<group>`` a group."""
+    added = {f"+{group}": prompts.fill(prompts.group_phrases(class_name, group, types)) for group, types in groups.items()}
+    return {"normal": prompts.normal(class_name), "abnormal": prompts.abnormal(class_name), **added}
 
 
 def write_similarities(study: OpenStudy, progress: bool = True) -> None:
@@ -46,12 +46,15 @@ def write_similarities(study: OpenStudy, progress: bool = True) -> None:
     )
     weights, config = weight_contents(study, "model"), study.config
 
+    def sentences_for(class_name: str) -> dict[str, list[str]]:
+        return sentences_of(study.prompts, class_name, study.test_groups()[class_name])
+
     def fingerprint(class_name: str) -> str:
         images = [content(image_paths(study, class_name, split)) for split in splits(study)]
-        return digest(code, weights, config.model.model_dump(), config.prompts.average, sentences_of(study, class_name), images)
+        return digest(code, weights, config.model.model_dump(), config.prompts.average, sentences_for(class_name), images)
 
     def compute(class_name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-        model, sentences = study.model, sentences_of(study, class_name)
+        model, sentences = study.model, sentences_for(class_name)
         texts = torch.stack([text_feature(model, prompts, study.prompts) for prompts in sentences.values()])
         tensors: dict[str, Tensor] = {}
         grid = (0, 0)

@@ -62,7 +62,8 @@ def test_every_result_is_there(figures):
     names = {p.name for p in figures.iterdir() if p.is_file()}
     assert names == {
         *(f"fig{k}.png" for k in range(1, 6)), "delta_heatmap.png", "table1.csv", "table1.md", "table2.csv", "table2.md",
-        "table3.csv", "table3.md", "deltas.csv", "base_auroc.csv", "identity.csv", "metrics.json", "report.html",
+        "table3.csv", "table3.md", "paper_vs_ours.csv", "paper_vs_ours.png", "deltas.csv", "base_auroc.csv", "identity.csv",
+        "metrics.json", "report.html",
     }  # fmt: skip
     for path in figures.glob("*.png"):
         with Image.open(path) as image:
@@ -88,6 +89,26 @@ def test_tables_have_their_columns_rows_and_full_precision(figures):
     metrics = json.loads((figures / "metrics.json").read_text())
     assert metrics["identity_residual_max"] < 1e-12
     assert metrics["aprilgan"]["auroc_after"] == table3.set_index("detector").loc["aprilgan", "auroc_after"]
+
+
+def test_ours_stand_beside_the_papers(figures):
+    compared = pd.read_csv(figures / "paper_vs_ours.csv")
+    assert compared["table"].tolist() == [2] * 8
+    assert compared.set_index(["class", "group"]).loc[("carpet", "thread"), "paper_after"] == 83.5
+
+
+def test_sensitivity_starts_from_the_studys_own_numbers(figures):
+    table = pd.read_csv(figures / "sensitivity/sensitivity.csv")
+    own, metrics = table[table["is_default"]], json.loads((figures / "metrics.json").read_text())["aprilgan"]
+    for column in ("auroc_before", "auroc_after", "delta"):
+        assert np.allclose(own[column], metrics[column], atol=1e-9)
+    assert (own.groupby("choice").size() == 1).all()
+    other = table[~table["is_default"]]
+    assert len(set(other["choice"])) >= 14
+    columns = ["auroc_before", "auroc_after"]
+    moved = {choice: (part[columns] != own.iloc[0][columns]).any(axis=None) for choice, part in other.groupby("choice")}
+    assert sum(moved.values()) > 0.6 * len(moved)  # few images: some choices change no rank
+    assert (figures / "sensitivity/sensitivity.png").is_file()
 
 
 def test_toothbrush_and_combined_are_left_out(project, figures):
@@ -143,8 +164,8 @@ def test_one_phrase_changes_one_class_only(project):
 
 def test_the_report_needs_no_network(figures):
     page = (figures / "report.html").read_text()
-    assert page.count("<section") == 7
-    assert page.count("data:image/png;base64,") >= 7
+    assert page.count("<section") == 8
+    assert page.count("data:image/png;base64,") >= 8
     assert "<math" in page
     assert not re.search(r"""(src|href)\s*=\s*["'](https?:)?//|@import|url\(\s*["']?https?:|<script[^>]+src""", page)
 

@@ -1,5 +1,7 @@
 """Training of APRIL-GAN's projections: its losses against the official code's, its data, and that it learns."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -7,10 +9,12 @@ from open_clip import get_tokenizer
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from PIL import Image
 from regenerated import reference
+from typer.testing import CliRunner
 
+from nandlib.cli import app
 from nandlib.config import PromptConfig
 from nandlib.errors import DataError
-from nandlib.models.clip import ClipModel, Projections
+from nandlib.models.clip import ClipModel, Projections, load_projections
 from nandlib.models.projection_training import MaskedImages, dice_loss, focal_loss, train_projections
 from nandlib.prompts import load_prompts
 
@@ -95,6 +99,16 @@ def test_training_learns_and_leaves_clip_alone(clip_model, spots):
     again, same = train_projections(clip_model, prompts, MaskedImages(spots, clip_model), epochs=2, batch_size=6, progress=False)
     assert same == pytest.approx(history[:2], rel=1e-5)
     assert [tuple(p.shape) for p in again.parameters()] == [tuple(p.shape) for p in trained.parameters()]
+
+
+def test_command_line(clip_model, spots, tmp_path, monkeypatch):
+    monkeypatch.setattr(ClipModel, "load", lambda *_: clip_model)
+    out = tmp_path / "out" / "own.safetensors"
+    result = CliRunner().invoke(app, ["train-projections", str(spots), str(out), "--epochs", "2", "--mosaic", "0.5"])
+    assert result.exit_code == 0, result.output
+    assert load_projections(out, 64, 48).fc[3].bias.shape == (48,)
+    recipe = json.loads(out.with_suffix(".json").read_text())
+    assert (recipe["epochs"], recipe["mosaic"], recipe["images"], len(recipe["losses"])) == (2, 0.5, 18, 2)
 
 
 def test_a_folder_without_masks_is_refused(clip_model, dataset):

@@ -41,7 +41,8 @@ def image_cost(study: OpenStudy, n_images: int = 2, repeats: int = 3) -> dict[st
         repeats: Passes of each kind.
 
     Returns:
-        ``bare`` and ``study`` (seconds an image), ``ratio``, ``groups``, ``device``, ``precision``, ``peak_gb`` (of this process).
+        ``bare`` and ``study`` (seconds an image), ``ratio``, ``groups``, ``weights``, ``device``, ``precision``, and ``peak_gb`` of
+        this process.
     """
     model, nand, class_name = study.model, study.config.nand, study.classes()[0]
     sentences = sentences_of(study.prompts, class_name, study.test_groups()[class_name])
@@ -70,6 +71,7 @@ def image_cost(study: OpenStudy, n_images: int = 2, repeats: int = 3) -> dict[st
         "study": statistics.median(b for _, b in pairs) / len(paths),
         "ratio": statistics.median(b / a for a, b in pairs),
         "groups": len(sentences) - 2,
+        "weights": "random" if study.config.random else "trained",
         "device": study.config.model.device,
         "precision": study.config.model.precision,
         "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,

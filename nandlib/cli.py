@@ -48,6 +48,7 @@ def fetch(
     accept_licences: Annotated[bool, typer.Option("--accept-licences", help="accept the licences that are shown")] = False,
 ) -> None:
     """Bring weights and data to their places: from this machine where they are, else from the network; always verified."""
+    from nandlib.errors import DataError
     from nandlib.pipeline import missing_files, read_registry
     from nandlib.sources import Source, source, source_of
     from nandlib.sources import fetch as fetch_source
@@ -65,8 +66,17 @@ def fetch(
         typer.echo(f"{entry.title}\n  licence: {entry.licence}")
         return accept_licences or (sys.stdin.isatty() and typer.confirm("  Do you accept it?"))
 
+    for place in local or ():
+        if not place.exists():
+            raise DataError(f"--from {place}: there is no such folder or file")
+    problems = []
     for entry in entries:
-        typer.echo(fetch_source(entry, root, local=local or (), accept=accept, progress=_progress()))
+        try:
+            typer.echo(fetch_source(entry, root, local=local or (), accept=accept, progress=_progress()))
+        except NandError as error:
+            problems.append(str(error))
+    if problems:
+        raise DataError("\n".join(problems))
 
 
 @app.command()
@@ -149,21 +159,35 @@ def train_projections(
     from safetensors.torch import save_file
 
     from nandlib.config import RANDOM, PromptConfig
+    from nandlib.errors import ModelError
     from nandlib.models import Placement
     from nandlib.models.clip import ClipModel
     from nandlib.models.projection_training import MaskedImages
     from nandlib.models.projection_training import train_projections as train
     from nandlib.prompts import load_prompts
 
-    model = ClipModel.load(RANDOM, clip_weights, Placement(device, precision))
+    if clip_weights == RANDOM:
+        raise ModelError("--clip-weights: projections for random weights would be no use: name CLIP's own")
+    model = ClipModel.load(RANDOM, clip_weights, Placement(device, precision))  # its projections are not used
     images = MaskedImages(root, model, mosaic, seed)
     projections, losses = train(
         model, load_prompts(PromptConfig()), images, epochs=epochs, batch_size=batch_size, seed=seed, progress=_progress()
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     save_file(projections.state_dict(), out)
-    recipe = {"images": len(images.rows), "epochs": epochs, "mosaic": mosaic, "batch_size": batch_size, "seed": seed, "losses": losses}
-    out.with_suffix(".json").write_text(json.dumps({"root": root.name, "clip_weights": clip_weights.name, **recipe}, indent=2) + "\n")
+    recipe = {
+        "root": root.name,
+        "classes": sorted(set(images.rows["class"])),
+        "images": len(images.rows),
+        "clip_weights": clip_weights.name,
+        "precision": precision,
+        "epochs": epochs,
+        "mosaic": mosaic,
+        "batch_size": batch_size,
+        "seed": seed,
+        "losses": losses,
+    }
+    out.with_suffix(".json").write_text(json.dumps(recipe, indent=2) + "\n")
     typer.echo(f"{out}: loss {losses[0]:.4f} in the first epoch, {losses[-1]:.4f} in the last")
 
 

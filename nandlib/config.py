@@ -100,6 +100,7 @@ class PatchCoreConfig(_Section):
 
     seed: int = 0
     coreset_ratio: Annotated[float, Field(gt=0, le=1)] = 0.1
+    coreset_projection: bool = Field(False, description="choose the coreset after a random projection, as anomalib does")
     max_patches: int | None = Field(
         20_000, ge=1, description="normal patches from which the coreset is drawn, evenly over the images; None: all (memory grows)"
     )

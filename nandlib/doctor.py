@@ -14,7 +14,7 @@ import torch
 
 from nandlib.errors import NandError
 from nandlib.pipeline import missing_files, read_registry
-from nandlib.sources import source_of, sources
+from nandlib.sources import source_of, sources, state
 from nandlib.study import open_study
 
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "anomalib", "timm", "transformers", "scikit-learn", "dvc", "papermill", "jupyterlab")
@@ -49,7 +49,7 @@ def examine(root: Path) -> dict[str, Any]:
     """Everything that `nand doctor` says, as JSON can hold it.
 
     Returns:
-        ``python``, ``platform``, ``packages``, ``device``, ``disk_free_gb``, ``sources`` (name → title, path, there) and
+        ``python``, ``platform``, ``packages``, ``device``, ``disk_free_gb``, ``sources`` (name → title, path, state) and
         ``studies`` (name → missing: key → path and the source that has it; or problem: why the preset cannot be read).
     """
     studies: dict[str, Any] = {}
@@ -68,7 +68,7 @@ def examine(root: Path) -> dict[str, Any]:
         "device": _device(),
         "disk_free_gb": round(shutil.disk_usage(root).free / 1e9, 1),
         "sources": {
-            name: {"title": entry.title, "path": str(entry.path), "there": (root / entry.path).exists(), "megabytes": entry.megabytes}
+            name: {"title": entry.title, "path": str(entry.path), "state": state(entry, root), "megabytes": entry.megabytes}
             for name, entry in sources().items()
         },
         "studies": studies,
@@ -92,8 +92,8 @@ def describe(report: dict[str, Any]) -> str:
         lines.append(f"  {name:18} {found['installed'] or '–':12} {note}".rstrip())
     lines += ["", "Weights and data that are not made here"]
     for name, entry in report["sources"].items():
-        state = "there" if entry["there"] else f"missing, about {entry['megabytes']} MB"
-        lines.append(f"  {name:24} {state:26} {entry['path']}")
+        found = entry["state"] + (f", about {entry['megabytes']} MB" if entry["state"] == "missing" else "")
+        lines.append(f"  {name:24} {found:26} {entry['path']}")
     lines += ["", "Studies"]
     for name, study in report["studies"].items():
         if "problem" in study:

@@ -11,6 +11,7 @@ from nandlib.config import RANDOM, load_study
 from nandlib.errors import DataError, PresetError
 from nandlib.groups import RESOURCES, resource
 from nandlib.sources import source_of
+from nandlib.store import file_digest
 from nandlib.study import OpenStudy, open_study
 
 NO_WEIGHTS = "nandlib/models/checkpoints.py"  # what DVC watches where weights are random
@@ -63,7 +64,8 @@ def register(preset: Path, root: Path) -> str:
         raise PresetError(f"{preset} must lie in {root / 'studies'}: dvc.yaml looks for studies/<name>.yaml")
     study, registry = open_study(name, root), read_registry(root)
     _check_files(study, registry)
-    registry["studies"] = dict(registry.get("studies") or {}) | {name: registry_entry(study)}
+    entry = registry_entry(study) | {"fetched": _fetched(study)}
+    registry["studies"] = dict(registry.get("studies") or {}) | {name: entry}
     drawn = {key: dict(value) for key, value in (registry.get("drawn") or {}).items() if key != name}
     if study.config.data.drawn is not None:
         drawn[name] = {"root": study.config.data.root.as_posix()}
@@ -74,6 +76,12 @@ def register(preset: Path, root: Path) -> str:
         file.write(HEADER)
         _yaml().dump({key: registry[key] for key in ("studies", "drawn", "compared", "models")}, file)
     return name
+
+
+def _fetched(study: OpenStudy) -> dict[str, str]:
+    """Key of the preset → hash of each file of weights that is not trained here: DVC watches them as parameters."""
+    files = {key: study.resolve(path) for key, path in study.config.weight_files().items() if key != "model.weights"}
+    return {key: "random" if path == RANDOM else file_digest(path) for key, path in files.items()}
 
 
 def _check_files(study: OpenStudy, registry: dict[str, Any]) -> None:
@@ -117,6 +125,6 @@ def registered(name: str, root: Path) -> OpenStudy:
     """
     study = open_study(name, root)
     entry = (read_registry(root).get("studies") or {}).get(name)
-    if entry is None or dict(entry) != registry_entry(study):
+    if entry is None or {key: value for key, value in entry.items() if key != "fetched"} != registry_entry(study):
         raise PresetError(f"params.yaml is out of step with studies/{name}.yaml: run 'nand use studies/{name}.yaml' first")
     return study

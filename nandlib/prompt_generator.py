@@ -24,8 +24,10 @@ from urllib3.util import Retry
 
 from nandlib.errors import DataError
 
+# The paper's request, with the class as the data set names it, and a sentence on the form of the answer.
 REQUEST = "Generate concise phrases describing defects of type '{type}' in {noun}. Answer with 5 to 10 phrases, one per line, nothing else."
 FEWEST, MOST, MOST_WORDS = 5, 10, 12
+LONGEST_WAIT = 300  # seconds, whatever a server asks for
 ATTEMPTS = 3  # at a valid answer
 _ENUMERATION = re.compile(r"^\s*(?:[-*•–]|\(?\d+[.)])\s*")
 
@@ -68,26 +70,37 @@ class Endpoint:
         Raises:
             DataError: If the endpoint cannot be reached, refuses, or answers something else than a chat completion.
         """
-        retry = Retry(self.retries, backoff_factor=self.backoff, status_forcelist=(429, 500, 502, 503, 504), allowed_methods=None)
+        retry = Retry(
+            self.retries,
+            backoff_factor=self.backoff,
+            status_forcelist=(429, 500, 502, 503, 504),
+            allowed_methods=None,
+            retry_after_max=LONGEST_WAIT,
+        )
         body = {"model": self.model, "messages": [{"role": "user", "content": request}]}
-        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         try:
             with requests.Session() as session:
                 session.mount("http://", HTTPAdapter(max_retries=retry))
                 session.mount("https://", HTTPAdapter(max_retries=retry))
-                response = session.post(f"{self.url}/chat/completions", json=body, headers=headers, timeout=self.timeout)
+                response = session.post(f"{self.url}/chat/completions", json=body, auth=self._authorise, timeout=self.timeout)
         except requests.RequestException as error:
             raise DataError(self._redact(f"the endpoint did not answer: {error}")) from None
         if not response.ok:
-            raise DataError(self._redact(f"the endpoint answered {response.status_code}: {response.text[:200]}"))
+            raise DataError(f"the endpoint answered {response.status_code}: {self._redact(response.text)[:200]}")
         try:
             choice = response.json()["choices"][0]
             message, reason = choice["message"], choice.get("finish_reason")
         except (ValueError, KeyError, IndexError, TypeError):
-            raise DataError(self._redact(f"the endpoint's answer is no chat completion: {response.text[:200]}")) from None
+            raise DataError(f"the endpoint's answer is no chat completion: {self._redact(response.text)[:200]}") from None
         if message.get("refusal") or reason == "content_filter" or not message.get("content"):
             raise DataError(self._redact(f"the model refused: {message.get('refusal') or reason}"))
         return self._redact(message["content"])
+
+    def _authorise(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Only this key: without it, requests would look for one in the user's netrc."""
+        if self.key:
+            request.headers["Authorization"] = f"Bearer {self.key}"
+        return request
 
     def _redact(self, text: str) -> str:
         return text.replace(self.key, "***") if self.key else text
@@ -109,7 +122,12 @@ def parse_phrases(answer: str) -> list[str]:
     stripped = (_ENUMERATION.sub("", line).strip(" \t\"'“”.,;") for line in lines)
     phrases = list(dict.fromkeys(phrase.lower() for phrase in stripped if phrase))
     for phrase in phrases:
-        if len(phrase.split()) > MOST_WORDS or re.search(r"[{}\[\]<>\\]", phrase) or not re.search(r"[^\W\d_]", phrase):
+        if (
+            len(phrase.split()) > MOST_WORDS
+            or phrase.endswith(":")
+            or re.search(r"[{}\[\]<>\\]", phrase)
+            or not re.search(r"[^\W\d_]", phrase)
+        ):
             raise DataError(f"the answer holds {phrase[:100]!r}, which is no short phrase")
     if not FEWEST <= len(phrases) <= MOST:
         raise DataError(f"the answer holds {len(phrases)} phrases, not {FEWEST} to {MOST}: {answer[:200]!r}")
@@ -124,7 +142,8 @@ def generate(
     Args:
         types: Class → anomaly types.
         target: The YAML file.
-        endpoint: Asked for what has no recorded answer yet; None: the environment's, if anything must be asked at all.
+        endpoint: Asked for what has no recorded answer of its model yet; None: the environment's. Without one, recorded
+            answers of any model will do.
         progress: Show a progress bar.
 
     Raises:
@@ -132,7 +151,9 @@ def generate(
     """
     record = target.with_suffix(".answers.json")
     answers: list[dict[str, Any]] = json.loads(record.read_text()) if record.is_file() else []
-    known = {entry["request"]: entry for entry in answers}
+    model = endpoint.model if endpoint else os.environ.get("OPENAI_MODEL")
+    known = {entry["request"]: entry for entry in answers if model in (None, "", entry["model"])}
+    used = set()
     phrases: dict[str, dict[str, list[str]]] = {}
     jobs = [(class_name, type_name) for class_name, names in types.items() for type_name in names]
     for class_name, type_name in tqdm(jobs, desc="phrases", disable=not progress):
@@ -144,11 +165,11 @@ def generate(
             answers.append(known[request])
             record.parent.mkdir(parents=True, exist_ok=True)
             record.write_text(json.dumps(answers, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        used.add(known[request]["model"])
         phrases.setdefault(class_name, {})[type_name] = parse_phrases(known[request]["answer"])
-    models = sorted({entry["model"] for entry in known.values()})
     content = {
         "version": 1,
-        "provenance": f"Answers of {', '.join(models)} to the request recorded in {record.name}; names of class and type only.",
+        "provenance": f"Answers of {', '.join(sorted(used))} to the request recorded in {record.name}; names of class and type only.",
         "base": "aprilgan",
         "classes": phrases,
     }

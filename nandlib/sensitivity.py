@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,7 +13,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from nandlib.class_maps import ClassMaps
-from nandlib.config import Study
+from nandlib.config import ModelConfig, Study
 from nandlib.detection import text_feature
 from nandlib.errors import DataError
 from nandlib.manifest import build_manifest
@@ -25,6 +26,7 @@ from nandlib.store import batches
 from nandlib.study import OpenStudy
 
 DETECTOR = "aprilgan"  # the one whose map every choice bears on
+PROJECTIONS = (Path("data/models/aprilgan/visa.safetensors"), Path("data/models/aprilgan/mvtec.safetensors"))
 COLUMNS = ["choice", "value", "is_default", "auroc_before", "auroc_after", "delta", "difference", "n_improved", "n_groups"]
 
 
@@ -38,13 +40,14 @@ class Variant:
     config: Study
 
 
-def variants(study: Study, n_layers: int, own_temperature: float) -> list[Variant]:
+def variants(study: Study, n_layers: int, own_temperature: float, other_projections: Sequence[Path] = ()) -> list[Variant]:
     """Every value of every choice, as whole presets.
 
     Args:
         study: The preset that is varied.
         n_layers: Of its vision-language model.
         own_temperature: The model's.
+        other_projections: Files of projections that were trained on other data.
     """
     last, early = n_layers - 1, tuple(range(n_layers // 2))
     choices: dict[str, dict[str, dict[str, Any]]] = {
@@ -110,6 +113,8 @@ def variants(study: Study, n_layers: int, own_temperature: float) -> list[Varian
             "autocast": {"model.precision": "autocast"},
         },
     }
+    if other_projections:
+        choices["projections"] = {study.model.weights.stem: {}} | {path.stem: {"model.weights": path} for path in other_projections}
     if study.data.exclude_types:
         kept = {"data.exclude_types": (), "data.abnormal_types": (*study.data.abnormal_types, *study.data.exclude_types)}
         choices["images of " + ", ".join(study.data.exclude_types)] = {"left out": {}, "kept as abnormal": kept}
@@ -133,7 +138,8 @@ def change(study: Study, changes: dict[str, Any]) -> Study:
 def sensitivity(study: OpenStudy, progress: bool = True) -> pd.DataFrame:
     """Mean Δ AUROC of APRIL-GAN for every value of every choice.
 
-    Every image is encoded once a precision; all the rest follows from its similarities with the texts of all variants.
+    Every image is encoded once a precision and file of projections; all the rest follows from its similarities with the texts of
+    all variants.
 
     Args:
         study: An open study whose manifest has been written.
@@ -143,10 +149,17 @@ def sensitivity(study: OpenStudy, progress: bool = True) -> pd.DataFrame:
         Columns `COLUMNS`: AUROC before and after and Δ (mean over classes, percent), the difference of Δ from the study's own
         choices (points), how many groups improve.
     """
-    every = variants(study.config, study.model.n_layers, study.model.temperature)
+    other = [path for path in PROJECTIONS if study.config.model.name == "clip" and (study.root / path).is_file()]
+    other = [path for path in other if path != study.config.model.weights]
+    every = variants(study.config, study.model.n_layers, study.model.temperature, other)
+    models: list[tuple[ModelConfig, VisionLanguageModel]] = []
+    for config in (variant.config.model for variant in every):
+        if config not in [known for known, _ in models]:
+            same = config == study.config.model
+            models.append((config, study.model if same else OpenStudy(study.root, study.config.model_copy(update={"model": config})).model))
     scores: dict[int, list[pd.DataFrame]] = {k: [] for k in range(len(every))}
     for class_name in tqdm(study.classes(), desc="sensitivity", disable=not progress):
-        for k, frame in _class_scores(study, class_name, every):
+        for k, frame in _class_scores(study, class_name, every, models):
             scores[k].append(frame)
     rows = []
     for k, variant in enumerate(every):
@@ -161,15 +174,16 @@ def sensitivity(study: OpenStudy, progress: bool = True) -> pd.DataFrame:
     return frame.assign(difference=frame["delta"] - own.iloc[0])
 
 
-def _class_scores(study: OpenStudy, class_name: str, every: list[Variant]) -> Iterator[tuple[int, pd.DataFrame]]:
+def _class_scores(
+    study: OpenStudy, class_name: str, every: list[Variant], models: list[tuple[ModelConfig, VisionLanguageModel]]
+) -> Iterator[tuple[int, pd.DataFrame]]:
     """Number of each variant and its scores for one class."""
     opened = [OpenStudy(study.root, variant.config) for variant in every]
     rows, train = _all_rows(study, class_name), study.rows(class_name, "train")
     groups = study.test_groups()[class_name]
     sentences = [sentences_of(one.prompts, class_name, groups) for one in opened]
-    for precision in dict.fromkeys(variant.config.model.precision for variant in every):
-        members = [k for k, variant in enumerate(every) if variant.config.model.precision == precision]
-        model = _model(study, precision)
+    for model_config, model in models:
+        members = [k for k, variant in enumerate(every) if variant.config.model == model_config]
         texts: dict[tuple[str, ...], Tensor] = {}
         for k in members:
             prompts = opened[k].prompts
@@ -199,12 +213,6 @@ def _all_rows(study: OpenStudy, class_name: str) -> pd.DataFrame:
     everything["abnormal_types"] = tuple(t for t in (*data.abnormal_types, *data.exclude_types) if t in present)
     manifest, _ = build_manifest(study.images, data.model_copy(update=everything), study.grouping, progress=False)
     return manifest[manifest["split"] == "test"].reset_index(drop=True)
-
-
-def _model(study: OpenStudy, precision: str) -> VisionLanguageModel:
-    if precision == study.config.model.precision:
-        return study.model
-    return OpenStudy(study.root, change(study.config, {"model.precision": precision})).model
 
 
 def _similarities(

@@ -12,10 +12,10 @@ import os
 import shutil
 import tarfile
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from datetime import date
 from functools import cache
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any, Literal
 
 import pooch
@@ -26,6 +26,7 @@ from tqdm.auto import tqdm
 from nandlib.config import read_yaml
 from nandlib.errors import DataError, PresetError, nearest
 from nandlib.groups import RESOURCES
+from nandlib.manifest import IMAGE_SUFFIXES
 from nandlib.models.checkpoints import convert
 
 BLOCK = 1 << 16  # bytes read at once; an interrupted download loses at most as much
@@ -105,6 +106,27 @@ def _digest(path: Path, kind: str) -> str:
     return digest.hexdigest()
 
 
+def state(entry: Source, root: Path) -> str:
+    """What is known of a source's place: ``missing``, ``verified``, ``changed``, or ``unverified`` (put there by hand).
+
+    Verified is a file with the hash that was recorded when it was made from a verified original, or a data set with its
+    published numbers of images.
+    """
+    target = root / entry.path
+    if not target.exists():
+        return "missing"
+    if target.is_dir():
+        try:
+            check_images(target, entry)
+        except DataError:
+            return "changed"
+        return "verified"
+    recorded = _records(root).get(entry.name, {}).get("installed")
+    if recorded is None:
+        return "unverified"
+    return "verified" if recorded == _digest(target, "sha256") else "changed"
+
+
 def check_images(root: Path, entry: Source) -> None:
     """Compare a data set with its published numbers of images.
 
@@ -113,7 +135,7 @@ def check_images(root: Path, entry: Source) -> None:
     """
     for class_name, published in (entry.images or {}).items():
         parts = (root / class_name / split for split in ("train", "test"))
-        found = tuple(sum(1 for path in part.glob("*/*") if path.suffix == ".png") for part in parts)
+        found = tuple(sum(1 for path in part.glob("*/*") if path.suffix.lower() in IMAGE_SUFFIXES) for part in parts)
         if found != published:
             raise DataError(
                 f"{root} is not {entry.title}: class '{class_name}' has {found[0]} training and {found[1]} test images, "
@@ -134,7 +156,8 @@ def fetch(
     Args:
         entry: What to fetch.
         root: The project.
-        local: Folders, archives or checkpoints to look at first; those of `LOCAL` and ``data/downloads`` follow.
+        local: Folders, archives or checkpoints to look at first; those of `LOCAL` and ``data/downloads`` follow. Files must fit;
+            what is not in a folder is downloaded.
         accept: Asked before the download of a source whose licence must be accepted.
         progress: Show a progress bar.
 
@@ -144,26 +167,36 @@ def fetch(
     """
     target = root / entry.path
     if target.exists():
-        if entry.images:
-            check_images(target, entry)
-        return f"{entry.path} is there"
+        return _report(entry, root)
+    if target.is_symlink():
+        target.unlink()  # a link to what is gone
     found = _find(entry, [*local, *_local_folders(root)])
+    if found is None and local and all(place.is_file() for place in local):
+        raise DataError(f"{', '.join(map(str, local))}: not {entry.file}, or not as published: nothing was fetched")
     if found is not None and found.is_dir():
         target.parent.mkdir(parents=True, exist_ok=True)
         target.symlink_to(found.resolve(), target_is_directory=True)
         _record(entry, root, f"link to {found}")
         return f"{entry.path} → {found}"
-    origin = str(found) if found is not None else ""
-    if found is None:
-        _check_disk(entry, root)
-        if entry.accept and not accept(entry):
-            raise DataError(f"{entry.name}: its licence, {entry.licence}, was not accepted: nothing was downloaded")
-        found, origin = download(entry, root / "data" / "downloads", progress)
-    _install(entry, found, target)
-    _record(entry, root, origin)
-    if found.parent == root / "data" / "downloads":
-        found.unlink()
-    return f"{entry.path} from {origin}"
+    _check_disk(entry, root)
+    if found is not None:
+        _install(entry, found, target)
+        _record(entry, root, str(found))
+        return f"{entry.path} from {found}"
+    if entry.accept and not accept(entry):
+        raise DataError(f"{entry.name}: its licence, {entry.licence}, was not accepted: nothing was downloaded")
+    file, url = download(entry, root / "data" / "downloads", progress)
+    _install(entry, file, target)
+    _record(entry, root, url)
+    file.unlink()
+    return f"{entry.path} from {url}"
+
+
+def _report(entry: Source, root: Path) -> str:
+    found = state(entry, root)
+    if found == "changed":
+        raise DataError(f"{entry.path} is not what was fetched, or is incomplete: delete it and fetch {entry.name} again")
+    return f"{entry.path} is there, {found}"
 
 
 def _local_folders(root: Path) -> list[Path]:
@@ -172,13 +205,16 @@ def _local_folders(root: Path) -> list[Path]:
 
 
 def _find(entry: Source, places: Iterable[Path]) -> Path | None:
-    """The verified file, or data set folder, among `places`; a place that is named but holds something else is an error."""
+    """The verified file or data set folder among `places`: a file by its name or, under another one, by its hash.
+
+    Raises:
+        DataError: If a file has the name but not the content, or a data set is incomplete.
+    """
     for place in places:
-        candidates = [place] if place.is_file() and place.name == entry.file else [place / entry.file]
-        for path in candidates:
-            if path.is_file():
-                verify(path, entry)
-                return path
+        path = place if place.is_file() else place / entry.file
+        if path.is_file() and (path.name == entry.file or _fits(path, entry)):
+            verify(path, entry)
+            return path
         for folder in (place, place / entry.path.name, place / entry.file.split(".")[0]):
             if entry.images and (folder / next(iter(entry.images)) / "train").is_dir():
                 check_images(folder, entry)
@@ -186,8 +222,13 @@ def _find(entry: Source, places: Iterable[Path]) -> Path | None:
     return None
 
 
+def _fits(path: Path, entry: Source) -> bool:
+    return all(_digest(path, kind).startswith(expected) for kind, expected in entry.check.items())
+
+
 def _check_disk(entry: Source, root: Path) -> None:
-    free = shutil.disk_usage(root).free // 10**6
+    (root / "data").mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(root / "data").free // 10**6
     if free < entry.megabytes:
         raise DataError(f"{entry.name} needs about {entry.megabytes} MB, {root} has {free} MB free")
 
@@ -239,11 +280,11 @@ class _Resumable:
 
     def __call__(self, url: str, output_file: str, _pooch: Any) -> None:
         have = self.partial.stat().st_size if self.partial.is_file() else 0
-        headers = {"Range": f"bytes={have}-"} if have else {}
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
             if response.status_code != requests.codes.requested_range_not_satisfiable:
                 response.raise_for_status()
-                resumed = response.status_code == requests.codes.partial_content
+                resumed = response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
                 self._write(response, resumed, have if resumed else 0)
         self.partial.replace(output_file)
 
@@ -265,13 +306,18 @@ def _install(entry: Source, file: Path, target: Path) -> None:
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     extract(file, partial)
-    if entry.images:
-        check_images(partial, entry)
-    if entry.install == "visa":
-        from anomalib.data import Visa
+    ready = _arrange_visa(partial) if entry.install == "visa" else partial
+    check_images(ready, entry)
+    ready.replace(target)
+    shutil.rmtree(partial, ignore_errors=True)
 
-        Visa(root=partial).apply_cls1_split()
-    partial.replace(target)
+
+def _arrange_visa(folder: Path) -> Path:
+    """VisA's one-class split in MVTec AD layout."""
+    from anomalib.data import Visa
+
+    Visa(root=folder).apply_cls1_split()
+    return folder / "visa_pytorch"
 
 
 def extract(archive: Path, folder: Path) -> None:
@@ -289,11 +335,16 @@ def extract(archive: Path, folder: Path) -> None:
         raise DataError(f"{archive} was not unpacked: {error}") from error
 
 
-def _record(entry: Source, root: Path, origin: str) -> None:
+def _records(root: Path) -> dict[str, Any]:
     path = root / "data" / "sources.json"
-    record: dict[str, Any] = {}
-    with suppress(FileNotFoundError):
-        record = json.loads(path.read_text())
-    record[entry.name] = {"origin": origin, "licence": entry.licence, "date": date.today().isoformat(), **entry.check}
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def _record(entry: Source, root: Path, origin: str) -> None:
+    target, path = root / entry.path, root / "data" / "sources.json"
+    made = {"installed": _digest(target, "sha256")} if target.is_file() else {}
+    about = {"origin": origin, "licence": entry.licence, "date": date.today().isoformat(), **entry.check, **made}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=2) + "\n")
+    with NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+        json.dump(_records(root) | {entry.name: about}, file, indent=2)
+    Path(file.name).replace(path)

@@ -36,7 +36,13 @@ def digest(*parts: Any) -> str:
 
 def content(paths: Sequence[Path]) -> list[str]:
     """Hash of the content of every file."""
-    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+    return [file_digest(path) for path in paths]
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def weight_contents(study: OpenStudy, *keys: str) -> dict[str, str]:

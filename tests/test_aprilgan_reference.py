@@ -3,22 +3,25 @@
 Each guard then breaks one step on purpose and shows that the comparison notices.
 """
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from open_clip import get_tokenizer, image_transform
-from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg, resize_pos_embed
+from open_clip import add_model_config, create_model, get_tokenizer, image_transform
+from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from open_clip.transformer import QuickGELU
 from PIL import Image
 from regenerated import normal, reference, regenerate
+from safetensors.torch import save_file
 from torch import nn
 
 from nandlib.config import RANDOM, NandConfig, PromptConfig
 from nandlib.detection import text_feature
 from nandlib.detectors.aprilgan import anomaly_map
+from nandlib.errors import ModelError
 from nandlib.models.clip import ARCHITECTURE, BLOCKS, ClipModel, Projections, clip_input, load_clip
 from nandlib.operators import aggregate_layers, detect, image_score, similarities
 from nandlib.prompts import load_prompts
@@ -90,10 +93,10 @@ def test_text(small):
     assert torch.equal(small.tokenizer(SENTENCES), REFERENCE["token_ids"])
     assert (small.encode_text(SENTENCES) - REFERENCE["small_text_features"]).abs().max() < 1e-4
     prompts = load_prompts(PromptConfig())
-    for class_name in ("metal_nut", "carpet"):
+    for class_name, expected in (("metal_nut", REFERENCE["small_text_metal_nut"]), ("carpet", REFERENCE["small_text_carpet"])):
         assert (len(prompts.normal(class_name)), len(prompts.abnormal(class_name))) == (245, 175)
         pair = [text_feature(small, sentences, prompts) for sentences in (prompts.normal(class_name), prompts.abnormal(class_name))]
-        assert (torch.stack(pair, 1) - REFERENCE[f"small_text_{class_name}"]).abs().max() < 1e-5
+        assert (torch.stack(pair, 1) - expected).abs().max() < 1e-5
 
 
 def test_full_size(batch):
@@ -197,16 +200,27 @@ def test_architecture_of_the_paper():
     assert {type(m) for m in model.modules() if "GELU" in type(m).__name__} == {nn.GELU}
 
 
-def test_position_embedding_from_24_to_37():
-    """Bicubic with antialiasing, corners not aligned, the class position as it is."""
-    old = torch.from_numpy(normal(1, (1 + 24 * 24, 128)))
-    state = {"visual.positional_embedding": old.clone()}
-    vision = CLIPVisionCfg(layers=1, width=128, head_width=64, patch_size=14, image_size=518)
-    resize_pos_embed(state, CLIP(64, vision, CLIPTextCfg(layers=1, width=64, heads=1)))
-    grid = old[1:].T.reshape(1, 128, 24, 24)
-    plain = F.interpolate(grid, size=(37, 37), mode="bicubic", antialias=True, align_corners=False)
-    expected = torch.cat((old[:1], plain.flatten(2)[0].T))
-    assert (state["visual.positional_embedding"] - expected).abs().max() < 1e-6
+def test_weights_from_a_file_at_another_size(tmp_path):
+    """As OpenAI's at 336 px: positions resized to 518 px, everything else as it is, plain GELU."""
+    vision = {"layers": 24, "width": 128, "head_width": 64, "patch_size": 14, "image_size": 336}
+    text = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1}
+    (tmp_path / "reduced-336.json").write_text(json.dumps({"embed_dim": 64, "vision_cfg": vision, "text_cfg": text}))
+    add_model_config(tmp_path / "reduced-336.json")
+    state = regenerate(create_model("reduced-336", pretrained=None)).state_dict()
+    save_file(state, tmp_path / "w.safetensors")
+    model = load_clip("reduced-336", tmp_path / "w.safetensors", force_image_size=518)
+    position = "visual.positional_embedding"
+    for name, value in model.state_dict().items():
+        assert name == position or torch.equal(value, state[name]), name
+    grid = state[position][1:].T.reshape(1, 128, 24, 24)
+    plain = F.interpolate(grid, size=(37, 37), mode="bicubic", antialias=True, align_corners=False).flatten(2)[0].T
+    assert (model.state_dict()[position][1:] - plain).abs().max() < 1e-6
+    assert torch.equal(model.state_dict()[position][:1], state[position][:1])
+    assert {type(m) for m in model.modules() if "GELU" in type(m).__name__} == {nn.GELU}
+    with pytest.raises(ModelError, match="does not hold the weights of CLIP ViT-B-32"):
+        load_clip("ViT-B-32", tmp_path / "w.safetensors")
+    with pytest.raises(ModelError, match="none.safetensors is missing"):
+        load_clip("reduced-336", tmp_path / "none.safetensors")
 
 
 @pytest.mark.parametrize("size", [(900, 900), (300, 300), (700, 1024)])

@@ -4,6 +4,7 @@ import json
 import logging
 import threading
 import time
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -86,8 +87,9 @@ def test_the_papers_request_is_asked_once_and_recorded(server, endpoint, tmp_pat
         completion('{"phrases": 5}'),
         completion("a {} b\nc\nd\ne\nf"),
         completion("[1, 2, 3, 4, 5]"),
+        completion("Here are some phrases:\n" + GOOD),
     ],
-    ids=["excuse", "few", "many", "object", "braces", "numbers"],
+    ids=["excuse", "few", "many", "object", "braces", "numbers", "preamble"],
 )
 def test_an_invalid_answer_is_asked_for_again(server, endpoint, tmp_path, bad):
     server.script = [bad, completion(json.dumps(PHRASES))]
@@ -125,6 +127,7 @@ def test_trouble_is_waited_out_but_not_for_ever(server, endpoint, trouble):
         ((200, {}, f"<html>{KEY}</html>"), "is no chat completion"),
         ((200, {}, '{"choices": []}'), "is no chat completion"),
         ((401, {}, f"wrong key {KEY}"), "answered 401: wrong key"),
+        ((400, {}, "x" * 190 + KEY), "answered 400: x"),
     ],
 )
 def test_what_cannot_be_mended_is_said_without_the_key(server, endpoint, tmp_path, answer, message, caplog):
@@ -132,7 +135,7 @@ def test_what_cannot_be_mended_is_said_without_the_key(server, endpoint, tmp_pat
     server.script = [answer]
     with pytest.raises(DataError, match=message) as error:
         generate({"capsule": ["poke"]}, tmp_path / "p.yaml", endpoint, progress=False)
-    assert KEY not in str(error.value) + caplog.text + repr(endpoint)
+    assert KEY[:5] not in str(error.value) + caplog.text + repr(endpoint)
     assert error.value.__cause__ is None
     assert not list(tmp_path.iterdir())
 
@@ -142,6 +145,13 @@ def test_the_key_is_in_no_file(server, endpoint, tmp_path):
     generate({"capsule": ["poke"]}, tmp_path / "p.yaml", endpoint, progress=False)
     assert len(list(tmp_path.iterdir())) == 2
     assert all(KEY not in path.read_text() for path in tmp_path.iterdir())
+
+
+def test_another_model_is_asked_again(server, endpoint, tmp_path):
+    for model in ("some-model", "other-model", "some-model"):
+        generate({"capsule": ["poke"]}, tmp_path / "p.yaml", replace(endpoint, model=model), progress=False)
+    assert [body["model"] for _, _, body in server.requests] == ["some-model", "other-model"]
+    assert "other-model" not in read_yaml(tmp_path / "p.yaml")["provenance"]
 
 
 def test_no_server_is_a_message():

@@ -67,7 +67,7 @@ def test_the_pipeline_names_files_that_are_there():
             if "${" not in path and not path.startswith(("data", "figures")):
                 assert (ROOT / path).exists(), (name, path)
         for params in stage["do"].get("params", []):
-            for section in next(iter(params.values())):
+            for section in next(iter(params.values())) if "params.yaml" not in params else ():
                 assert section.split(".")[0] in read_yaml(ROOT / "studies/mini.yaml"), (name, section)
 
 

@@ -21,8 +21,9 @@ from nandlib.cli import app
 from nandlib.config import load_study
 from nandlib.doctor import describe, examine
 from nandlib.errors import DataError, ModelError, PresetError
+from nandlib.manifest import load_mask
 from nandlib.models.checkpoints import convert, read_state
-from nandlib.sources import Source, download, extract, fetch, source, source_of, sources, verify
+from nandlib.sources import Source, download, extract, fetch, source, source_of, sources, state, verify
 
 ROOT = Path(__file__).parents[1]
 CONTENT = bytes(range(256)) * 5000
@@ -46,6 +47,8 @@ def server():
                 self.send_error(416)
                 return
             self.send_response(206 if start else 200)
+            if start:
+                self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
             self.send_header("Content-Length", str(len(content) - start))
             self.end_headers()
             self.wfile.write(content[start:][: httpd.limit])
@@ -167,7 +170,7 @@ def test_a_folder_or_archive_on_this_machine_needs_no_network(data_set, tmp_path
         assert len(list((root / "data/thing").rglob("*.png"))) == 5
         record = json.loads((root / "data/sources.json").read_text())["thing"]
         assert record["licence"] == "CC BY-NC-SA 4.0"
-        assert fetch(thing, root, progress=False) == "data/thing is there"
+        assert fetch(thing, root, progress=False) == "data/thing is there, verified"
     assert archive.is_file()
     monkeypatch.setenv("NAND_LOCAL", f"/nowhere:{folder.parent}")
     assert "→" in fetch(thing, tmp_path / "project9", progress=False)
@@ -182,6 +185,58 @@ def test_an_incomplete_folder_or_damaged_archive_is_refused(data_set, tmp_path):
     with pytest.raises(DataError, match="is not thing.tar.xz: sha256 is"):
         fetch(thing, tmp_path / "p", local=[archive], progress=False)
     assert not (tmp_path / "p/data/thing").exists()
+
+
+def test_a_renamed_checkpoint_is_known_by_its_hash_and_watched(tmp_path):
+    torch.save({"trainable_linearlayer": torch.nn.Linear(2, 3).state_dict()}, tmp_path / "mine.pth")
+    thing = entry(file="thing.pth", check=sha((tmp_path / "mine.pth").read_bytes()), install="convert", path=Path("data/t.safetensors"))
+    root = tmp_path / "project"
+    assert state(thing, root) == "missing"
+    fetch(thing, root, local=[tmp_path / "mine.pth"], progress=False)
+    assert state(thing, root) == "verified"
+    assert fetch(thing, root, progress=False) == "data/t.safetensors is there, verified"
+    (root / thing.path).write_bytes(b"other")
+    assert state(thing, root) == "changed"
+    with pytest.raises(DataError, match="is not what was fetched"):
+        fetch(thing, root, progress=False)
+    (root / "data/sources.json").unlink()
+    assert state(thing, root) == "unverified"
+    (root / thing.path).unlink()
+    torch.save({}, tmp_path / "other.pth")
+    with pytest.raises(DataError, match="other.pth: not thing.pth, or not as published: nothing was fetched"):
+        fetch(thing, root, local=[tmp_path / "other.pth"], progress=False)
+    (root / thing.path).symlink_to(tmp_path / "gone")
+    fetch(thing, root, local=[tmp_path / "mine.pth"], progress=False)
+    assert (tmp_path / "mine.pth").is_file()
+
+
+def test_visa_is_arranged_by_its_split(tmp_path, monkeypatch):
+    """The original layout of VisA and its table of the one-class split."""
+    import anomalib.data.datamodules.image.visa as visa
+
+    monkeypatch.setattr(visa, "VISA_CATEGORIES", ("candle",))
+    made, lines = tmp_path / "made", ["object,split,label,image,mask"]
+    for label, split, name in (("normal", "train", "0"), ("normal", "test", "1"), ("anomaly", "test", "2")):
+        image = made / "candle/Data/Images" / label.capitalize() / f"{name}.JPG"
+        image.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(image, format="JPEG")
+        mask = made / "candle/Data/Masks/Anomaly" / f"{name}.png" if label == "anomaly" else None
+        if mask:
+            mask.parent.mkdir(parents=True)
+            Image.new("L", (8, 8), 3).save(mask)
+        parts = ["candle", split, label, str(image.relative_to(made)), str(mask.relative_to(made)) if mask else ""]
+        lines.append(",".join(parts))
+    (made / "split_csv").mkdir()
+    (made / "split_csv/1cls.csv").write_text("\n".join(lines) + "\n")
+    with tarfile.open(tmp_path / "visa.tar", "w") as tar:
+        for name in ("candle", "split_csv"):
+            tar.add(made / name, name)
+    check = sha((tmp_path / "visa.tar").read_bytes())
+    thing = entry(file="visa.tar", check=check, install="visa", path=Path("data/visa"), images={"candle": (1, 2)})
+    fetch(thing, tmp_path / "p", local=[tmp_path / "visa.tar"], progress=False)
+    found = sorted(str(p.relative_to(tmp_path / "p/data/visa")) for p in (tmp_path / "p/data/visa").rglob("*.*"))
+    assert found == [f"candle/{p}" for p in ("ground_truth/bad/2.png", "test/bad/2.JPG", "test/good/1.JPG", "train/good/0.JPG")]
+    assert load_mask(tmp_path / "p/data/visa/candle/ground_truth/bad/2.png").all()
 
 
 def test_the_licence_comes_before_the_download(data_set, server, tmp_path):
@@ -275,6 +330,8 @@ def test_one_message_lists_all_that_the_papers_study_lacks(tmp_path, monkeypatch
     refused = CliRunner().invoke(app, ["fetch", "mvtec_ad"])
     assert "CC BY-NC-SA 4.0" in refused.stdout
     assert "was not accepted" in str(refused.exception) or "MB free" in str(refused.exception)
+    lost = CliRunner().invoke(app, ["fetch", "aprilgan_visa", "--from", "/nowhere"])
+    assert "there is no such folder or file" in str(lost.exception)
 
 
 def test_doctor_says_what_is_here():

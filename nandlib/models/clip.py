@@ -73,7 +73,7 @@ def load_clip(architecture: str, weights: Path, **arguments: object) -> nn.Modul
             if not weights.is_file():
                 read_state(weights)  # raises
             return open_clip.create_model(architecture, pretrained=str(weights), **arguments)
-        except RuntimeError as error:
+        except (RuntimeError, AssertionError) as error:
             raise ModelError(f"{weights} does not hold the weights of CLIP {architecture}: {error}") from error
 
 

@@ -122,7 +122,6 @@ def _patchcore(study: OpenStudy) -> Build:
 
     def build(class_name: str, names: list[Detector]) -> dict[str, TorchDetector]:
         model = study.model if config.backbone_weights is None else None
-        normals = [load_image(path) for path in image_paths(study, class_name, "train")]
-        return {name: PatchCore(model, normals, config, study.placement) for name in names}
+        return {name: PatchCore(model, image_paths(study, class_name, "train"), config, study.placement) for name in names}
 
     return build

@@ -177,7 +177,7 @@ def test_full_size_patchcore_needs_its_weights(tmp_path, images):
 
     path = tmp_path / "wide.safetensors"
     config = PatchCoreConfig(backbone_weights=path)
-    with pytest.raises(ModelError, match="wide_resnet50_2.tv_in1k"):
+    with pytest.raises(ModelError, match="wide.safetensors is missing"):
         PatchCore(None, images, config)
     save_file({"conv1.weight": torch.zeros(64, 3, 7, 7)}, path)
     with pytest.raises(ModelError, match="lacks .* weights of wide_resnet50_2"):

@@ -157,14 +157,18 @@ def sensitivity(study: OpenStudy, progress: bool = True) -> pd.DataFrame:
         if config not in [known for known, _ in models]:
             same = config == study.config.model
             models.append((config, study.model if same else OpenStudy(study.root, study.config.model_copy(update={"model": config})).model))
-    scores: dict[int, list[pd.DataFrame]] = {k: [] for k in range(len(every))}
+    configs: list[Study] = []  # different ones: every choice has the study itself among its values
+    for variant in every:
+        if variant.config not in configs:
+            configs.append(variant.config)
+    scores: list[list[pd.DataFrame]] = [[] for _ in configs]
     for class_name in tqdm(study.classes(), desc="sensitivity", disable=not progress):
-        for k, frame in _class_scores(study, class_name, every, models):
+        for k, frame in _class_scores(study, class_name, configs, models):
             scores[k].append(frame)
+    tables = [detector_table(delta_table(pd.concat(parts, ignore_index=True))).iloc[0] for parts in scores]
     rows = []
-    for k, variant in enumerate(every):
-        table = delta_table(pd.concat(scores[k], ignore_index=True))
-        means = detector_table(table).iloc[0]
+    for variant in every:
+        means = tables[configs.index(variant.config)]
         rows.append([variant.choice, variant.value, variant.is_default, *means[["auroc_before", "auroc_after", "delta"]], 0.0])
         rows[-1] += [int(means["n_improved"]), int(means["n_groups"])]
     frame = pd.DataFrame(rows, columns=COLUMNS)
@@ -175,26 +179,25 @@ def sensitivity(study: OpenStudy, progress: bool = True) -> pd.DataFrame:
 
 
 def _class_scores(
-    study: OpenStudy, class_name: str, every: list[Variant], models: list[tuple[ModelConfig, VisionLanguageModel]]
+    study: OpenStudy, class_name: str, configs: list[Study], models: list[tuple[ModelConfig, VisionLanguageModel]]
 ) -> Iterator[tuple[int, pd.DataFrame]]:
-    """Number of each variant and its scores for one class."""
-    opened = [OpenStudy(study.root, variant.config) for variant in every]
+    """Number of each preset and its scores for one class."""
     rows, train = _all_rows(study, class_name), study.rows(class_name, "train")
     groups = study.test_groups()[class_name]
-    sentences = [sentences_of(one.prompts, class_name, groups) for one in opened]
+    prompts = [OpenStudy(study.root, config).prompts for config in configs]
+    sentences = [sentences_of(one, class_name, groups) for one in prompts]
     for model_config, model in models:
-        members = [k for k, variant in enumerate(every) if variant.config.model == model_config]
+        members = [k for k, config in enumerate(configs) if config.model == model_config]
         texts: dict[tuple[str, ...], Tensor] = {}
         for k in members:
-            prompts = opened[k].prompts
             for one in sentences[k].values():
-                key = (prompts.config.average, *one)
+                key = (configs[k].prompts.average, *one)
                 if key not in texts:
-                    texts[key] = text_feature(model, one, prompts)
+                    texts[key] = text_feature(model, one, prompts[k])
         stacked, order = torch.stack(list(texts.values())), {key: n for n, key in enumerate(texts)}
         cos, grid = _similarities(study, model, {"test": rows, "train": train}, stacked)
         for k in members:
-            config = every[k].config
+            config = configs[k]
             columns = [order[(config.prompts.average, *one)] for one in sentences[k].values()]
             kept = ~rows["type"].isin(config.data.exclude_types).to_numpy()
             own = {split: values[:, columns] for split, values in cos.items()}

@@ -108,11 +108,9 @@ def variants(study: Study, n_layers: int, own_temperature: float, other_projecti
             "mean of the top 0.1%": {"nand.image_score": "topk_mean", "nand.top_fraction": 0.001},
             "maximum and whole image": {"nand.image_score": "max_plus_image"},
         },
-        "precision": {
-            "float32": {"model.precision": "float32"},
-            "autocast": {"model.precision": "autocast"},
-        },
     }
+    if study.model.name == "clip":
+        choices["precision"] = {"float32": {"model.precision": "float32"}, "autocast": {"model.precision": "autocast"}}
     if other_projections:
         choices["projections"] = {study.model.weights.stem: {}} | {path.stem: {"model.weights": path} for path in other_projections}
     if study.data.exclude_types:

@@ -27,7 +27,7 @@ class ClassMaps:
         nand: Parameters of Eq. 4 and 6.
         cos: ``test`` (and ``train``) ``(N, K, L, P)`` cosine similarities of the patch tokens with K texts, and those of whole
             images, ``test_image`` ``(N, K)``.
-        texts: Names of the K texts: ``normal``, ``abnormal``, and ``+<group>``.
+        texts: Names of the K texts: ``normal``, ``abnormal``, ``+<group>``, and controls, ``~<control>`` or ``~<control>:<group>``.
         grid: ``(h, w)`` of the patch tokens.
         temperature: The model's own.
         stored: Family of detectors → its stored maps, by ``<detector>/<split>``; needed for all but zero-shot APRIL-GAN.
@@ -93,16 +93,20 @@ class ClassMaps:
 
     def suppression(self, group: str, rows: slice = ALL) -> Tensor:
         """A_sup ``(n, S, S)`` of images `rows` for the text of `group`."""
-        cos = [self._cos(text, rows) for text in (f"+{group}", "normal", "abnormal")]
+        return self.suppression_by(f"+{group}", rows)
+
+    def suppression_by(self, text: str, rows: slice = ALL) -> Tensor:
+        """A_sup ``(n, S, S)`` of images `rows` for any of `texts`."""
+        cos = [self._cos(name, rows) for name in (text, "normal", "abnormal")]
         return suppression_map(*cos, grid=self.grid, temperature=self.temperature, nand=self.nand)
 
-    def score(self, maps: Tensor, rows: slice, group: str | None = None) -> Tensor:
-        """Image scores ``(n,)`` of maps; `group` is the added normality, None before adding."""
+    def score(self, maps: Tensor, rows: slice, text: str | None = None) -> Tensor:
+        """Image scores ``(n,)`` of maps; `text` names what was added, None before adding."""
         if self.nand.image_score != "max_plus_image":
             return image_score(maps, self.nand.image_score, self.nand.top_fraction)
         whole = self.cos["test_image"][rows].unbind(1)
         normal = whole[self.texts.index("normal")]
         abnormal = image_probability(whole[self.texts.index("abnormal")], normal, self.temperature)
-        if group is not None:
-            abnormal = abnormal * (1 - image_probability(whole[self.texts.index(f"+{group}")], normal, self.temperature))
+        if text is not None:
+            abnormal = abnormal * (1 - image_probability(whole[self.texts.index(text)], normal, self.temperature))
         return image_score(maps) + abnormal

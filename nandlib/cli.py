@@ -244,6 +244,14 @@ def scores(study: StudyName) -> None:
 
 
 @app.command()
+def measure(study: StudyName) -> None:
+    """Stage 'measure': controls, mask oracle, selectivity by pixel, type retrieval."""
+    from nandlib.measure import write_measures
+
+    write_measures(_study(study), _progress())
+
+
+@app.command()
 def sensitivity(study: StudyName) -> None:
     """Stage 'sensitivity': every choice that the paper leaves open, set the other way; choice → mean Δ."""
     from nandlib.sensitivity import sensitivity as vary
@@ -262,7 +270,7 @@ def protocol(study: StudyName) -> None:
 
 @app.command()
 def notebook(
-    name: Annotated[str, typer.Argument(help="item: fig1, table1, fig2, fig3, table2, table3, fig5, paper, sensitivity")],
+    name: Annotated[str, typer.Argument(help="item: fig1, table1, fig2, fig3, table2, table3, fig5, paper, measure, sensitivity")],
     study: StudyName,
 ) -> None:
     """Execute the notebook of one item of the paper for one study."""

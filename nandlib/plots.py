@@ -174,7 +174,8 @@ def delta_heatmap(ours: pd.DataFrame, paper: pd.DataFrame | None = None) -> Figu
     """Δ AUROC of every group, one row a class; beside it the paper's, where the classes are the same.
 
     Args:
-        ours: class, group, delta.
+        ours: class, group, delta, ci_low, ci_high, p_holm. A group is in bold where the 95 % interval of its Δ leaves out 0, and
+            has a star where it stands after Holm's correction over all groups.
         paper: class, group, delta, or None.
     """
     panels = [("this study", ours)] + ([] if paper is None else [("paper, Table 2", paper)])
@@ -184,10 +185,12 @@ def delta_heatmap(ours: pd.DataFrame, paper: pd.DataFrame | None = None) -> Figu
     figure, axes = plt.subplots(1, len(panels), figsize=(1.45 * width * len(panels) + 2.2, 0.52 * len(classes) + 1.3), squeeze=False)
     for ax, (title, frame) in zip(axes[0], panels, strict=True):
         values, words = np.full((len(classes), width), np.nan), np.full((len(classes), width), "", object)
+        sure = np.zeros((len(classes), width), bool)
         for r, class_name in enumerate(classes):
             for c, row in enumerate(frame[frame["class"] == class_name].itertuples()):
                 values[r, c] = row.delta
-                words[r, c] = f"{pretty(row.group)}\n{row.delta:+.1f}"
+                words[r, c] = f"{pretty(row.group)}\n{row.delta:+.1f}" + ("*" if getattr(row, "p_holm", 1) < 0.05 else "")
+                sure[r, c] = getattr(row, "ci_low", 0) > 0 or getattr(row, "ci_high", 0) < 0
         last = ax is axes[0, -1]
         sns.heatmap(
             values,
@@ -205,6 +208,10 @@ def delta_heatmap(ours: pd.DataFrame, paper: pd.DataFrame | None = None) -> Figu
             yticklabels=[pretty(c) for c in classes] if ax is axes[0, 0] else False,
             xticklabels=False,
         )
+        shown = np.argwhere(np.isfinite(values))
+        for (r, c), text in zip(shown, ax.texts, strict=True):
+            if sure[r, c]:
+                text.set_fontweight("bold")
         ax.set_title(f"{title}: mean Δ {frame.groupby('class')['delta'].mean().mean():+.1f}", fontsize=11)
     axes[0, 0].tick_params(axis="y", rotation=0)
     return figure
@@ -244,6 +251,46 @@ def agreement_scatter(compared: pd.DataFrame) -> Figure:
     return figure
 
 
+def control_bars(table: pd.DataFrame) -> Figure:
+    """Mean Δ AUROC of the text, of its controls and of the mask oracle, a panel a detector.
+
+    Args:
+        table: `nandlib.measure.control_table`.
+    """
+    detectors = list(dict.fromkeys(table["detector"]))
+    figure, axes = plt.subplots(1, len(detectors), figsize=(4.6 * len(detectors) + 1, 3.4), sharey=True, squeeze=False)
+    for ax, detector in zip(axes[0], detectors, strict=True):
+        part = table[table["detector"] == detector]
+        colours = [OURS if c == "its text" else PAPER if c == "mask oracle" else "0.7" for c in part["control"]]
+        bars = ax.barh(part["control"], part["delta"], color=colours)
+        ax.bar_label(bars, fmt="%+.1f", fontsize=8, padding=3)
+        ax.axvline(0, color="0.4", lw=0.8)
+        ax.margins(x=0.22)
+        ax.set(xlabel="mean Δ AUROC (points)", title=LABELS.get(detector, detector))
+    axes[0, 0].invert_yaxis()
+    sns.despine(figure, left=True)
+    return figure
+
+
+def confusion(selectivity: pd.DataFrame, title: str) -> Figure:
+    """How much of the anomaly score inside the masks of each group each text removes: text × group, in percent.
+
+    Args:
+        selectivity: text, group, removed, of one class and detector.
+        title: Over the figure.
+    """
+    order = list(dict.fromkeys(selectivity["text"]))
+    table = selectivity.pivot_table(index="text", columns="group", values="removed").reindex(index=order, columns=order)
+    figure, ax = plt.subplots(figsize=(0.85 * len(order) + 2.4, 0.6 * len(order) + 1.6))
+    sns.heatmap(
+        table, ax=ax, annot=True, fmt=".0f", cmap=SUPPRESSION_COLOURS, vmin=0, vmax=100, linewidths=1, cbar_kws={"label": "removed (%)"}
+    )
+    ax.set(xlabel="inside masks of", ylabel="text added", title=title)
+    ax.set_xticklabels([pretty(g) for g in order], rotation=30, ha="right")
+    ax.set_yticklabels([pretty(g) for g in order], rotation=0)
+    return figure
+
+
 def choice_dots(table: pd.DataFrame) -> Figure:
     """Mean Δ of every value of every choice, grouped by choice; the study's own value filled, its Δ as a line.
 
@@ -271,14 +318,22 @@ def choice_dots(table: pd.DataFrame) -> Figure:
 
 
 def detector_bars(table: pd.DataFrame) -> Figure:
-    """Table 3 as bars: AUROC before and after for every detector."""
+    """Table 3 as bars: AUROC before, after (with the 95 % interval of the gain) and the ceiling for every detector.
+
+    Args:
+        table: `nandlib.uncertainty.detector_summary`.
+    """
     figure, ax = plt.subplots(figsize=(6.4, 3.2))
     x = np.arange(len(table))
     for shift, column, colour, label in ((-0.2, "auroc_before", "0.65", "before"), (0.2, "auroc_after", OURS, "after adding")):
         bars = ax.bar(x + shift, table[column], 0.38, color=colour, label=label)
-        ax.bar_label(bars, fmt="%.1f", fontsize=8, padding=1)
+        ax.bar_label(bars, fmt="%.1f", fontsize=8, label_type="center", color="white" if shift > 0 else "black")
+    gain = table["auroc_after"] - table["auroc_before"]
+    error = np.stack([gain - table["delta_low"], table["delta_high"] - gain]).clip(0)
+    ax.errorbar(x + 0.2, table["auroc_after"], error, fmt="none", ecolor="black", elinewidth=1, capsize=3)
+    ax.hlines(table["auroc_ceiling"], x - 0.4, x + 0.4, color=PAPER, lw=1.6, label="ceiling")
     low = max(0, table[["auroc_before", "auroc_after"]].min().min() - 10)
     ax.set(xticks=x, xticklabels=[LABELS.get(d, d) for d in table["detector"]], ylim=(low, 102), ylabel="AUROC (%)")
-    ax.legend(loc="upper left", frameon=False, ncols=2, fontsize=8)
+    figure.legend(loc="outside upper center", frameon=False, ncols=3, fontsize=8)
     sns.despine(figure)
     return figure

@@ -102,12 +102,21 @@ class OpenStudy:
         return _table(_existing(self.figures / "deltas.csv", "protocol"))
 
     @cached_property
+    def detectors(self) -> pd.DataFrame:
+        """Means over classes of every detector, with ceiling, share of the achievable gain, intervals and tests."""
+        return _table(_existing(self.figures / "detectors.csv", "protocol"))
+
+    @cached_property
     def base_auroc(self) -> pd.DataFrame:
         return _table(_existing(self.figures / "base_auroc.csv", "protocol"))
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
         return json.loads(_existing(self.figures / "metrics.json", "protocol").read_text())
+
+    def measure(self, name: str) -> pd.DataFrame:
+        """One of the tables of `nandlib.measure`: controls, selectivity, retrieval or pixels."""
+        return _table(_existing(self.figures / "measure" / f"{name}.csv", "measure"))
 
     @cached_property
     def sensitivity(self) -> pd.DataFrame:
@@ -188,7 +197,7 @@ class OpenStudy:
 
 def _table(path: Path) -> pd.DataFrame:
     """A result file: names stay text, numbers keep every digit."""
-    text = dict.fromkeys(("detector", "class", "group", "weights"), str)
+    text = dict.fromkeys(("detector", "class", "group", "weights", "added", "text", "control"), str)
     return pd.read_csv(path, float_precision="round_trip", keep_default_na=False, dtype=text)
 
 

@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch.nn.functional as F
 from PIL import Image
 
 from nandlib.class_maps import ClassMaps
 from nandlib.protocol import DELTA_COLUMNS
 from nandlib.study import open_study
+from nandlib.uncertainty import DETECTOR_COLUMNS, GROUP_COLUMNS
 
 ROOT = Path(__file__).parents[1]
 DETECTORS = ["aprilgan", "winclip_0", "winclip_1", "winclip_5", "patchcore"]
@@ -63,7 +65,7 @@ def test_every_result_is_there(figures):
     assert names == {
         *(f"fig{k}.png" for k in range(1, 6)), "delta_heatmap.png", "table1.csv", "table1.md", "table2.csv", "table2.md",
         "table3.csv", "table3.md", "paper_vs_ours.csv", "paper_vs_ours.png", "deltas.csv", "base_auroc.csv", "identity.csv",
-        "metrics.json", "report.html",
+        "detectors.csv", "metrics.json", "report.html",
     }  # fmt: skip
     for path in figures.glob("*.png"):
         with Image.open(path) as image:
@@ -76,14 +78,15 @@ def test_tables_have_their_columns_rows_and_full_precision(figures):
     assert table1.columns.tolist() == ["class", "group", "type", "n_images"]
     assert len(table1) == 9
     deltas = pd.read_csv(figures / "deltas.csv", float_precision="round_trip")
-    assert deltas.columns.tolist() == DELTA_COLUMNS
+    assert deltas.columns.tolist() == DELTA_COLUMNS + GROUP_COLUMNS[3:]
     assert list(dict.fromkeys(deltas["detector"])) == DETECTORS
     assert len(deltas) == 5 * 8
     assert (deltas["delta"] == deltas["auroc_after"] - deltas["auroc_before"]).all()
     table2 = pd.read_csv(figures / "table2.csv", float_precision="round_trip")
     assert table2.equals(deltas[deltas["detector"] == "aprilgan"].drop(columns="detector").reset_index(drop=True))
     table3 = pd.read_csv(figures / "table3.csv", float_precision="round_trip")
-    assert table3.columns.tolist() == ["detector", "auroc_before", "auroc_after", "delta", "n_improved", "n_groups"]
+    means = ["detector", "auroc_before", "auroc_after", "delta", "n_improved", "n_groups", "auroc_ceiling", "share"]
+    assert table3.columns.tolist() == means + DETECTOR_COLUMNS[1:]
     base = pd.read_csv(figures / "base_auroc.csv")
     assert base.columns.tolist() == ["detector", "class", "n_good", "n_anomalous", "auroc"]
     metrics = json.loads((figures / "metrics.json").read_text())
@@ -109,6 +112,32 @@ def test_sensitivity_starts_from_the_studys_own_numbers(figures):
     moved = {choice: (part[columns] != own.iloc[0][columns]).any(axis=None) for choice, part in other.groupby("choice")}
     assert sum(moved.values()) > 0.6 * len(moved)  # few images: some choices change no rank
     assert (figures / "sensitivity/sensitivity.png").is_file()
+
+
+def test_measures_start_from_the_studys_own_numbers(project, figures):
+    controls = pd.read_csv(figures / "measure/controls.csv").set_index(["detector", "control"])
+    table = pd.read_csv(figures / "detectors.csv").set_index("detector")
+    names = ["its text", "another group's text", "empty text", "any defect", "another class's text", "shuffled words", "random vector"]
+    for detector in ("aprilgan", "patchcore"):
+        assert controls.loc[detector].index.tolist() == [*names, "mask oracle"]
+        for column in ("auroc_before", "auroc_after", "delta", "share"):
+            assert controls.loc[(detector, "its text"), column] == pytest.approx(table.loc[detector, column])
+    assert controls["delta"].nunique() > 6
+
+
+def test_selectivity_by_plain_steps(project, figures):
+    study = open_study("tiny", project)
+    maps, rows = ClassMaps.of(study, "carpet"), study.rows("carpet")
+    base, sup = maps.base("patchcore"), maps.suppression("thread")
+    small = [F.interpolate(m[:, None], size=(64, 64), mode="bilinear", align_corners=False)[:, 0].numpy() for m in (base, sup)]
+    inside = np.zeros((len(rows), 64, 64), bool)
+    for k, row in rows.iterrows():
+        if row["group"] == "cut":
+            with Image.open(study.images / row["mask"]) as mask:
+                inside[k] = np.asarray(mask.convert("L").resize((64, 64), Image.Resampling.NEAREST)) > 127
+    expected = 100 * (1 - (small[0] * (1 - small[1]))[inside].sum() / small[0][inside].sum())
+    table = pd.read_csv(figures / "measure/selectivity.csv").set_index(["detector", "class", "text", "group"])
+    assert table.loc[("patchcore", "carpet", "thread", "cut"), "removed"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_toothbrush_and_combined_are_left_out(project, figures):
@@ -164,8 +193,8 @@ def test_one_phrase_changes_one_class_only(project):
 
 def test_the_report_needs_no_network(figures):
     page = (figures / "report.html").read_text()
-    assert page.count("<section") == 8
-    assert page.count("data:image/png;base64,") >= 8
+    assert page.count("<section") == 9
+    assert page.count("data:image/png;base64,") >= 10
     assert "<math" in page
     assert not re.search(r"""(src|href)\s*=\s*["'](https?:)?//|@import|url\(\s*["']?https?:|<script[^>]+src""", page)
 

@@ -6,15 +6,18 @@ import json
 
 from nandlib.protocol import base_table, check_identity, delta_table, identity_residuals, summary
 from nandlib.study import OpenStudy
+from nandlib.uncertainty import detector_summary, uncertainty
 
 
 def write_protocol(study: OpenStudy) -> None:
-    """AUROC before and after of every detector, class and group, and the identity's residuals."""
+    """AUROC before and after of every detector, class and group with intervals and tests, means, and the identity's residuals."""
     scores = study.scores
     deltas, base = delta_table(scores), base_table(scores)
     residuals = identity_residuals(deltas, base, scores)
     check_identity(residuals)
-    study.write_csv(deltas, "deltas.csv")
+    groups, detectors = uncertainty(scores)
+    study.write_csv(deltas.merge(groups, on=["detector", "class", "group"], validate="one_to_one"), "deltas.csv")
+    study.write_csv(detector_summary(deltas, detectors), "detectors.csv")
     study.write_csv(base, "base_auroc.csv")
     study.write_csv(residuals, "identity.csv")
     metrics = summary(deltas, residuals) | ({"weights": "random"} if study.config.random else {})

@@ -44,7 +44,7 @@ def score_class(maps: ClassMaps, test: pd.DataFrame, detectors: Sequence[str]) -
             base = maps.base(detector, rows)
             before.setdefault(detector, []).append(maps.score(base, rows))
             for group, sup in suppression.items():
-                after.setdefault((detector, group), []).append(maps.score(suppress(base, sup), rows, group))
+                after.setdefault((detector, group), []).append(maps.score(suppress(base, sup), rows, f"+{group}"))
     frames = [
         pd.DataFrame(
             {

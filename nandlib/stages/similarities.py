@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
+import zlib
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 import nandlib.detection
@@ -28,8 +31,32 @@ def sentences_of(prompts: PromptSet, class_name: str, groups: dict[str, list[str
     return {"normal": prompts.normal(class_name), "abnormal": prompts.abnormal(class_name), **added}
 
 
+def control_sentences(study: OpenStudy, class_name: str) -> dict[str, list[str]]:
+    """Texts that must not help, as controls: ``~<control>``, or ``~<control>:<group>`` where each group has its own.
+
+    Another class's text is that of the first group of the study's next class. Words are shuffled within every phrase.
+    """
+    prompts, groups, classes = study.prompts, study.test_groups(), study.classes()
+    found = {"~empty text": prompts.fill([""]), "~any defect": prompts.fill(["defect", "damage", "flaw", "anomaly"])}
+    following = classes[(classes.index(class_name) + 1) % len(classes)]
+    if following != class_name:
+        group, types = next(iter(groups[following].items()))
+        found["~another class's text"] = prompts.fill(prompts.group_phrases(following, group, types))
+    rng = random.Random(class_name)
+    for group, types in groups[class_name].items():
+        shuffled = [" ".join(rng.sample(words := phrase.split(), len(words))) for phrase in prompts.group_phrases(class_name, group, types)]
+        found[f"~shuffled words:{group}"] = prompts.fill(shuffled)
+    return found
+
+
+def random_feature(class_name: str, width: int) -> Tensor:
+    """A random unit vector ``(width,)`` in place of a text feature, always the same for a class."""
+    generator = torch.Generator().manual_seed(zlib.crc32(class_name.encode()))
+    return F.normalize(torch.randn(width, generator=generator), dim=0)
+
+
 def write_similarities(study: OpenStudy, progress: bool = True) -> None:
-    """Cosine similarities of every image's patch tokens with f_nor, f_abn and every f_add of its class.
+    """Cosine similarities of every image's patch tokens with f_nor, f_abn, every f_add of its class, and the controls.
 
     One file a class: ``test`` (and ``train``) ``(N, K, L, P)`` and ``test_image`` ``(N, K)``, K texts in the order of the
     metadata's ``texts``. Everything after this stage is a small function of these numbers.
@@ -47,7 +74,8 @@ def write_similarities(study: OpenStudy, progress: bool = True) -> None:
     weights, config = weight_contents(study, "model"), study.config
 
     def sentences_for(class_name: str) -> dict[str, list[str]]:
-        return sentences_of(study.prompts, class_name, study.test_groups()[class_name])
+        own = sentences_of(study.prompts, class_name, study.test_groups()[class_name])
+        return own | control_sentences(study, class_name)
 
     def fingerprint(class_name: str) -> str:
         images = [content(image_paths(study, class_name, split)) for split in splits(study)]
@@ -56,6 +84,7 @@ def write_similarities(study: OpenStudy, progress: bool = True) -> None:
     def compute(class_name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
         model, sentences = study.model, sentences_for(class_name)
         texts = torch.stack([text_feature(model, prompts, study.prompts) for prompts in sentences.values()])
+        texts = torch.cat([texts, random_feature(class_name, texts.shape[1])[None]])
         tensors: dict[str, Tensor] = {}
         grid = (0, 0)
         for split in splits(study):
@@ -66,7 +95,7 @@ def write_similarities(study: OpenStudy, progress: bool = True) -> None:
                 whole.append(features.image @ texts.T)
                 grid = features.grid
             tensors |= {split: torch.cat(cos), f"{split}_image": torch.cat(whole)}
-        metadata = {"texts": json.dumps(list(sentences)), "grid": json.dumps(grid), "temperature": repr(model.temperature)}
+        metadata = {"texts": json.dumps([*sentences, "~random vector"]), "grid": json.dumps(grid), "temperature": repr(model.temperature)}
         return tensors, metadata
 
     update(study.data / "similarities", study.classes(), fingerprint, compute, progress)

@@ -1,0 +1,69 @@
+"""Controls and the mask oracle."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from nandlib.class_maps import ClassMaps
+from nandlib.config import NandConfig
+from nandlib.measure import CONTROL_COLUMNS, HALO, ORACLE, control_table, controls_of, oracle
+from nandlib.stages.similarities import control_sentences, random_feature
+from nandlib.study import open_study
+
+
+def test_the_oracle_is_the_dilated_mask_of_the_added_images_only():
+    masks = torch.zeros(3, 50, 50, dtype=torch.bool)
+    masks[0, 20, 20] = masks[1, 20, 20] = True
+    found = oracle(masks, np.array([True, False, True]))
+    assert found[1].sum() == 0
+    assert found[2].sum() == 0  # an empty mask suppresses nothing
+    rows, columns = np.nonzero(found[0].numpy())
+    assert (np.hypot(rows - 20, columns - 20) <= HALO * 50).all()
+    assert len(rows) == sum(np.hypot(y - 20, x - 20) <= HALO * 50 for y in range(50) for x in range(50))
+
+
+def test_every_group_has_its_own_controls():
+    texts = ["normal", "abnormal", "+a", "+b", "+c", "~empty", "~shuffled:a", "~shuffled:b", "~shuffled:c"]
+    maps = ClassMaps("x", NandConfig(), {"test": torch.zeros(1, len(texts), 1, 4)}, texts, (2, 2), 1.0)
+    assert controls_of(maps, "b") == {"its text": "+b", "another group's text": "+c", "empty": "~empty", "shuffled": "~shuffled:b"}
+    assert controls_of(maps, "c")["another group's text"] == "+a"
+
+
+def test_control_texts(monkeypatch):
+    study = open_study("mini")
+    groups = {"carpet": {"thread": ["thread"], "cut": ["cut", "hole"]}, "grid": {"bent": ["bent"], "glue": ["glue"]}}
+    monkeypatch.setattr(type(study), "test_groups", lambda _: groups)
+    found = control_sentences(study, "carpet")
+    assert list(found) == ["~empty text", "~any defect", "~another class's text", "~shuffled words:thread", "~shuffled words:cut"]
+    assert found["~empty text"][0] == "a bad photo of a ."
+    assert "bent grid" in found["~another class's text"][0]
+    phrases = study.prompts.phrases["carpet"]["cut"] + study.prompts.phrases["carpet"]["hole"]
+    own = study.prompts.fill(phrases)
+    letters = [sorted(sentence.replace(".", "").split()) for sentence in own]
+    assert [sorted(sentence.replace(".", "").split()) for sentence in found["~shuffled words:cut"]] == letters
+    assert found["~shuffled words:cut"] != own
+    assert found == control_sentences(study, "carpet")
+
+
+def test_random_vectors_have_unit_norm_and_a_class_of_their_own():
+    a, b = random_feature("carpet", 64), random_feature("grid", 64)
+    assert a.norm().item() == pytest.approx(1)
+    assert abs(a @ b) < 0.5
+    assert torch.equal(a, random_feature("carpet", 64))
+
+
+def test_a_perfect_control_reaches_the_whole_achievable_gain():
+    own = np.array(["good"] * 4 + ["a"] * 3 + ["b"] * 3)
+    before = np.array([0.0, 1, 2, 3, 11, 12, 13, 10, 10.5, 2.5])
+    frames = []
+    for control in ("its text", ORACLE):
+        for added in ("a", "b"):
+            after = np.where((own == added) & (control == ORACLE), -1.0, before)
+            values = {"detector": "d", "class": "c", "image": range(10), "group": own, "added": added, "before": before, "after": after}
+            frames.append(pd.DataFrame(values | {"control": control}))
+    table = control_table(pd.concat(frames)).set_index("control")
+    assert set(CONTROL_COLUMNS) == {"control", *table.columns}
+    assert table.loc["its text", ["delta", "share", "n_improved"]].tolist() == [0, 0, 0]
+    assert table.loc[ORACLE, "share"] >= 100
+    assert table.loc[ORACLE, "n_improved"] == 1  # group b ranks right already

@@ -1,0 +1,133 @@
+"""Intervals and tests against scipy, plain loops, simulated coverage, and published identities."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from sklearn.metrics import roc_auc_score
+
+from nandlib.protocol import delta_table
+from nandlib.statistics import bootstrap, delong, holm, interval, placements, wilcoxon
+from nandlib.uncertainty import DETECTOR_COLUMNS, GROUP_COLUMNS, share, uncertainty
+
+
+def make(seed: int, n_good: int = 12, n_group: int = 8, gain: float = 0.5, detector: str = "d", class_name: str = "carpet") -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    own = ["good"] * n_good + ["thread"] * n_group + ["cut"] * n_group
+    before = rng.normal(size=len(own)) + np.array([0.0 if g == "good" else 1.0 for g in own])
+    frames = []
+    for added in ("thread", "cut"):
+        after = before - gain * np.array([g == added for g in own]) + 0.1 * rng.normal(size=len(own))
+        values = {"detector": detector, "class": class_name, "image": [str(k) for k in range(len(own))], "group": own, "added": added}
+        frames.append(pd.DataFrame(values | {"before": before, "after": after}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def test_placements_average_to_auroc_with_ties():
+    rng = np.random.default_rng(0)
+    normal, abnormal = rng.integers(0, 5, 20).astype(float), rng.integers(1, 6, 15).astype(float)
+    labels = np.r_[np.zeros(20), np.ones(15)]
+    assert placements(normal, abnormal).mean() == pytest.approx(roc_auc_score(labels, np.r_[normal, abnormal]))
+
+
+def test_bootstrap_is_paired_stratified_and_seeded():
+    frame = make(1)
+    first = frame[frame["added"] == "thread"]
+    strata, before = first["group"].to_numpy(), first["before"].to_numpy()
+    same = bootstrap(strata, before, {"thread": before, "cut": before}, resamples=200)
+    assert np.array_equal(same[..., 0], same[..., 1])
+    perfect = np.where(strata == "good", 0.0, 1.0)
+    assert (bootstrap(strata, perfect, {"thread": perfect}, resamples=50)[..., 2] == 100).all()
+    again = bootstrap(strata, before, {"thread": before, "cut": before}, resamples=200)
+    assert np.array_equal(same, again)
+    assert not np.array_equal(same, bootstrap(strata, before, {"thread": before, "cut": before}, seed=1, resamples=200))
+
+
+def test_bootstrap_spread_is_scipys():
+    frame = make(3, 40, 25)
+    part = frame[frame["added"] == "thread"]
+    strata, before, after = part["group"].to_numpy(), part["before"].to_numpy(), part["after"].to_numpy()
+    ours = bootstrap(strata, before, {"thread": after}, resamples=4000)
+    indices = [np.flatnonzero(strata == g) for g in ("good", "thread", "cut")]
+
+    def statistic(good, thread, cut):
+        normal, other = np.r_[good, thread].astype(int), cut.astype(int)
+        return placements(after[normal], after[other]).mean() - placements(before[normal], before[other]).mean()
+
+    theirs = stats.bootstrap(indices, statistic, vectorized=False, n_resamples=1500, method="percentile", rng=np.random.default_rng(0))
+    delta = (ours[:, 0, 1] - ours[:, 0, 0]) / 100
+    assert delta.std() == pytest.approx(theirs.standard_error, rel=0.08)
+    assert interval(delta) == pytest.approx(tuple(theirs.confidence_interval), abs=0.3 * theirs.standard_error)
+
+
+def test_delong_by_plain_loops():
+    frame = make(5)
+    part = frame[frame["added"] == "cut"]
+    normal = part["group"].isin(["good", "cut"]).to_numpy()
+    before, after = part["before"].to_numpy(), part["after"].to_numpy()
+    delta, error, p = delong((before[normal], after[normal]), (before[~normal], after[~normal]))
+    psi = lambda a, b: 1.0 if b > a else 0.5 if a == b else 0.0
+    inside, outside = np.flatnonzero(normal), np.flatnonzero(~normal)
+    v10 = [[np.mean([psi(x[i], x[j]) for i in inside]) for j in outside] for x in (before, after)]
+    v01 = [[np.mean([psi(x[i], x[j]) for j in outside]) for i in inside] for x in (before, after)]
+    s10, s01 = np.cov(v10[0], v10[1]), np.cov(v01[0], v01[1])
+    both = s10 / len(v10[0]) + s01 / len(v01[0])
+    variance = both[0, 0] + both[1, 1] - 2 * both[0, 1]
+    assert error == pytest.approx(100 * np.sqrt(variance))
+    assert delta == pytest.approx(100 * (np.mean(v10[1]) - np.mean(v10[0])))
+    assert p == pytest.approx(2 * stats.norm.sf(abs(delta) / error))
+
+
+def test_delong_without_spread():
+    same = np.arange(4.0)
+    assert delong((same, same), (same + 9, same + 9))[::2] == (0.0, 1.0)
+    assert delong((same, same), (same[:1], same[:1]))[2] == 1.0
+
+
+def test_holm_is_the_textbooks():
+    assert holm([0.01, 0.04, 0.03, 0.005]).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.9]).tolist() == pytest.approx([1.0, 1.0])
+
+
+def test_wilcoxon():
+    assert wilcoxon([0, 0, 0]) == 1
+    assert wilcoxon(np.arange(1.0, 15)) < 0.001
+
+
+def test_share():
+    assert share(70.6, 75.1, 85.0) == pytest.approx(31.25)
+    assert np.isnan(share(80.0, 80.0, 80.0))
+
+
+def test_a_true_gain_is_significant_and_none_is_not():
+    frames = [make(k, 40, 30, gain, d, c) for d, gain in (("real", 2.0), ("none", 0.0)) for k, c in enumerate(("carpet", "tile"))]
+    groups, detectors = uncertainty(pd.concat(frames), resamples=500)
+    assert groups.columns.tolist() == GROUP_COLUMNS
+    assert detectors.columns.tolist() == DETECTOR_COLUMNS
+    real, none = groups[groups["detector"] == "real"], groups[groups["detector"] == "none"]
+    assert (real["ci_low"] > 0).all()
+    assert (real["p_holm"] < 0.05).all()
+    assert ((none["ci_low"] < 0) & (none["ci_high"] > 0)).mean() >= 0.75
+    assert (none["p_holm"] > 0.05).all()
+    mean = delta_table(pd.concat(frames)).groupby("detector")["delta"].mean()
+    for row in detectors.itertuples():
+        assert row.delta_low < mean[row.detector] < row.delta_high
+        assert row.share_low < row.share_high
+
+
+def test_intervals_cover_the_truth():
+    """95 % intervals of a known Δ (a shift between normal distributions) over many simulated test sets."""
+    shift, hits, n = 1.0, 0, 150
+    truth = 100 * (
+        (stats.norm.cdf((1.0 - 0.0) / np.sqrt(2)) * 30 + stats.norm.cdf(shift / np.sqrt(2)) * 20) / 50
+        - (stats.norm.cdf(1.0 / np.sqrt(2)) * 30 + 0.5 * 20) / 50
+    )
+    for seed in range(n):
+        rng = np.random.default_rng(seed)
+        strata = np.array(["good"] * 30 + ["thread"] * 20 + ["cut"] * 25)
+        before = rng.normal(size=75) + (strata != "good")
+        after = before - shift * (strata == "thread")
+        samples = bootstrap(strata, before, {"thread": after}, seed=seed, resamples=400)
+        low, high = interval(samples[:, 0, 1] - samples[:, 0, 0])
+        hits += low <= truth <= high
+    assert 0.88 <= hits / n <= 0.99

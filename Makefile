@@ -1,4 +1,4 @@
-# make study   run the default study (about ten minutes on two cores); STUDY=studies/<name>.yaml runs another
+# make study   run the default study (about fifteen minutes on two cores); STUDY=studies/<name>.yaml runs another
 # make sensitivity   every choice that the paper leaves open, set the other way
 # make test    run the tests (ARGS=... goes to pytest); make lint checks style
 # make model   train the embedded model only (three minutes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -81,10 +82,14 @@ def execute(item: str, study: OpenStudy) -> Path:
 
 
 def _finish(path: Path, watermark: str) -> None:
-    """Stable cell ids (papermill gives the injected cell a random one), and what the reader must know under the title."""
+    """Stable cell ids (papermill gives the injected cell a random one) and plain texts (without addresses in memory), and what
+    the reader must know under the title."""
     notebook = nbformat.read(path, as_version=4)
     if watermark:
         notebook.cells[0].source += f"\n\n**{watermark}: NOT A RESULT**"
     for k, cell in enumerate(notebook.cells):
         cell["id"] = f"cell-{k:02d}"
+        for output in cell.get("outputs", ()):
+            if "text/plain" in output.get("data", {}):
+                output["data"]["text/plain"] = re.sub(r" at 0x[0-9a-f]+", "", output["data"]["text/plain"])
     nbformat.write(notebook, path)

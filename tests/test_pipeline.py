@@ -205,6 +205,7 @@ def test_executed_notebooks_carry_no_traces_of_the_run(figures, project):
         assert str(project) not in text
         assert '"papermill"' not in text
         assert '"stderr"' not in text
+        assert not re.search(r" at 0x[0-9a-f]{6}", text)
 
 
 def test_a_stale_class_file_is_removed_and_mistakes_are_messages(project):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -122,10 +122,10 @@ def pixel_measures(study: OpenStudy, class_name: str) -> tuple[pd.DataFrame, pd.
     """
     maps, rows = ClassMaps.of(study, class_name), study.rows(class_name)
     masks = masks_of(study, rows, PIXEL_SIDE)
-    suppression = {group: _small(maps, len(rows), lambda at, g=group: maps.suppression(g, at)) for group in maps.groups}
+    suppression = {group: _small(len(rows), lambda at, g=group: maps.suppression(g, at)) for group in maps.groups}
     selectivity, pixels = [], []
     for detector in measured(study):
-        base = _small(maps, len(rows), lambda at, d=detector: maps.base(d, at))
+        base = _small(len(rows), lambda at, d=detector: maps.base(d, at))
         for text, sup in suppression.items():
             final = suppress(base, sup)
             for group in maps.groups:
@@ -146,7 +146,7 @@ def pixel_measures(study: OpenStudy, class_name: str) -> tuple[pd.DataFrame, pd.
     )
 
 
-def _small(maps: ClassMaps, n: int, compute) -> Tensor:
+def _small(n: int, compute: Callable[[slice], Tensor]) -> Tensor:
     """Maps of all images at `PIXEL_SIDE`, computed batch by batch."""
     parts = [resize_map(compute(slice(start, start + SCORE_BATCH)), (PIXEL_SIDE, PIXEL_SIDE)) for start in range(0, n, SCORE_BATCH)]
     return torch.cat(parts)

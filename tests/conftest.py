@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,11 @@ def heads_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def model(heads_file: Path) -> MiniModel:
-    return MiniModel.load(heads_file)
+    """The embedded model; texts that several tests need are encoded once."""
+    model = MiniModel.load(heads_file)
+    encode = cache(model.encode_text)
+    model.encode_text = lambda sentences: encode(tuple(sentences))
+    return model
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def test_control_texts(monkeypatch):
     found = control_sentences(study, "carpet")
     assert list(found) == ["~empty text", "~any defect", "~another class's text", "~shuffled words:thread", "~shuffled words:cut"]
     assert found["~empty text"][0] == "a bad photo of a ."
-    assert "bent grid" in found["~another class's text"][0]
+    assert found["~another class's text"][0] == "a bad photo of a bent on grid."
     phrases = study.prompts.phrases["carpet"]["cut"] + study.prompts.phrases["carpet"]["hole"]
     own = study.prompts.fill(phrases)
     letters = [sorted(sentence.replace(".", "").split()) for sentence in own]

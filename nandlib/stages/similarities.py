@@ -34,14 +34,15 @@ def sentences_of(prompts: PromptSet, class_name: str, groups: dict[str, list[str
 def control_sentences(study: OpenStudy, class_name: str) -> dict[str, list[str]]:
     """Texts that must not help, as controls: ``~<control>``, or ``~<control>:<group>`` where each group has its own.
 
-    Another class's text is that of the first group of the study's next class. Words are shuffled within every phrase.
+    Another class's text names the first type of the study's next class (by its name: phrases of one class bear on no other).
+    Words are shuffled within every phrase.
     """
     prompts, groups, classes = study.prompts, study.test_groups(), study.classes()
     found = {"~empty text": prompts.fill([""]), "~any defect": prompts.fill(["defect", "damage", "flaw", "anomaly"])}
     following = classes[(classes.index(class_name) + 1) % len(classes)]
     if following != class_name:
-        group, types = next(iter(groups[following].items()))
-        found["~another class's text"] = prompts.fill(prompts.group_phrases(following, group, types))
+        foreign = next(iter(groups[following].values()))[0]
+        found["~another class's text"] = prompts.fill([f"{foreign} on {following}".replace("_", " ")])
     rng = random.Random(class_name)
     for group, types in groups[class_name].items():
         shuffled = [" ".join(rng.sample(words := phrase.split(), len(words))) for phrase in prompts.group_phrases(class_name, group, types)]

@@ -246,7 +246,7 @@ def scores(study: StudyName) -> None:
 @app.command()
 def measure(study: StudyName) -> None:
     """Stage 'measure': controls, mask oracle, selectivity by pixel, type retrieval."""
-    from nandlib.measure import write_measures
+    from nandlib.stages.measure import write_measures
 
     write_measures(_study(study), _progress())
 

@@ -10,7 +10,6 @@ import torch
 from scipy.ndimage import distance_transform_edt
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from nandlib.class_maps import ClassMaps
 from nandlib.manifest import load_mask
@@ -160,14 +159,3 @@ def _retrieval(class_name: str, rows: pd.DataFrame, masks: Tensor, suppression: 
         if len(own) and len(other):
             label = np.r_[np.ones(len(own)), np.zeros(len(other))]
             yield class_name, text, 100 * float(roc_auc_score(label, np.r_[own, other]))
-
-
-def write_measures(study: OpenStudy, progress: bool = True) -> None:
-    """Controls, selectivity, type retrieval and pixel AUROC of a study, to ``figures/<study>/measure/``."""
-    controls, pixels = [], []
-    for class_name in tqdm(study.classes(), desc="measure", disable=not progress):
-        controls.append(control_scores(study, class_name))
-        pixels.append(pixel_measures(study, class_name))
-    study.write_csv(control_table(pd.concat(controls, ignore_index=True)), "measure/controls.csv")
-    for name, parts in zip(("selectivity", "retrieval", "pixels"), zip(*pixels, strict=True), strict=True):
-        study.write_csv(pd.concat(parts, ignore_index=True), f"measure/{name}.csv")

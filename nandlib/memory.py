@@ -13,7 +13,7 @@ def keep_freed_memory() -> None:
     """Let glibc reuse large freed blocks instead of handing each back to the system.
 
     Tensors of a few megabytes that come and go otherwise cost a page fault per 4 kB every time: the embedded model's
-    forward pass is a fifth slower. Does nothing where the C library is not glibc.
+    forward pass is slower. Does nothing where the C library is not glibc.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)

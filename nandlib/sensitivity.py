@@ -18,11 +18,9 @@ from nandlib.detection import text_feature
 from nandlib.errors import DataError
 from nandlib.manifest import build_manifest
 from nandlib.models import VisionLanguageModel
-from nandlib.operators import similarities
 from nandlib.protocol import delta_table, detector_table
 from nandlib.stages.scores import score_class
-from nandlib.stages.similarities import sentences_of
-from nandlib.store import batches
+from nandlib.stages.similarities import compare, sentences_of
 from nandlib.study import OpenStudy
 
 DETECTOR = "aprilgan"  # the one whose map every choice bears on
@@ -180,7 +178,8 @@ def _class_scores(
     study: OpenStudy, class_name: str, configs: list[Study], models: list[tuple[ModelConfig, VisionLanguageModel]]
 ) -> Iterator[tuple[int, pd.DataFrame]]:
     """Number of each preset and its scores for one class."""
-    rows, train = _all_rows(study, class_name), study.rows(class_name, "train")
+    rows = {"test": _all_rows(study, class_name), "train": study.rows(class_name, "train")}
+    paths = {split: [study.images / name for name in frame["image"]] for split, frame in rows.items()}
     groups = study.test_groups()[class_name]
     prompts = [OpenStudy(study.root, config).prompts for config in configs]
     sentences = [sentences_of(one, class_name, groups) for one in prompts]
@@ -193,15 +192,15 @@ def _class_scores(
                 if key not in texts:
                     texts[key] = text_feature(model, one, prompts[k])
         stacked, order = torch.stack(list(texts.values())), {key: n for n, key in enumerate(texts)}
-        cos, grid = _similarities(study, model, {"test": rows, "train": train}, stacked)
+        cos, grid = compare(paths, model, stacked)
         for k in members:
             config = configs[k]
             columns = [order[(config.prompts.average, *one)] for one in sentences[k].values()]
-            kept = ~rows["type"].isin(config.data.exclude_types).to_numpy()
+            kept = ~rows["test"]["type"].isin(config.data.exclude_types).to_numpy()
             own = {split: values[:, columns] for split, values in cos.items()}
             own |= {split: own[split][kept] for split in ("test", "test_image")}
             maps = ClassMaps(class_name, config.nand, own, list(sentences[k]), grid, model.temperature)
-            yield k, score_class(maps, rows[kept].reset_index(drop=True), (DETECTOR,))
+            yield k, score_class(maps, rows["test"][kept].reset_index(drop=True), (DETECTOR,))
 
 
 def _all_rows(study: OpenStudy, class_name: str) -> pd.DataFrame:
@@ -214,19 +213,3 @@ def _all_rows(study: OpenStudy, class_name: str) -> pd.DataFrame:
     everything["abnormal_types"] = tuple(t for t in (*data.abnormal_types, *data.exclude_types) if t in present)
     manifest, _ = build_manifest(study.images, data.model_copy(update=everything), study.grouping, progress=False)
     return manifest[manifest["split"] == "test"].reset_index(drop=True)
-
-
-def _similarities(
-    study: OpenStudy, model: VisionLanguageModel, splits: dict[str, pd.DataFrame], texts: Tensor
-) -> tuple[dict[str, Tensor], tuple[int, int]]:
-    cos: dict[str, Tensor] = {}
-    grid = (0, 0)
-    for split, rows in splits.items():
-        parts, whole = [], []
-        for batch in batches([study.images / name for name in rows["image"]], model.preprocess):
-            features = model.encode_image(batch)
-            parts.append(similarities(features.tokens, texts))
-            whole.append(features.image @ texts.T)
-            grid = features.grid
-        cos |= {split: torch.cat(parts), f"{split}_image": torch.cat(whole)}
-    return cos, grid

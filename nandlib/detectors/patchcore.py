@@ -78,8 +78,8 @@ def _imagenet(image: Image.Image) -> Tensor:
 class _KCenterGreedy(KCenterGreedy):
     """anomalib's sampler with the same choices, without a temporary copy of all features for every one of them.
 
-    glibc cannot reuse the room of such a copy once a small tensor lies behind it: the original takes 13 GB for 5120
-    descriptors of 1536 numbers.
+    glibc cannot reuse the room of such a copy once a small tensor lies behind it, so the original's memory can grow with every
+    choice.
     """
 
     rows = 1024  # of the features at a time

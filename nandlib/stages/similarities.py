@@ -6,6 +6,8 @@ import json
 import random
 import sys
 import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +21,7 @@ import nandlib.models.mini
 import nandlib.operators
 import nandlib.store
 from nandlib.detection import text_feature
+from nandlib.models import VisionLanguageModel
 from nandlib.operators import similarities
 from nandlib.prompts import PromptSet
 from nandlib.store import batches, content, digest, image_paths, sources, splits, update, weight_contents
@@ -56,6 +59,31 @@ def random_feature(class_name: str, width: int) -> Tensor:
     return F.normalize(torch.randn(width, generator=generator), dim=0)
 
 
+def compare(paths: Mapping[str, Sequence[Path]], model: VisionLanguageModel, texts: Tensor) -> tuple[dict[str, Tensor], tuple[int, int]]:
+    """One forward pass an image, and its similarities with texts.
+
+    Args:
+        paths: Split → images.
+        model: The vision-language model.
+        texts: ``(K, D)``, unit norm.
+
+    Returns:
+        Per split, ``<split>`` ``(N, K, L, P)`` of the patch tokens and ``<split>_image`` ``(N, K)`` of the whole images; and the grid
+        ``(h, w)`` of the patches.
+    """
+    found: dict[str, Tensor] = {}
+    grid = (0, 0)
+    for split, images in paths.items():
+        cos, whole = [], []
+        for batch in batches(images, model.preprocess):
+            features = model.encode_image(batch)
+            cos.append(similarities(features.tokens, texts))
+            whole.append(features.image @ texts.T)
+            grid = features.grid
+        found |= {split: torch.cat(cos), f"{split}_image": torch.cat(whole)}
+    return found, grid
+
+
 def write_similarities(study: OpenStudy, progress: bool = True) -> None:
     """Cosine similarities of every image's patch tokens with f_nor, f_abn, every f_add of its class, and the controls.
 
@@ -86,16 +114,7 @@ def write_similarities(study: OpenStudy, progress: bool = True) -> None:
         model, sentences = study.model, sentences_for(class_name)
         texts = torch.stack([text_feature(model, prompts, study.prompts) for prompts in sentences.values()])
         texts = torch.cat([texts, random_feature(class_name, texts.shape[1])[None]])
-        tensors: dict[str, Tensor] = {}
-        grid = (0, 0)
-        for split in splits(study):
-            cos, whole = [], []
-            for batch in batches(image_paths(study, class_name, split), model.preprocess):
-                features = model.encode_image(batch)
-                cos.append(similarities(features.tokens, texts))
-                whole.append(features.image @ texts.T)
-                grid = features.grid
-            tensors |= {split: torch.cat(cos), f"{split}_image": torch.cat(whole)}
+        tensors, grid = compare({split: image_paths(study, class_name, split) for split in splits(study)}, model, texts)
         metadata = {"texts": json.dumps([*sentences, "~random vector"]), "grid": json.dumps(grid), "temperature": repr(model.temperature)}
         return tensors, metadata
 

@@ -120,7 +120,7 @@ def manifest(study: StudyName) -> None:
 def patches(
     out: Path,
     seed: Annotated[int, typer.Option(help="of the auxiliary images")] = 0,
-    n_images: Annotated[int, typer.Option(help="number of auxiliary images")] = 3000,
+    n_images: Annotated[int, typer.Option(help="number of auxiliary images")] = 6000,
 ) -> None:
     """Stage 'patches': draw and encode the auxiliary images that train the embedded model."""
     from nandlib.stages.embedding import write_patches

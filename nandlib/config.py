@@ -26,6 +26,7 @@ class _Section(BaseModel):
 class DrawnConfig(_Section):
     """The embedded data set, drawn when the study runs."""
 
+    catalogue: Literal["mvtec_ad", "validation"] = Field("mvtec_ad", description="products in the image of MVTec AD, or those of validation")
     seed: int = 0
     size: int = Field(256, ge=64, le=1024, description="side of the images in pixels")
     n_train: int = Field(16, ge=1, description="train/good images a class")

@@ -1,6 +1,6 @@
 """Auxiliary images that train the embedded model: surfaces, objects and defect looks that no study contains.
 
-Every image shows a random surface or object with zero to three defects of the families in `FAMILIES`, and comes with
+Every image shows a random surface or object with zero to four defects of the families in `FAMILIES`, and comes with
 a label per pixel. Products, surfaces and seeds are not those of the embedded data set `mini`, and colours come from another
 palette; the primitives of `nandlib.drawn.defects` are the same, with other looks.
 """
@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from nandlib.drawn import defects
+from nandlib.config import read_yaml
+from nandlib.drawn import blemishes, defects
 from nandlib.drawn.canvas import (
     Array,
     Mask,
@@ -35,6 +36,7 @@ from nandlib.drawn.canvas import (
     stroke,
 )
 from nandlib.drawn.structures import STRUCTURES
+from nandlib.groups import RESOURCES
 
 NORMAL = -1  # label of a pixel without a defect
 
@@ -60,10 +62,9 @@ def _extreme(rng: Rng, dark: float = 0.65) -> Array:
 
 @dataclass(frozen=True)
 class Family:
-    """A defect family: its primitive, a draw of its look, and the phrases that name it."""
+    """A defect family: its primitive and a draw of its look. `PHRASES` name it."""
 
     primitive: Callable[..., Array]
-    phrases: tuple[str, ...]
     look: Callable[[Rng], dict[str, Any]] = field(default=lambda rng: {})
 
 
@@ -75,121 +76,120 @@ def _span(rng: Rng, low: float, high: float) -> tuple[float, float]:
 FAMILIES: dict[str, Family] = {
     "scratch": Family(
         defects.scratch,
-        ("scratch", "scratches", "scratch mark", "fine scratches", "scuff", "scrape mark", "long thin scratch",
-         "scratched area", "score mark", "abrasion lines", "gouge"),
         lambda rng: {"colour": _extreme(rng, 0.5), "width": _span(rng, 0.8, 2.4), "length": _span(rng, 25, 140),
                      "bend": rng.uniform(0.05, 0.7), "count": (1, 4)},
     ),
     "crack": Family(
         defects.crack,
-        ("crack", "cracks", "hairline crack", "fracture", "fissure", "cracked area", "branching crack",
-         "crack line", "jagged crack", "split open crack"),
         lambda rng: {"colour": _extreme(rng, 0.8), "width": _span(rng, 1.0, 3.6), "length": _span(rng, 40, 180),
                      "zigzag": rng.uniform(0.35, 0.8)},
     ),
     "hole": Family(
         defects.hole,
-        ("hole", "holes", "puncture", "pit", "poke", "poked hole", "perforation", "pinhole", "cavity", "pierced spot",
-         "small round hole"),
         lambda rng: {"colour": _extreme(rng, 0.85), "radius": _span(rng, 3, 20), "ragged": rng.uniform(0, 0.25),
                      "rim": rng.uniform(0.1, 0.5)},
     ),
     "stain": Family(
         defects.stain,
-        ("stain", "contamination", "dirt", "dirty spot", "liquid stain", "oil stain", "smudge", "grease", "spill",
-         "foreign residue", "contaminated area", "dust"),
         lambda rng: {"colour": _extreme(rng, 0.9) * rng.uniform(0.6, 1) + _colour(rng) * 0.12, "radius": _span(rng, 5, 40),
                      "strength": (0.35, 0.85), "rim": rng.uniform(0, 0.4)},
     ),
     "color": Family(
         defects.tint,
-        ("discoloration", "color defect", "wrong color", "colored spot", "discolored patch", "paint spot",
-         "off-color area", "color change", "tinted area", "colored patch"),
         lambda rng: {"colour": _colour(rng), "radius": _span(rng, 8, 40), "strength": (0.45, 0.9), "soft": rng.uniform(0.5, 5)},
     ),
     "cut": Family(
         defects.cut,
-        ("cut", "cuts", "slit", "incision", "slash", "knife cut", "sliced area", "cut mark", "gash", "severed"),
         lambda rng: {"colour": _extreme(rng, 0.75), "length": _span(rng, 20, 95), "width": _span(rng, 3, 13),
                      "lip": rng.uniform(0.05, 0.4)},
     ),
     "thread": Family(
         defects.thread,
-        ("thread", "loose thread", "fiber", "strand", "hair", "string", "stray thread", "filament", "yarn", "lint"),
         lambda rng: {"colour": _colour(rng) if rng.random() < 0.5 else _extreme(rng, 0.25), "width": _span(rng, 1.6, 5),
                      "length": _span(rng, 60, 220), "bend": rng.uniform(0.8, 3.2)},
     ),
     "bent": Family(
         defects.warp,
-        ("bent", "bend", "deformed", "distorted shape", "warped", "dent", "squeezed", "squashed", "crooked", "twisted",
-         "buckled"),
         lambda rng: {"radius": _span(rng, 22, 60), "shift": _span(rng, 7, 20), "twist": rng.uniform(0.2, 0.9)},
     ),
     "broken": Family(
         defects.chip,
-        ("broken", "broken piece", "chipped", "broken off edge", "shattered", "breakage", "damaged edge", "smashed",
-         "broken part", "chip"),
         lambda rng: {"radius": _span(rng, 10, 42)},
     ),
     "print": Family(
         defects.imprint,
-        ("print", "faulty imprint", "printed letters", "misprint", "ink print", "stamp mark", "printed text",
-         "printed marking", "printed characters", "imprint"),
         lambda rng: {"colour": _colour(rng) if rng.random() < 0.4 else _extreme(rng, 0.5), "scale": _span(rng, 0.5, 2.0),
                      "texts": ("B8", "QX", "701", "MADE", "C", "EU9", "ok", "R/2", "#5")},
     ),
     "glue": Family(
         defects.glue,
-        ("glue", "glue residue", "adhesive", "glue spot", "glue smear", "sticky residue", "dried glue", "resin drop",
-         "adhesive strip"),
         lambda rng: {"colour": _extreme(rng, 0.1) * (0.7 + 0.3 * _colour(rng)), "radius": _span(rng, 9, 36),
                      "aspect": (0.3, 3.5), "strength": (0.3, 0.7)},
     ),
     "fold": Family(
         defects.fold,
-        ("fold", "crease", "wrinkle", "folded area", "crinkle", "fold line", "pleat", "creased area"),
         lambda rng: {"width": _span(rng, 5, 20), "strength": (0.2, 0.6), "length": _span(rng, 70, 280)},
     ),
     "rough": Family(
         defects.rough,
-        ("rough", "rough patch", "frayed", "fuzzy area", "abraded", "worn area", "fray", "coarse patch", "frayed fabric",
-         "rough surface"),
         lambda rng: {"colour": _extreme(rng, 0.2), "radius": _span(rng, 9, 42), "strength": (0.08, 0.28),
                      "whiten": rng.uniform(0.1, 0.5)},
     ),
     "metal": Family(
         defects.metal,
-        ("metal", "metal contamination", "metal fragment", "metal shavings", "metallic particle", "piece of metal",
-         "steel chip", "metal debris"),
         lambda rng: {"colour": np.clip(rng.uniform(0.55, 0.9) + rng.normal(0, 0.03, 3), 0, 1), "radius": _span(rng, 4, 17),
                      "count": (1, 4)},
     ),
     "uneven": Family(
         defects.uneven,
-        ("uneven", "uneven brightness", "blotchy area", "irregular shading", "cloudy area", "uneven surface",
-         "patchy tone", "uneven tone"),
         lambda rng: {"radius": _span(rng, 16, 60), "strength": (0.2, 0.6)},
     ),
     "misplaced": Family(
         defects.displace,
-        ("misplaced", "displaced", "wrong position", "misaligned", "shifted", "rotated", "flipped", "swapped",
-         "wrong orientation", "out of place"),
         lambda rng: {"radius": _span(rng, 15, 48)},
     ),
     "missing": Family(
         defects.absent,
-        ("missing", "missing part", "absent component", "missing piece", "incomplete", "part not present",
-         "removed element", "lost part"),
         lambda rng: {"radius": _span(rng, 10, 42)},
+    ),
+    "corrosion": Family(
+        blemishes.corrosion,
+        lambda rng: {"colour": np.clip(rng.uniform((0.3, 0.16, 0.04), (0.65, 0.45, 0.2))[rng.permutation(3) if rng.random() < 0.3 else slice(None)], 0, 1),
+                     "radius": _span(rng, 9, 38)},
+    ),
+    "burn": Family(blemishes.burn, lambda rng: {"radius": _span(rng, 6, 30)}),
+    "blister": Family(blemishes.blister, lambda rng: {"radius": _span(rng, 3.5, 18), "relief": rng.uniform(0.3, 0.7)}),
+    "dust": Family(
+        blemishes.dust,
+        lambda rng: {"colour": _extreme(rng, 0.35), "count": _span(rng, 30, 160), "spread": _span(rng, 12, 50)},
+    ),
+    "liquid": Family(blemishes.liquid, lambda rng: {"radius": _span(rng, 9, 42)}),
+    "streak": Family(
+        blemishes.streak,
+        lambda rng: {"colour": _colour(rng) if rng.random() < 0.4 else np.full(3, rng.uniform(0.05, 0.95)), "width": _span(rng, 3, 20),
+                     "length": _span(rng, 40, 160)},
+    ),
+    "tear": Family(
+        blemishes.tear,
+        lambda rng: {"colour": _extreme(rng, 0.8), "length": _span(rng, 28, 110), "width": _span(rng, 6, 24)},
+    ),
+    "dent": Family(blemishes.crush, lambda rng: {"radius": _span(rng, 8, 36)}),
+    "fading": Family(blemishes.fading, lambda rng: {"radius": _span(rng, 10, 44)}),
+    "grease": Family(
+        defects.stain,
+        lambda rng: {"colour": np.array((0.16, 0.12, 0.05)) * rng.uniform(0.5, 1.4), "radius": _span(rng, 8, 38), "strength": (0.4, 0.75),
+                     "rim": rng.uniform(0, 0.12), "droplets": (0, 3)},
     ),
 }  # fmt: skip
 
+PHRASES: dict[str, dict[str, list[str]]] = read_yaml(RESOURCES / "auxiliary_phrases.yaml")  # family → train, held_out → phrases
+
 NOUNS = (
-    "surface", "panel", "plastic part", "textile", "casing", "sheet", "gear", "disc", "bracket", "cloth", "stone slab",
+    "surface", "panel", "plastic part", "textile", "casing", "sheet", "disc", "bracket", "cloth", "stone slab",
     "machine part", "product", "object", "workpiece", "component", "gasket", "spring", "bolt", "tube", "connector",
-    "circuit board", "spoon", "candle", "pipe", "coin", "lens", "rubber ring", "belt", "bearing", "lamp", "paper", "door",
-    "ceramic plate", "brick wall", "keyboard", "battery", "sponge", "fruit", "bread", "concrete floor", "curtain", "fence",
-    "wheel", "lid", "socket", "valve", "button", "comb", "ring", "tray", "toy", "shoe sole", "foam", "mirror", "clip",
+    "spoon", "pipe", "lens", "rubber ring", "belt", "bearing", "lamp", "paper", "door",
+    "ceramic plate", "brick wall", "battery", "sponge", "fruit", "bread", "concrete floor", "curtain", "fence",
+    "wheel", "lid", "socket", "valve", "button", "ring", "tray", "toy", "shoe sole", "foam", "mirror", "clip",
 )  # fmt: skip
 MENTIONS = ("{}", "{} on {noun}", "{noun} with {}", "{} in {noun}", "{noun} with a {} defect", "defect of type {}")
 
@@ -362,7 +362,7 @@ def draw(seed: int, index: int, size: int = 256) -> Sample:
         region = alpha > 0.5 if (alpha > 0.5).mean() > 0.05 else region
     else:
         image = surface
-    for _ in range(rng.choice(4, p=(0.2, 0.4, 0.25, 0.15))):
+    for _ in range(rng.choice(5, p=(0.12, 0.25, 0.28, 0.2, 0.15))):
         which = int(rng.integers(len(FAMILIES)))
         image, mask = _add_defect(image, region, background, which, rng)
         labels[mask] = which

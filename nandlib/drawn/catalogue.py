@@ -6,7 +6,7 @@ product drawn again with a fault of its own. Class and type names are those of M
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -254,20 +254,23 @@ def lit(image: Array, rng: Rng) -> Array:
     return np.clip(image + rng.normal(0, 0.008, image.shape), 0, 1).astype(np.float32)
 
 
-def draw(class_name: str, type_name: str, seed: int, index: int, size: int = 256) -> tuple[Array, Mask | None]:
+def draw(
+    class_name: str, type_name: str, seed: int, index: int, size: int = 256, catalogue: Mapping[str, Product] = CATALOGUE
+) -> tuple[Array, Mask | None]:
     """Image number `index` of one anomaly type (or ``"good"``) and its exact mask (``None`` if good).
 
     Args:
-        class_name: A key of `CATALOGUE`.
+        class_name: A key of the catalogue.
         type_name: One of the class's types, ``"good"`` (test) or ``"train"``.
         seed: Seed of the whole data set; each image has a stream of its own, independent of all other images.
         index: Number of the image within its type.
         size: Side of the square image in pixels.
+        catalogue: The products: those of the embedded data set, or `nandlib.drawn.validation.VALIDATION`.
 
     Returns:
         float32 ``(size, size, 3)`` RGB in [0, 1] and bool ``(size, size)``.
     """
-    product = CATALOGUE[class_name]
+    product = catalogue[class_name]
     for attempt in range(20):
         keys = (*f"{class_name}/{type_name}".encode(), index, attempt)
         sequence = np.random.SeedSequence(seed, spawn_key=keys)

@@ -43,22 +43,25 @@ class Scene:
     background: Array
 
 
-def _backdrop(rng: Rng, size: int, colour: Colour, depth: float = 0.04) -> Array:
+def backdrop(rng: Rng, size: int, colour: Colour, depth: float = 0.04) -> Array:
+    """A table of one colour, slightly cloudy."""
     return shade(plain(size, colour), 1 - depth + 2 * depth * noise(rng, size, 60, 2))
 
 
-def _scene(image: Array, alpha: Array, background: Array) -> Scene:
+def scene(image: Array, alpha: Array, background: Array) -> Scene:
+    """An object, where `alpha` says, before a background."""
     return Scene(np.clip(image, 0, 1).astype(np.float32), alpha > 0.5, background.astype(np.float32))
 
 
-def _texture(image: Array, background: Colour = (0.05, 0.05, 0.05)) -> Scene:
-    return _scene(image, np.ones(image.shape[:2], np.float32), plain(image.shape[0], background))
+def texture(image: Array, background: Colour = (0.05, 0.05, 0.05)) -> Scene:
+    """A surface that fills the image; `background` shows through where a piece is broken out."""
+    return scene(image, np.ones(image.shape[:2], np.float32), plain(image.shape[0], background))
 
 
 def bottle(rng: Rng, size: int) -> Scene:
     """A glass bottle seen from above: bright mouth, dark thick wall, thread rings."""
     centre, radius = 128 + rng.normal(0, 2, 2), 104 + rng.normal(0, 2)
-    background = _backdrop(rng, size, (0.93, 0.93, 0.92), 0.02)
+    background = backdrop(rng, size, (0.93, 0.93, 0.92), 0.02)
     x, y = coordinates(size)
     r = np.hypot(x - centre[0], y - centre[1]) / radius
     angle = np.arctan2(y - centre[1], x - centre[0])
@@ -67,7 +70,7 @@ def bottle(rng: Rng, size: int) -> Scene:
     image = blend(image, disk(size, centre, radius * 0.66, 3), np.array([0.30, 0.20, 0.13]))
     mouth = 0.78 + 0.10 * noise(rng, size, 50, 2)
     image = blend(image, disk(size, centre, radius * 0.56, 4), mouth[..., None] * np.array([1.0, 0.97, 0.90]))
-    return _scene(image, disk(size, centre, radius), background)
+    return scene(image, disk(size, centre, radius), background)
 
 
 def cable(
@@ -80,7 +83,7 @@ def cable(
 ) -> Scene:
     """The section of a cable: three insulated conductors of copper strands in a grey sheath."""
     centre, spin = 128 + rng.normal(0, 2, 2), rng.uniform(-0.08, 0.08)
-    background = _backdrop(rng, size, (0.16, 0.17, 0.19))
+    background = backdrop(rng, size, (0.16, 0.17, 0.19))
     sheath = 0.62 + 0.06 * noise(rng, size, 14, 3)
     image = blend(background, disk(size, centre, 118, 1.5), sheath[..., None] * np.array([1, 1, 1.02]))
     image = blend(image, disk(size, centre, 106, 2), np.array([0.30, 0.30, 0.31]))
@@ -110,13 +113,13 @@ def cable(
             path = np.stack([hub, (hub + end) / 2 + kink, end])
             image = blend(image, stroke(size, path, 9), np.array([0.62, 0.36, 0.22]))
             image = blend(image, stroke(size, path - 1.5, 3), np.array([0.98, 0.68, 0.45]))
-    return _scene(image, disk(size, centre, 116), background)
+    return scene(image, disk(size, centre, 116), background)
 
 
 def capsule(rng: Rng, size: int, squeeze: bool = False, imprint: str = "500") -> Scene:
     """A two-coloured capsule lying flat, with a printed dose."""
     centre, angle = 128 + rng.normal(0, 3, 2), rng.normal(0, 0.04)
-    background = _backdrop(rng, size, (0.94, 0.94, 0.93), 0.02)
+    background = backdrop(rng, size, (0.94, 0.94, 0.93), 0.02)
     x, y = coordinates(size)
     dx, dy = x - centre[0], y - centre[1]
     u, v = np.cos(angle) * dx + np.sin(angle) * dy, -np.sin(angle) * dx + np.cos(angle) * dy
@@ -134,15 +137,15 @@ def capsule(rng: Rng, size: int, squeeze: bool = False, imprint: str = "500") ->
     image = blend(image, stroke(size, np.array([[4, -44], [4, 44]]) @ _rotation(angle) + centre, 2) * body, (0.3, 0.2, 0.1))
     gloss = np.exp(-(((v + 20) / 6) ** 2)) * body * (np.abs(u) < 75) * 0.45
     image = blend(image, gloss.astype(np.float32), (1, 1, 1))
-    image = _letters(image, imprint, centre + turn(np.array([[46.0, 6.0]]), angle)[0], 1.05, (0.97, 0.93, 0.85), angle)
-    return _scene(image, body, background)
+    image = letters(image, imprint, centre + turn(np.array([[46.0, 6.0]]), angle)[0], 1.05, (0.97, 0.93, 0.85), angle)
+    return scene(image, body, background)
 
 
 def _rotation(angle: float) -> Array:
     return np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
 
 
-def _letters(image: Array, text: str, centre: Array, scale: float, colour: Colour, angle: float = 0, slip: float = 0.0) -> Array:
+def letters(image: Array, text: str, centre: Array, scale: float, colour: Colour, angle: float = 0, slip: float = 0.0) -> Array:
     """Printed `text`; `slip` doubles and smears it, as a faulty imprint does."""
     size = image.shape[0]
     layer = np.zeros((size, size), np.uint8)
@@ -167,12 +170,12 @@ def carpet(rng: Rng, size: int) -> Scene:
     weft = np.sin(2 * np.pi * (y + wobble) / pitch + phase[1])
     over = np.sign(np.sin(np.pi * (x + wobble) / pitch) * np.sin(np.pi * (y + wobble) / pitch))
     light = 0.46 + 0.09 * np.where(over > 0, warp, weft) + 0.10 * noise(rng, size, 6, 2) + 0.03 * grain(rng, size)
-    return _texture(light[..., None] * np.array([1.0, 0.98, 0.96]), (0.10, 0.10, 0.10))
+    return texture(light[..., None] * np.array([1.0, 0.98, 0.96]), (0.10, 0.10, 0.10))
 
 
 def grid(rng: Rng, size: int, bent: bool = False, broken: bool = False) -> Scene:
     """A wire mesh of rhombs before a dark ground."""
-    background = _backdrop(rng, size, (0.20, 0.20, 0.21), 0.05)
+    background = backdrop(rng, size, (0.20, 0.20, 0.21), 0.05)
     offset, pitch, tilt = rng.uniform(0, 26), 26.0, 0.62 + rng.normal(0, 0.01)
     spot = rng.uniform(70, 186, 2)
     direction = rng.uniform(0, 6.28)
@@ -192,13 +195,13 @@ def grid(rng: Rng, size: int, bent: bool = False, broken: bool = False) -> Scene
     image = blend(background, stroke(size, wires, 5.5), shine[..., None] * np.array([1, 1, 0.98]))
     image = blend(image, stroke(size, [wire - 1 for wire in wires], 1.6) * 0.8, (0.88, 0.88, 0.86))
     image = image + 0.015 * grain(rng, size)[..., None]
-    return _scene(image, np.ones((size, size), np.float32), background)
+    return scene(image, np.ones((size, size), np.float32), background)
 
 
 def hazelnut(rng: Rng, size: int) -> Scene:
     """A brown nut with ribs running to its pale base."""
     centre, spin = 128 + rng.normal(0, 3, 2), rng.uniform(0, 6.28)
-    background = _backdrop(rng, size, (0.10, 0.10, 0.11))
+    background = backdrop(rng, size, (0.10, 0.10, 0.11))
     outline = turn(ellipse_points((0, 0), (96, 84 + rng.normal(0, 3))) * [1, 1], spin) + centre
     body = blur(polygon(size, outline), 0.8)
     x, y = coordinates(size)
@@ -211,7 +214,7 @@ def hazelnut(rng: Rng, size: int) -> Scene:
     base = blur(polygon(size, turn(ellipse_points((70, 0), (20, 52)), spin) + centre), 3) * body
     pale = light * (0.85 + 0.3 * noise(rng, size, 5, 2))
     image = blend(image, base * 0.8, pale[..., None] * np.array([0.86, 0.70, 0.50]))
-    return _scene(image, body, background)
+    return scene(image, body, background)
 
 
 def leather(rng: Rng, size: int) -> Scene:
@@ -223,13 +226,13 @@ def leather(rng: Rng, size: int) -> Scene:
     distance = cv2.distanceTransform(seeds, cv2.DIST_L2, 5) / unit(size)
     relief = blur(np.clip(1 - distance / 7.5, 0, 1).astype(np.float32), 0.8)
     light = 0.62 + 0.30 * relief + 0.14 * (noise(rng, size, 40, 3) - 0.5) + 0.02 * grain(rng, size)
-    return _texture(light[..., None] * np.array([0.52, 0.32, 0.20]), (0.08, 0.05, 0.04))
+    return texture(light[..., None] * np.array([0.52, 0.32, 0.20]), (0.08, 0.05, 0.04))
 
 
 def metal_nut(rng: Rng, size: int, bent: bool = False, flip: bool = False) -> Scene:
     """A stamped steel nut with four lobes and a threaded bore."""
     centre, spin = 128 + rng.normal(0, 3, 2), rng.uniform(-0.2, 0.2)
-    background = _backdrop(rng, size, (0.12, 0.12, 0.13))
+    background = backdrop(rng, size, (0.12, 0.12, 0.13))
     t = np.linspace(0, 2 * np.pi, 240, endpoint=False)
     side = -1.0 if flip else 1.0
     skew = 0.30 * side
@@ -256,13 +259,13 @@ def metal_nut(rng: Rng, size: int, bent: bool = False, flip: bool = False) -> Sc
     distance = np.hypot(x - centre[0], y - centre[1])
     image = blend(image, bore, (0.30 + 0.12 * np.sin(distance * 1.6 + angle))[..., None] * np.ones(3))
     image = blend(image, disk(size, centre, 28, 1.5), background)
-    return _scene(image, body * (1 - disk(size, centre, 38)), background)
+    return scene(image, body * (1 - disk(size, centre, 38)), background)
 
 
 def pill(rng: Rng, size: int, imprint_slip: float = 0.0, other_type: bool = False) -> Scene:
     """A white oval tablet with red speckles and the letters FF; the other type is round, yellowish and scored."""
     centre, angle = 128 + rng.normal(0, 3, 2), rng.normal(0, 0.05)
-    background = _backdrop(rng, size, (0.08, 0.08, 0.09))
+    background = backdrop(rng, size, (0.08, 0.08, 0.09))
     radii = (88, 82) if other_type else (104, 66)
     body = blur(polygon(size, ellipse_points(centre, radii, angle)), 0.8)
     x, y = coordinates(size)
@@ -274,10 +277,10 @@ def pill(rng: Rng, size: int, imprint_slip: float = 0.0, other_type: bool = Fals
     if not other_type:
         for at, radius in zip(*spots, strict=True):
             paint(image, ellipse_points(at, (radius, radius), n=12), (0.75, 0.25, 0.2), opacity=0.75)
-        image = _letters(image, "FF", centre, 1.9, (0.60, 0.57, 0.53), angle, imprint_slip)
+        image = letters(image, "FF", centre, 1.9, (0.60, 0.57, 0.53), angle, imprint_slip)
     else:
         image = blend(image, stroke(size, np.array([[0, -70], [0, 70]]) + centre, 4) * body * 0.6, (0.5, 0.42, 0.25))
-    return _scene(image, body, background)
+    return scene(image, body, background)
 
 
 def screw(
@@ -291,7 +294,7 @@ def screw(
 ) -> Scene:
     """A screw lying on a light table: head, plain neck, threaded shaft and tip along u from -100 to 100."""
     centre, spin = 128 + rng.normal(0, 3, 2), rng.uniform(0, 6.28)
-    background = _backdrop(rng, size, (0.80, 0.80, 0.79), 0.02)
+    background = backdrop(rng, size, (0.80, 0.80, 0.79), 0.02)
 
     def at(points: list[tuple[float, float]] | Array) -> Array:
         return turn(np.asarray(points, float), spin) + centre
@@ -330,7 +333,7 @@ def screw(
             for a, b, c in lines:
                 ends = at([(u0 + half_u * a - 5, half_v * b - 5), (u0 + half_u * a + 5 + 3 * c, half_v * b + 5)])
                 image = blend(image, stroke(size, ends, 1.6) * body, (0.95, 0.95, 0.92))
-    return _scene(image, body, background)
+    return scene(image, body, background)
 
 
 def tile(rng: Rng, size: int) -> Scene:
@@ -340,13 +343,13 @@ def tile(rng: Rng, size: int) -> Scene:
     for level, colour in ((0.64, (0.46, 0.45, 0.44)), (0.72, (0.24, 0.23, 0.24))):
         chips = np.clip((noise(rng, size, 13, 2) - level) * 25, 0, 1)
         image = blend(image, chips, colour)
-    return _texture(image + 0.02 * grain(rng, size)[..., None], (0.12, 0.12, 0.12))
+    return texture(image + 0.02 * grain(rng, size)[..., None], (0.12, 0.12, 0.12))
 
 
 def toothbrush(rng: Rng, size: int, damaged: bool = False) -> Scene:
     """A brush head: rows of round tufts, red, white and blue; damaged tufts splay."""
     centre, angle = 128 + rng.normal(0, 2, 2), rng.normal(0, 0.04)
-    background = _backdrop(rng, size, (0.07, 0.07, 0.08))
+    background = backdrop(rng, size, (0.07, 0.07, 0.08))
     body = polygon(size, ellipse_points(centre, (64, 112), angle))
     image = blend(background, body, np.array([0.80, 0.82, 0.85]))
     faulty = rng.integers(20, size=3)
@@ -362,7 +365,7 @@ def toothbrush(rng: Rng, size: int, damaged: bool = False) -> Scene:
             if damaged and n in faulty:
                 tip = tip + splay[k]
             paint(image, np.stack([hub + offset * 3, tip]), np.asarray(colour) * (0.7 + 0.012 * k), width=3)
-    return _scene(image, body, background)
+    return scene(image, body, background)
 
 
 def transistor(
@@ -416,7 +419,7 @@ def transistor(
         wound = np.stack([np.cos(angles), np.sin(angles)], 1) * (22 * crash[1])[:, None] + crash[0]
         image = blend(image, polygon(size, at(wound * 1.0)) * case, np.array([0.46, 0.44, 0.42]))
         image = blend(image, polygon(size, at((wound - crash[0]) * 0.7 + crash[0])) * case, np.array([0.30, 0.28, 0.27]))
-    return _scene(image, np.maximum(body, case), background)
+    return scene(image, np.maximum(body, case), background)
 
 
 def wood(rng: Rng, size: int) -> Scene:
@@ -426,7 +429,7 @@ def wood(rng: Rng, size: int) -> Scene:
     rings = np.sin((x + drift) / 5.2 + 2 * noise(rng, size, 30, 2, stretch=(1, 5)))
     fibres = noise(rng, size, 3, 2, stretch=(1, 18))
     light = 0.66 + 0.08 * rings + 0.15 * (fibres - 0.5) + 0.012 * grain(rng, size)
-    return _texture(light[..., None] * np.array([0.86, 0.60, 0.38]), (0.10, 0.06, 0.04))
+    return texture(light[..., None] * np.array([0.86, 0.60, 0.38]), (0.10, 0.06, 0.04))
 
 
 def zipper(
@@ -442,7 +445,7 @@ def zipper(
     middle, pitch = 128 + rng.normal(0, 2), 10.0
     phase = rng.uniform(0, pitch)
     cloth = 0.20 + 0.05 * np.sin(2 * np.pi * x / 6) * np.sin(2 * np.pi * y / 5) + 0.05 * noise(rng, size, 5, 2)
-    background = _backdrop(rng, size, (0.86, 0.86, 0.85), 0.02)
+    background = backdrop(rng, size, (0.86, 0.86, 0.85), 0.02)
     tape = (np.clip(86 - np.abs(x - middle), -0.5, 0.5) + 0.5).astype(np.float32)
     image = blend(background, tape, cloth[..., None] * np.array([1.0, 1.0, 1.06]))
     seams = np.clip(2.5 - np.abs(np.abs(x - middle) - 40), 0, 1).astype(np.float32)
@@ -473,4 +476,4 @@ def zipper(
             paint(image, tooth, (light, light, light * 0.96))
             paint(image, np.array([[inner, at - 1], [outer, at + tilt - 1]]), (0.85, 0.85, 0.82), width=1, opacity=0.7)
     image = image + 0.008 * grain(rng, size)[..., None]
-    return _scene(image, tape, background)
+    return scene(image, tape, background)

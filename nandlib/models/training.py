@@ -24,7 +24,7 @@ N_FAMILIES = len(auxiliary.FAMILIES)
 CELL = 8  # samples per side of a cell at which labels are counted
 FULL_CELL = 0.15  # a cell with less defect area is ignored, one without any is normal
 CHUNK = 8  # images per forward pass
-MAX_DEFECT, MAX_NORMAL = 60, 70  # patches kept of one image, per family and of the normal surface
+MAX_DEFECT, MAX_NORMAL = 20, 30  # patches kept of one image, per family and of the normal surface
 
 
 @dataclass(frozen=True)
@@ -123,10 +123,10 @@ def text_bank() -> dict[str, list[str]]:
     bank = {
         name: [
             turn(templates, 12 * i + 3 * k).format(turn(mentions, k).format(phrase, noun=turn(nouns, 12 * i + k)))
-            for i, phrase in enumerate(family.phrases)
+            for i, phrase in enumerate(auxiliary.PHRASES[name]["train"])
             for k in range(12)
         ]
-        for name, family in auxiliary.FAMILIES.items()
+        for name in auxiliary.FAMILIES
     }
     for name, states in (("normal", prompts.normal_states), ("abnormal", prompts.abnormal_states)):
         bank[name] = [

@@ -12,9 +12,12 @@ from tqdm.auto import tqdm
 
 from nandlib.config import DrawnConfig
 from nandlib.drawn.catalogue import CATALOGUE, draw
+from nandlib.drawn.validation import VALIDATION
 from nandlib.errors import PresetError, nearest
 from nandlib.manifest import build_manifest
 from nandlib.study import OpenStudy
+
+CATALOGUES = {"mvtec_ad": CATALOGUE, "validation": VALIDATION}
 
 
 def draw_images(study: OpenStudy, progress: bool = True) -> None:
@@ -26,9 +29,10 @@ def draw_images(study: OpenStudy, progress: bool = True) -> None:
     drawn = study.config.data.drawn
     if drawn is None:
         raise PresetError(f"studies/{study.name}.yaml has no data.drawn: its images are not drawn")
+    products = CATALOGUES[drawn.catalogue]
     for name in drawn.classes or ():
-        if name not in CATALOGUE:
-            raise PresetError(f"studies/{study.name}.yaml: data.drawn.classes: unknown class '{name}': {nearest(name, CATALOGUE)}")
+        if name not in products:
+            raise PresetError(f"studies/{study.name}.yaml: data.drawn.classes: unknown class '{name}': {nearest(name, products)}")
     jobs = list(_drawing_jobs(drawn))
     with ProcessPoolExecutor(2) as pool:
         runs = pool.map(_draw_one, [study.images] * len(jobs), [drawn] * len(jobs), jobs, chunksize=16)
@@ -37,16 +41,17 @@ def draw_images(study: OpenStudy, progress: bool = True) -> None:
 
 
 def _drawing_jobs(drawn: DrawnConfig) -> Iterator[tuple[str, str, int]]:
-    for class_name in drawn.classes or CATALOGUE:
+    products = CATALOGUES[drawn.catalogue]
+    for class_name in drawn.classes or products:
         counts = {"train": drawn.n_train, "good": drawn.n_good}
-        for type_name in ("train", "good", *CATALOGUE[class_name].types):
+        for type_name in ("train", "good", *products[class_name].types):
             for index in range(counts.get(type_name, drawn.n_defect)):
                 yield class_name, type_name, index
 
 
 def _draw_one(root: Path, drawn: DrawnConfig, job: tuple[str, str, int]) -> None:
     class_name, type_name, index = job
-    image, mask = draw(class_name, type_name, drawn.seed, index, drawn.size)
+    image, mask = draw(class_name, type_name, drawn.seed, index, drawn.size, CATALOGUES[drawn.catalogue])
     folder = root / class_name / ("train/good" if type_name == "train" else f"test/{type_name}")
     folder.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.round(image * 255).astype(np.uint8)).save(folder / f"{index:03d}.png")

@@ -1,7 +1,8 @@
 # make study   run the default study (about fifteen minutes on two cores); STUDY=studies/<name>.yaml runs another
 # make sensitivity   every choice that the paper leaves open, set the other way
+# make seeds   the embedded study with two more seeds (about twenty minutes), and the spread over the three
 # make test    run the tests (ARGS=... goes to pytest); make lint checks style
-# make model   train the embedded model only (three minutes)
+# make model   train the embedded model only (about five minutes)
 # make lab     open the notebooks in JupyterLab
 # make clean   remove intermediate results (keeps images, weights, figures/ and the environment)
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -10,7 +11,7 @@ BIN := .venv/bin
 NAME = $(basename $(notdir $(STUDY)))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: study sensitivity model test lint lab clean
+.PHONY: study sensitivity seeds model test lint lab clean
 
 study: .venv/installed
 	nand use $(STUDY)
@@ -21,8 +22,14 @@ sensitivity: .venv/installed
 	nand use $(STUDY)
 	dvc repro sensitivity_notebook@$(NAME)
 
+seeds: .venv/installed
+	nand use studies/mini.yaml && nand use studies/mini_seed1.yaml && nand use studies/mini_seed2.yaml
+	dvc repro ablation@mini ablation@mini_seed1 ablation@mini_seed2
+	nand seeds mini mini_seed1 mini_seed2
+	dvc repro --single-item --force plus_notebook@mini
+
 model: .venv/installed
-	dvc repro heads
+	dvc repro heads@mini
 
 test: .venv/installed
 	python -m pytest $(ARGS)

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from nandlib.config import NandConfig, PromptConfig
 from nandlib.detection import suppression_map, text_feature
@@ -16,6 +17,7 @@ from nandlib.detectors.base import Detector, ImageLike, MapFolder, as_image, che
 from nandlib.errors import DataError, nearest
 from nandlib.models import ImageFeatures, VisionLanguageModel, load_model
 from nandlib.operators import image_score, similarities, suppress
+from nandlib.plus import Regions, find_regions, plus_suppression, synonyms
 from nandlib.prompts import PromptSet, load_prompts
 from nandlib.study import project_root
 
@@ -33,6 +35,8 @@ class AdaptedDetector:
         noun: What the images show, for the normal state ("flawless carpet").
         nand: Parameters of Eq. 4 and 6.
         normalities: Name → phrases of every added normality.
+        others: Phrases of defects that stay abnormal, one tuple a defect, for ``plus.competitors: types``.
+        normal_token: ``(D,)`` mean patch token of normal images, with which `nand_plus` is calibrated.
     """
 
     detector: Detector
@@ -41,6 +45,8 @@ class AdaptedDetector:
     noun: str
     nand: NandConfig
     normalities: Mapping[str, tuple[str, ...]]
+    others: tuple[tuple[str, ...], ...] = ()
+    normal_token: Tensor | None = None
 
     def add(self, text: str | Sequence[str], name: str | None = None) -> AdaptedDetector:
         """With one more normality: a phrase, or several phrases for the same thing.
@@ -67,32 +73,67 @@ class AdaptedDetector:
         return replace(self, normalities={k: v for k, v in self.normalities.items() if k != name})
 
     @torch.no_grad()
-    def suppression_maps(self, images: Sequence[ImageLike], sizes: Sequence[tuple[int, int]] | None = None) -> dict[str, list[np.ndarray]]:
+    def suppression_maps(self, images: Sequence[ImageLike], base: Sequence[np.ndarray] | None = None) -> dict[str, list[np.ndarray]]:
         """A_sup of every normality: name → one float32 ``(H, W)`` map an image, in [0, 1] (the raw sum of layers excepted).
 
         Args:
             images: Paths, PIL images or uint8 arrays.
-            sizes: ``(H, W)`` of the maps, one an image; None: ``nand.map_size`` squared.
+            base: Anomaly maps, whose sizes the maps take and in which `nand_plus` finds its regions; None: ``nand.map_size`` squared
+                for the paper's rule, and the detector is called for `nand_plus`.
         """
+        if base is None and self.nand.method == "nand_plus":
+            base = self._base(images)
         states = [self.prompts.normal(self.noun), self.prompts.abnormal(self.noun)]
         added = [self.prompts.fill(phrases) for phrases in self.normalities.values()]
-        texts = torch.stack([text_feature(self.model, sentences, self.prompts) for sentences in states + added])
+        rivals = self._rival_sentences() if self.nand.method == "nand_plus" else []
+        texts = torch.stack([text_feature(self.model, prompts, self.prompts) for prompts in states + added + rivals])
         maps: dict[str, list[np.ndarray]] = {name: [] for name in self.normalities}
         for k, image in enumerate(images):
             features: ImageFeatures = self.model.encode_image(self.model.preprocess(as_image(image))[None])
             cos = similarities(features.tokens, texts)
+            size = None if base is None else base[k].shape
+            regions = None
+            if self.nand.method == "nand_plus" and self.nand.plus.regions:
+                regions = find_regions(torch.from_numpy(base[k])[None], features.grid, self.nand.plus)
             for n, name in enumerate(self.normalities):
-                single = suppression_map(
-                    cos[:, 2 + n],
-                    cos[:, 0],
-                    cos[:, 1],
-                    grid=features.grid,
-                    temperature=self.nand.temperature or self.model.temperature,
-                    nand=self.nand,
-                    size=None if sizes is None else sizes[k],
-                )
+                if self.nand.method == "nand":
+                    single = self._paper(cos, 2 + n, features.grid, size)
+                else:
+                    single = self._plus(cos, 2 + n, texts, regions, features.grid, size)
                 maps[name].append(single[0].float().numpy())
         return maps
+
+    def _paper(self, cos: Tensor, added: int, grid: tuple[int, int], size: tuple[int, int] | None) -> Tensor:
+        return suppression_map(cos[:, added], cos[:, 0], cos[:, 1], grid=grid, temperature=self._temperature, nand=self.nand, size=size)
+
+    def _plus(
+        self, cos: Tensor, added: int, texts: Tensor, regions: Regions | None, grid: tuple[int, int], size: tuple[int, int]
+    ) -> Tensor:
+        similarity, first = cos.mean(2), 2 + len(self.normalities)
+        if self.normal_token is not None:
+            similarity = similarity - (texts @ self.normal_token)[:, None]
+        own, rivals = [added], list(range(first, len(texts)))
+        if self.nand.plus.competitors == "normal":
+            rivals = [0]
+        if self.nand.plus.competitors == "bank":
+            near = synonyms(texts[added], texts[first:], self.nand.plus).tolist()
+            own += [first + k for k, same in enumerate(near) if same]
+            rivals = [1, *(first + k for k, same in enumerate(near) if not same)]
+        return plus_suppression(
+            similarity, own, rivals, regions=regions, grid=grid, size=size, temperature=self._temperature, plus=self.nand.plus
+        )
+
+    def _rival_sentences(self) -> list[list[str]]:
+        if self.nand.plus.competitors == "types":
+            return [self.prompts.fill(phrases) for phrases in self.others]
+        return list(self.prompts.bank().values()) if self.nand.plus.competitors == "bank" else []
+
+    @property
+    def _temperature(self) -> float:
+        return self.nand.temperature or self.model.temperature
+
+    def _base(self, images: Sequence[ImageLike]) -> list[np.ndarray]:
+        return check_maps(self.detector(images), len(images), type(self.detector).__name__)
 
     def __call__(self, images: Sequence[ImageLike]) -> list[np.ndarray]:
         """A_final = A ⊙ Π_k (1 - A_sup_k) (Eq. 6): one float32 ``(H, W)`` map an image, of the base map's size.
@@ -100,11 +141,11 @@ class AdaptedDetector:
         Raises:
             DataError: If the detector returns a wrong number of maps, a wrong shape, NaN or infinity.
         """
-        base = check_maps(self.detector(images), len(images), type(self.detector).__name__)
+        base = self._base(images)
         if not self.normalities:
             return base
         final = [torch.from_numpy(single) for single in base]
-        for maps in self.suppression_maps(images, [single.shape for single in base]).values():
+        for maps in self.suppression_maps(images, base).values():
             final = [suppress(anomaly, torch.from_numpy(sup)) for anomaly, sup in zip(final, maps, strict=True)]
         return [anomaly.numpy() for anomaly in final]
 
@@ -124,6 +165,9 @@ def add_normality(
     name: str | None = None,
     prompts: PromptSet | None = None,
     nand: NandConfig = NandConfig(),
+    method: Literal["nand", "nand_plus"] | None = None,
+    normals: Sequence[ImageLike] = (),
+    others: Sequence[str | Sequence[str]] = (),
 ) -> AdaptedDetector:
     """Eq. 5: make what `text` says normal for a trained detector, without training.
 
@@ -136,13 +180,17 @@ def add_normality(
         noun: What the images show, for the normal state ("carpet").
         name: Under which the normality can be removed again; default: its first phrase.
         prompts: Templates and states; default: APRIL-GAN's.
-        nand: Parameters of Eq. 4 and 6.
+        nand: Parameters of Eq. 4 and 6, and of `nand_plus`.
+        method: ``"nand"``, the paper's rule, or ``"nand_plus"``, this study's (`nandlib.plus`); default: what `nand` says.
+        normals: Some normal images, such as the detector was trained on, with which `nand_plus` is calibrated.
+        others: Defects that stay abnormal, in words, for `nand_plus` with ``plus.competitors: types``.
 
     Returns:
         A detector: call it on images; `add` and `remove` give detectors with more or fewer normalities.
 
     Raises:
-        DataError: If the text is empty, the folder of maps does not exist, or a parameter has no meaning here.
+        DataError: If the text is empty, the folder of maps does not exist, a parameter has no meaning here, or `nand_plus` lacks
+            normal images to be calibrated with.
         ModelError: If no model is given and the embedded one has not been trained ('make model').
 
     Example:
@@ -150,9 +198,20 @@ def add_normality(
         >>> maps = adapted(["carpet/000.png"])  # doctest: +SKIP
     """
     if isinstance(detector, AdaptedDetector):
-        if model is not None or prompts is not None or noun != "object" or nand != NandConfig():
+        kept = (model, prompts, method) == (None, None, None) and noun == "object" and nand == NandConfig() and not (normals or others)
+        if not kept:
             raise DataError("the detector is adapted already and keeps its model, noun, prompts and parameters: give the text alone")
         return detector.add(text, name)
+    if method is not None:
+        nand = nand.model_copy(update={"method": method})
+    plus = nand.plus if nand.method == "nand_plus" else None
+    if plus is not None and plus.calibrate and not normals:
+        raise DataError(
+            "nand_plus is calibrated on normal images: give some as normals=[...], or nand=NandConfig(method='nand_plus', "
+            "plus=PlusConfig(calibrate=False))"
+        )
+    if plus is not None and plus.competitors == "types" and not others:
+        raise DataError("plus.competitors 'types' needs the defects that stay abnormal: others=[\"hole\", ...], or competitors 'bank'")
     if nand.image_score == "max_plus_image" or nand.base_normalisation != "none":
         raise DataError("add_normality sees maps only: image_score 'max_plus_image' and base_normalisation belong to a study")
     if isinstance(detector, (str, Path)):
@@ -160,4 +219,13 @@ def add_normality(
     if model is None:
         model = load_model("mini", project_root() / EMBEDDED_WEIGHTS)
     prompts = prompts or load_prompts(PromptConfig(file="aprilgan"))
-    return AdaptedDetector(detector, model, prompts, noun, nand, {}).add(text, name)
+    token = mean_token(model, normals) if plus is not None and plus.calibrate else None
+    stay = tuple((other,) if isinstance(other, str) else tuple(other) for other in others)
+    return AdaptedDetector(detector, model, prompts, noun, nand, {}, stay, token).add(text, name)
+
+
+@torch.no_grad()
+def mean_token(model: VisionLanguageModel, images: Sequence[ImageLike]) -> Tensor:
+    """The mean patch token ``(D,)`` over images, layers and patches: its similarity with a text is the text's mean similarity."""
+    tokens = [model.encode_image(model.preprocess(as_image(image))[None]).tokens.mean((0, 1, 2)) for image in images]
+    return torch.stack(tokens).mean(0)

@@ -13,7 +13,6 @@ import torch
 from nandlib.detection import suppression_map, text_feature
 from nandlib.detectors.aprilgan import anomaly_map
 from nandlib.operators import image_score, similarities, suppress
-from nandlib.stages.similarities import sentences_of
 from nandlib.store import batches, image_paths
 from nandlib.study import OpenStudy
 
@@ -45,7 +44,7 @@ def image_cost(study: OpenStudy, n_images: int = 2, repeats: int = 3) -> dict[st
         this process.
     """
     model, nand, class_name = study.model, study.config.nand, study.classes()[0]
-    sentences = sentences_of(study.prompts, class_name, study.test_groups()[class_name])
+    sentences = study.prompts.of_class(class_name, study.test_groups()[class_name])
     texts = torch.stack([text_feature(model, prompts, study.prompts) for prompts in sentences.values()])
     paths = image_paths(study, class_name)[:n_images]
     ready = torch.cat(list(batches(paths, model.preprocess))).to(study.placement.device)

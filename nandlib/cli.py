@@ -245,10 +245,31 @@ def scores(study: StudyName) -> None:
 
 @app.command()
 def measure(study: StudyName) -> None:
-    """Stage 'measure': controls, mask oracle, selectivity by pixel, type retrieval."""
+    """Stage 'measure': controls, mask oracle, selectivity by pixel, type retrieval, decisions, pairs of groups."""
     from nandlib.stages.measure import write_measures
 
     write_measures(_study(study), _progress())
+
+
+@app.command()
+def ablation(study: StudyName) -> None:
+    """Stage 'ablation': from the paper's rule to nand_plus, one change at a time."""
+    from nandlib.stages.ablation import write_ablation
+
+    write_ablation(_study(study), _progress())
+
+
+@app.command()
+def seeds(
+    study: StudyName,
+    others: Annotated[list[str], typer.Argument(help="the same study with other seeds, after 'nand ablation'")],
+) -> None:
+    """Mean and spread over seeds of every step of the ablation: figures/<study>/plus/seeds.csv."""
+    from nandlib.seeds import seed_table
+    from nandlib.study import open_study
+
+    opened = _study(study)
+    opened.write_csv(seed_table([opened, *(open_study(name, opened.root) for name in others)]), "plus/seeds.csv")
 
 
 @app.command()
@@ -270,7 +291,9 @@ def protocol(study: StudyName) -> None:
 
 @app.command()
 def notebook(
-    name: Annotated[str, typer.Argument(help="item: fig1, table1, fig2, fig3, table2, table3, fig5, paper, measure, sensitivity")],
+    name: Annotated[
+        str, typer.Argument(help="item: fig1, table1, fig2, fig3, table2, table3, fig5, paper, measure, plus, failures, sensitivity")
+    ],
     study: StudyName,
 ) -> None:
     """Execute the notebook of one item of the paper for one study."""

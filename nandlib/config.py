@@ -26,7 +26,9 @@ class _Section(BaseModel):
 class DrawnConfig(_Section):
     """The embedded data set, drawn when the study runs."""
 
-    catalogue: Literal["mvtec_ad", "validation"] = Field("mvtec_ad", description="products in the image of MVTec AD, or those of validation")
+    catalogue: Literal["mvtec_ad", "validation"] = Field(
+        "mvtec_ad", description="products in the image of MVTec AD, or those of validation"
+    )
     seed: int = 0
     size: int = Field(256, ge=64, le=1024, description="side of the images in pixels")
     n_train: int = Field(16, ge=1, description="train/good images a class")
@@ -48,12 +50,24 @@ class DataConfig(_Section):
     on_unreadable: Literal["error", "skip"] = "error"
 
 
+class TrainingConfig(_Section):
+    """How the pipeline trains an embedded model of its own."""
+
+    seed: int
+    n_images: int = Field(6000, ge=8, description="auxiliary images")
+    steps: int = Field(1000, ge=1, description="of the optimiser")
+
+
 class ModelConfig(_Section):
     """The vision-language model."""
 
     name: Literal["mini", "clip"] = "mini"
     weights: Path = Field(description="file of the trained projections, relative to the project; or 'random'")
     clip_weights: Path | None = Field(None, description="CLIP's own weights (name: clip), relative to the project; or 'random'")
+    training: TrainingConfig | None = Field(
+        None,
+        description="train `weights` (data/models/<name>/heads.safetensors) for this study; None: they are there already",
+    )
     precision: Literal["float32", "autocast"] = "float32"
     device: str = Field("cpu", description="torch device")
 
@@ -67,8 +81,27 @@ class PromptConfig(_Section):
     average: Literal["normalised", "raw_mean"] = "normalised"
 
 
+class PlusConfig(_Section):
+    """`nand_plus` (`nandlib.plus`). The defaults were chosen on the validation products alone."""
+
+    regions: bool = Field(True, description="suppress by region of the anomaly map; else patch by patch")
+    competitors: Literal["bank", "types", "normal"] = Field(
+        "bank",
+        description="what the added text competes with: generic defects, the class's other types, or (as in the paper) the normal state",
+    )
+    calibrate: bool = Field(True, description="take from every similarity its mean over training-normal images")
+    sharpness: float = Field(0.7, gt=0, description="factor on the temperature")
+    prior: float = Field(0.3, gt=0, description="weight of each competitor against the added text: more means less suppression")
+    synonym: float = Field(0.4, ge=-1, le=1, description="cosine from which on a text of the bank stands for the added one")
+    peak_distance: float = Field(1 / 16, gt=0, le=1, description="between peaks, of the map's side")
+    focus: float = Field(8.0, ge=0, description="a pixel of a region counts (A / peak)^focus")
+
+
 class NandConfig(_Section):
     """Normality detection and suppression (Eq. 4 and 6)."""
+
+    method: Literal["nand", "nand_plus"] = Field("nand", description="the paper's, or this study's own (parameters: plus)")
+    plus: PlusConfig = PlusConfig()
 
     temperature: float | None = Field(None, gt=0, description="of the softmax; None: the model's own (100 for CLIP)")
     layers: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 import torch
+from anomalib.metrics.aupro import _AUPRO as AUPRO
 from scipy.ndimage import distance_transform_edt
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from nandlib.class_maps import ClassMaps
+from nandlib.class_maps import ClassMaps, score_frame
 from nandlib.manifest import load_mask
 from nandlib.operators import resize_map, suppress
 from nandlib.protocol import class_averages, delta_table
-from nandlib.stages.scores import SCORE_BATCH
 from nandlib.study import OpenStudy
 from nandlib.uncertainty import share
 
@@ -26,7 +26,7 @@ PIXEL_SIDE = 64  # side of maps and masks where pixels are ranked
 CONTROL_COLUMNS = ["detector", "control", "auroc_before", "auroc_after", "delta", "share", "n_improved", "n_groups"]
 SELECTIVITY_COLUMNS = ["detector", "class", "text", "group", "removed", "n_images"]
 RETRIEVAL_COLUMNS = ["class", "text", "retrieval_auroc"]
-PIXEL_COLUMNS = ["detector", "class", "added", "pixel_before", "pixel_after"]
+PIXEL_COLUMNS = ["detector", "class", "added", "pixel_before", "pixel_after", "aupro_before", "aupro_after"]
 
 
 def measured(study: OpenStudy) -> list[str]:
@@ -71,25 +71,20 @@ def control_scores(study: OpenStudy, class_name: str) -> pd.DataFrame:
     maps, rows = ClassMaps.of(study, class_name), study.rows(class_name)
     parts: dict[tuple[str, str, str], list[Tensor]] = {}
     before: dict[str, list[Tensor]] = {}
-    for start in range(0, len(rows), SCORE_BATCH):
-        at = slice(start, start + SCORE_BATCH)
-        own = rows.iloc[at]
+    for batch in maps.batches():
+        own = rows.iloc[batch.rows]
         masks = masks_of(study, own, study.config.nand.map_size)
         names = dict.fromkeys(text for group in maps.groups for text in controls_of(maps, group).values())
-        suppression = {name: maps.suppression_by(name, at) for name in names}
         for detector in measured(study):
-            base = maps.base(detector, at)
-            before.setdefault(detector, []).append(maps.score(base, at))
-            after = {name: maps.score(suppress(base, sup), at, name) for name, sup in suppression.items()}
+            before.setdefault(detector, []).append(batch.score_before(detector))
+            after = {name: batch.score_after(name, detector) for name in names}
             for group in maps.groups:
                 for control, name in controls_of(maps, group).items():
                     parts.setdefault((detector, group, control), []).append(after[name])
-                perfect = suppress(base, oracle(masks, (own["group"] == group).to_numpy()))
-                parts.setdefault((detector, group, ORACLE), []).append(maps.score(perfect, at))
+                perfect = suppress(batch.base(detector), oracle(masks, (own["group"] == group).to_numpy()))
+                parts.setdefault((detector, group, ORACLE), []).append(maps.score(perfect, batch.rows))
     frames = [
-        pd.DataFrame({"detector": detector, "class": class_name, "image": rows["image"], "group": rows["group"], "added": group}).assign(
-            before=torch.cat(before[detector]).double().numpy(), after=torch.cat(scores).double().numpy(), control=control
-        )
+        score_frame(class_name, rows, detector, group, before[detector], scores).assign(control=control)
         for (detector, group, control), scores in parts.items()
     ]
     return pd.concat(frames, ignore_index=True)
@@ -117,16 +112,16 @@ def pixel_measures(study: OpenStudy, class_name: str) -> tuple[pd.DataFrame, pd.
     Returns:
         `SELECTIVITY_COLUMNS`: share of the anomaly score inside the masks of a group that the text of another (or of the group
         itself) removes (percent); `RETRIEVAL_COLUMNS`: pixel AUROC of A_sup inside masks of its own group against those of all
-        others (percent); `PIXEL_COLUMNS`: pixel AUROC of the anomalies that remain (all other groups) before and after (percent).
+        others (percent); `PIXEL_COLUMNS`: pixel AUROC and AUPRO (up to 30 % false positives) of the anomalies that remain (all other
+        groups), before and after (percent).
     """
     maps, rows = ClassMaps.of(study, class_name), study.rows(class_name)
     masks = masks_of(study, rows, PIXEL_SIDE)
-    suppression = {group: _small(len(rows), lambda at, g=group: maps.suppression(g, at)) for group in maps.groups}
-    selectivity, pixels = [], []
+    selectivity, pixels, retrieval = [], [], []
     for detector in measured(study):
-        base = _small(len(rows), lambda at, d=detector: maps.base(d, at))
-        for text, sup in suppression.items():
-            final = suppress(base, sup)
+        base, suppression, finals = _small(maps, detector)
+        retrieval = retrieval or list(_retrieval(class_name, rows, masks, suppression))
+        for text, final in finals.items():
             for group in maps.groups:
                 members = torch.from_numpy((rows["group"] == group).to_numpy())
                 inside = masks & members[:, None, None]
@@ -134,21 +129,38 @@ def pixel_measures(study: OpenStudy, class_name: str) -> tuple[pd.DataFrame, pd.
                     removed = 100 * (1 - float(final[inside].double().sum() / base[inside].double().sum()))
                     selectivity.append((detector, class_name, text, group, removed, int(members.sum())))
             others = torch.from_numpy((~rows["group"].isin(["good", text])).to_numpy())
-            target = (masks & others[:, None, None]).flatten().numpy()
+            target = masks & others[:, None, None]
             if target.any():
-                scores = (100 * roc_auc_score(target, values.flatten().numpy()) for values in (base, final))
-                pixels.append((detector, class_name, text, *scores))
+                areas = (100 * roc_auc_score(target.flatten(), values.flatten()) for values in (base, final))
+                pixels.append((detector, class_name, text, *areas, *(_aupro(target, values) for values in (base, final))))
     return (
         pd.DataFrame(selectivity, columns=SELECTIVITY_COLUMNS),
-        pd.DataFrame(list(_retrieval(class_name, rows, masks, suppression)), columns=RETRIEVAL_COLUMNS),
+        pd.DataFrame(retrieval, columns=RETRIEVAL_COLUMNS),
         pd.DataFrame(pixels, columns=PIXEL_COLUMNS),
     )
 
 
-def _small(n: int, compute: Callable[[slice], Tensor]) -> Tensor:
-    """Maps of all images at `PIXEL_SIDE`, computed batch by batch."""
-    parts = [resize_map(compute(slice(start, start + SCORE_BATCH)), (PIXEL_SIDE, PIXEL_SIDE)) for start in range(0, n, SCORE_BATCH)]
-    return torch.cat(parts)
+def _small(maps: ClassMaps, detector: str) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+    """A, and by added group A_sup and A_final, of all images at `PIXEL_SIDE`."""
+
+    def small(full: Tensor) -> Tensor:
+        return resize_map(full, (PIXEL_SIDE, PIXEL_SIDE))
+
+    base: list[Tensor] = []
+    suppression: dict[str, list[Tensor]] = {group: [] for group in maps.groups}
+    for batch in maps.batches():
+        base.append(small(batch.base(detector)))
+        for group, parts in suppression.items():
+            parts.append(small(batch.suppression(f"+{group}", detector)))
+    before, joined = torch.cat(base), {group: torch.cat(parts) for group, parts in suppression.items()}
+    return before, joined, {group: suppress(before, sup) for group, sup in joined.items()}
+
+
+def _aupro(target: Tensor, maps: Tensor) -> float:
+    """Area under the per-region overlap curve in percent, anomalib's."""
+    metric = AUPRO()
+    metric.update(maps, target.int())
+    return 100 * float(metric.compute())
 
 
 def _retrieval(class_name: str, rows: pd.DataFrame, masks: Tensor, suppression: dict[str, Tensor]) -> Iterator[tuple[str, str, float]]:

@@ -72,6 +72,9 @@ def register(preset: Path, root: Path) -> str:
     registry["drawn"] = drawn
     compared = {key: True for key in (registry.get("compared") or {}) if key != name}
     registry["compared"] = compared | ({name: True} if study.compared else {})
+    training = study.config.model.training
+    if training is not None:
+        registry["models"] = dict(registry.get("models") or {}) | {study.config.model.weights.parent.name: training.model_dump()}
     with (root / "params.yaml").open("w", encoding="utf-8") as file:
         file.write(HEADER)
         _yaml().dump({key: registry[key] for key in ("studies", "drawn", "compared", "models")}, file)
@@ -90,6 +93,10 @@ def _check_files(study: OpenStudy, registry: dict[str, Any]) -> None:
     own = Path("data") / study.name / "images"
     if config.data.drawn is not None and config.data.root != own:
         raise PresetError(f"{preset}: data.root must be '{own}': a study with data.drawn owns (and overwrites) that folder")
+    if config.model.training is not None:
+        expected = Path("data/models") / config.model.weights.parent.name / "heads.safetensors"
+        if config.model.name != "mini" or config.model.weights != expected:
+            raise PresetError(f"{preset}: model.training needs name: mini and weights: data/models/<name>/heads.safetensors")
     if config.model.name == "clip":
         for key, path in config.required_for_clip().items():
             if path is None:
@@ -113,6 +120,7 @@ def missing_files(study: OpenStudy, registry: dict[str, Any]) -> dict[str, Path]
     """Key of the preset → path, of the images and weights that are neither there nor made by the pipeline."""
     config = study.config
     made = {Path(f"data/models/{name}/heads.safetensors") for name in registry.get("models") or {}} | {RANDOM}
+    made |= {config.model.weights} if config.model.training is not None else set()
     named = config.weight_files() if config.data.drawn is not None else {"data.root": config.data.root, **config.weight_files()}
     return {key: path for key, path in named.items() if path not in made and not (study.root / path).exists()}
 

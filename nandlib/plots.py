@@ -55,6 +55,14 @@ def save(figure: Figure, path: Path, watermark: str = "") -> None:
     mark(figure, watermark).savefig(path, metadata={"Software": None})
 
 
+def nothing(text: str) -> Figure:
+    """In place of a figure that would have nothing to show."""
+    figure, ax = plt.subplots(figsize=(4, 2))
+    ax.text(0.5, 0.5, text, ha="center", va="center")
+    ax.set_axis_off()
+    return figure
+
+
 def show_image(ax: Axes, image: np.ndarray, mask: np.ndarray | None = None, title: str = "") -> None:
     """An image with the outline of its ground-truth mask."""
     ax.imshow(image, extent=(0, 1, 1, 0))
@@ -314,6 +322,56 @@ def choice_dots(table: pd.DataFrame) -> Figure:
     ax.margins(x=0.12, y=0.02)
     ax.invert_yaxis()
     sns.despine(figure, left=True)
+    return figure
+
+
+def ablation_steps(table: pd.DataFrame) -> Figure:
+    """Mean Δ AUROC with its 95 % interval for every step from `nand` to `nand_plus`, a panel a detector.
+
+    Args:
+        table: `nandlib.ablation.ablation`; its frontier is not shown.
+    """
+    shown = table[table["kind"] != "frontier"]
+    detectors = list(dict.fromkeys(shown["detector"]))
+    figure, axes = plt.subplots(1, len(detectors), figsize=(4.4 * len(detectors) + 2, 3.6), sharey=True, squeeze=False)
+    colours = {"path": OURS, "without": "0.55", "known": PAPER}
+    for ax, detector in zip(axes[0], detectors, strict=True):
+        for k, row in enumerate(shown[shown["detector"] == detector].itertuples()):
+            ax.plot([row.delta_low, row.delta_high], [k, k], color=colours[row.kind], lw=2)
+            ax.plot(row.delta, k, "o", color=colours[row.kind], ms=7)
+            ax.annotate(f"{row.share:.0f}%", (row.delta, k), (0, 6), textcoords="offset points", ha="center", fontsize=8)
+        names = shown.loc[shown["detector"] == detector, "step"].tolist()
+        ax.set_yticks(range(len(names)), names)
+        ax.axvline(0, color="0.4", lw=0.8)
+        ax.set(xlabel="mean Δ AUROC (points)", title=LABELS.get(detector, detector), ylim=(len(names) - 0.5, -0.7))
+    sns.despine(figure, left=True)
+    return figure
+
+
+def frontier(table: pd.DataFrame) -> Figure:
+    """What more suppression brings and costs: share of the achievable gain against the score removed from other types.
+
+    Args:
+        table: `nandlib.ablation.ablation`.
+    """
+    detectors = list(dict.fromkeys(table["detector"]))
+    figure, axes = plt.subplots(1, len(detectors), figsize=(4.4 * len(detectors) + 0.5, 3.6), squeeze=False)
+    ours = table["step"].str.endswith("= nand_plus")
+    for ax, detector in zip(axes[0], detectors, strict=True):
+        own = table[table["detector"] == detector]
+        line = own[(own["kind"] == "frontier") | ours].sort_values("removed_other")
+        ax.plot(line["removed_other"], line["share"], "o-", color=OURS, mfc="white", label="nand_plus, other values of its prior")
+        for choice, colour, marker, label in (
+            (ours, OURS, "o", "nand_plus"),
+            (table["step"].str.startswith("nand ("), "0.3", "s", "nand (the paper's)"),
+            (table["kind"] == "known", PAPER, "D", "nand_plus, other types known"),
+        ):
+            point = own[choice.loc[own.index]]
+            ax.plot(point["removed_other"], point["share"], marker, color=colour, ms=8, label=label, zorder=3)
+        ax.axhline(0, color="0.4", lw=0.8)
+        ax.set(xlabel="score removed from other types (%)", ylabel="share of the achievable gain (%)", title=LABELS.get(detector, detector))
+    axes[0, -1].legend(fontsize=8, frameon=False)
+    sns.despine(figure)
     return figure
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from string import Formatter
 from typing import Any
 
 from nandlib.config import PromptConfig, read_yaml
 from nandlib.errors import PresetError, nearest
-from nandlib.groups import resource
+from nandlib.groups import RESOURCES, resource
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,16 @@ class PromptSet:
     def fill(self, phrases: list[str] | tuple[str, ...]) -> list[str]:
         """Every phrase in every template: phrase-major, as APRIL-GAN orders its prompts."""
         return [template.format(phrase) for phrase in phrases for template in self.templates]
+
+    def of_class(self, class_name: str, groups: Mapping[str, list[str]]) -> dict[str, list[str]]:
+        """The prompts of one class: ``normal``, ``abnormal``, and one entry ``+<group>`` a group (group → types)."""
+        added = {f"+{group}": self.fill(self.group_phrases(class_name, group, types)) for group, types in groups.items()}
+        return {"normal": self.normal(class_name), "abnormal": self.abnormal(class_name), **added}
+
+    def bank(self) -> dict[str, list[str]]:
+        """The prompts of generic defects, for `nand_plus`: ``^<name>`` → sentences."""
+        content = read_yaml(RESOURCES / "defect_bank.yaml")
+        return {f"^{name}": self.fill([pattern.format(name=name) for pattern in content["patterns"]]) for name in content["names"]}
 
     def _name(self, class_name: str) -> str:
         return class_name.replace("_", " ") if self.config.class_name == "cleaned" else class_name

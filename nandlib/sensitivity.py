@@ -12,15 +12,14 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from nandlib.class_maps import ClassMaps
+from nandlib.class_maps import ClassMaps, score_class
 from nandlib.config import ModelConfig, Study
 from nandlib.detection import text_feature
 from nandlib.errors import DataError
 from nandlib.manifest import build_manifest
 from nandlib.models import VisionLanguageModel
 from nandlib.protocol import delta_table, detector_table
-from nandlib.stages.scores import score_class
-from nandlib.stages.similarities import compare, sentences_of
+from nandlib.stages.similarities import compare
 from nandlib.study import OpenStudy
 
 DETECTOR = "aprilgan"  # the one whose map every choice bears on
@@ -182,7 +181,7 @@ def _class_scores(
     paths = {split: [study.images / name for name in frame["image"]] for split, frame in rows.items()}
     groups = study.test_groups()[class_name]
     prompts = [OpenStudy(study.root, config).prompts for config in configs]
-    sentences = [sentences_of(one, class_name, groups) for one in prompts]
+    sentences = [one.of_class(class_name, groups) for one in prompts]
     for model_config, model in models:
         members = [k for k, config in enumerate(configs) if config.model == model_config]
         texts: dict[tuple[str, ...], Tensor] = {}

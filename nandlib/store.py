@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from safetensors import safe_open
@@ -22,6 +23,7 @@ from nandlib.manifest import load_image
 from nandlib.study import OpenStudy
 
 BATCH = 8  # images per forward pass
+NORMALS = 32  # training-normal images of a class, at most, that calibrate and set thresholds
 
 
 def sources(*modules: ModuleType) -> str:
@@ -54,6 +56,11 @@ def weight_contents(study: OpenStudy, *keys: str) -> dict[str, str]:
 def image_paths(study: OpenStudy, class_name: str, split: str = "test") -> list[Path]:
     """The images of one class and split in manifest order."""
     return [study.images / name for name in study.rows(class_name, split)["image"]]
+
+
+def some_normals(count: int) -> list[int]:
+    """Positions of at most `NORMALS` of `count` training-normal images, evenly over their order."""
+    return np.unique(np.linspace(0, count - 1, min(count, NORMALS)).round().astype(int)).tolist()
 
 
 def splits(study: OpenStudy) -> tuple[str, ...]:

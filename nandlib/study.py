@@ -115,8 +115,18 @@ class OpenStudy:
         return json.loads(_existing(self.figures / "metrics.json", "protocol").read_text())
 
     def measure(self, name: str) -> pd.DataFrame:
-        """One of the tables of `nandlib.measure`: controls, selectivity, retrieval or pixels."""
+        """One of the tables of `nandlib.measure`: controls, selectivity, retrieval, pixels, decisions or pairs."""
         return _table(_existing(self.figures / "measure" / f"{name}.csv", "measure"))
+
+    @cached_property
+    def ablation(self) -> pd.DataFrame:
+        """From the paper's rule to `nand_plus`, step by step (`nandlib.ablation`)."""
+        return _table(_existing(self.figures / "plus" / "ablation.csv", "ablation"))
+
+    @cached_property
+    def ablation_groups(self) -> pd.DataFrame:
+        """Δ of every group in every step (`nandlib.ablation`)."""
+        return _table(_existing(self.figures / "plus" / "ablation_groups.csv", "ablation"))
 
     @cached_property
     def sensitivity(self) -> pd.DataFrame:
@@ -197,7 +207,7 @@ class OpenStudy:
 
 def _table(path: Path) -> pd.DataFrame:
     """A result file: names stay text, numbers keep every digit."""
-    text = dict.fromkeys(("detector", "class", "group", "weights", "added", "text", "control"), str)
+    text = dict.fromkeys(("detector", "class", "group", "weights", "added", "text", "control", "step", "kind", "first", "second"), str)
     return pd.read_csv(path, float_precision="round_trip", keep_default_na=False, dtype=text)
 
 

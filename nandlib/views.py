@@ -9,9 +9,10 @@ import pandas as pd
 import torch
 
 from nandlib.class_maps import ClassMaps
+from nandlib.config import NandConfig
 from nandlib.manifest import load_image, load_mask
-from nandlib.operators import resize_map, suppress
-from nandlib.plots import MAP_COLOURS, SUPPRESSION_COLOURS, pretty
+from nandlib.operators import resize_map
+from nandlib.plots import LABELS, MAP_COLOURS, SUPPRESSION_COLOURS, pretty
 from nandlib.study import OpenStudy
 
 MASK_SIDE = 256  # masks are outlined at this resolution
@@ -29,16 +30,18 @@ def picture(study: OpenStudy, row: pd.Series, title: str = "") -> dict[str, Any]
     return {"image": np.asarray(load_image(study.images / row["image"])), "mask": mask, "title": title}
 
 
-def adaptation(study: OpenStudy, maps: ClassMaps, detector: str, added: str, index: int, label: str | None = None) -> dict[str, Any]:
-    """One image before and after adding a group: a row of `nandlib.plots.before_after`."""
+def adaptation(
+    study: OpenStudy, maps: ClassMaps, detector: str, added: str, index: int, label: str | None = None, nand: NandConfig | None = None
+) -> dict[str, Any]:
+    """One image before and after adding a group, by the study's method or that of `nand`: a row of `nandlib.plots.before_after`."""
     row, at = study.rows(maps.class_name).iloc[index], slice(index, index + 1)
-    before, suppression = maps.base(detector, at), maps.suppression(added, at)
+    batch = maps.batch(at)
     return {
         **picture(study, row),
         "label": label or pretty(row["group"]),
-        "before": before[0].numpy(),
-        "suppression": suppression[0].numpy(),
-        "after": suppress(before, suppression)[0].numpy(),
+        "before": batch.base(detector)[0].numpy(),
+        "suppression": batch.suppression(f"+{added}", detector, nand)[0].numpy(),
+        "after": batch.final(f"+{added}", detector, nand)[0].numpy(),
     }
 
 
@@ -100,3 +103,15 @@ def layer_panels(study: OpenStudy, maps: ClassMaps, index: int, added: str | Non
     name = "A" if added is None else "A_sup"
     panels = [picture(study, row, f"{pretty(maps.class_name)}: {pretty(row['type'])}")]
     return panels + [{"map": layer, "vmax": 1, "colours": colours, "title": f"{name}, layer {k + 1}"} for k, layer in enumerate(layers)]
+
+
+def failures(study: OpenStudy, worst: pd.DataFrame) -> list[dict[str, Any]]:
+    """Blocks of `nandlib.plots.pairs` for rows of `nandlib.failures.failure_table`: an image of the added group, one of the group that
+    its text damps most."""
+    blocks = []
+    for row in worst.to_dict("records"):
+        maps, detector, added = ClassMaps.of(study, row["class"]), row["detector"], row["group"]
+        shown = [(added, f"{pretty(added)}\n(added)"), (row["most_damped"], None)]
+        rows = [adaptation(study, maps, detector, added, first_image(study, row["class"], g), label) for g, label in shown]
+        blocks.append({"title": f"{pretty(row['class'])}: add “{pretty(added)}” ({LABELS[detector]}, Δ {row['delta']:+.0f})", "rows": rows})
+    return blocks

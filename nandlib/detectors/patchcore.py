@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from nandlib.config import RANDOM, PatchCoreConfig
 from nandlib.detectors.base import ImageLike, TorchDetector, as_image
-from nandlib.errors import ModelError
+from nandlib.errors import DataError, ModelError
 from nandlib.models import Placement, VisionLanguageModel
 from nandlib.models.checkpoints import read_state
+from nandlib.operators import image_score
 
 MEAN, STD, SIZE = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 256  # of ImageNet; the input at full size, uncropped
 
@@ -97,7 +98,7 @@ class _KCenterGreedy(KCenterGreedy):
 
 
 def coreset(bank: Tensor, ratio: float, seed: int, projected: bool = False) -> Tensor:
-    """Greedy k-centre subset ``(⌊ratio · n⌋, C)`` of patch descriptors ``(n, C)``.
+    """Greedy k-centre subset of patch descriptors ``(n, C)``: the ``⌊ratio · n⌋`` indices of the chosen ones.
 
     Args:
         bank: Descriptors.
@@ -109,10 +110,11 @@ def coreset(bank: Tensor, ratio: float, seed: int, projected: bool = False) -> T
     with torch.random.fork_rng(devices=[]), redirect_stderr(io.StringIO()):  # its progress bar cannot be switched off
         torch.manual_seed(seed)
         if not projected:  # a third dimension makes it work on the descriptors as they are
-            return _KCenterGreedy(embedding=bank[:, None], sampling_ratio=ratio).sample_coreset()[:, 0]
-        sampler = _KCenterGreedy(embedding=bank, sampling_ratio=ratio)
-        sampler.model = SparseRandomProjection(eps=0.9, random_state=np.random.RandomState(seed))
-        return sampler.sample_coreset()
+            sampler = _KCenterGreedy(embedding=bank[:, None], sampling_ratio=ratio)
+        else:
+            sampler = _KCenterGreedy(embedding=bank, sampling_ratio=ratio)
+            sampler.model = SparseRandomProjection(eps=0.9, random_state=np.random.RandomState(seed))
+        return torch.as_tensor(sampler.select_coreset_idxs())
 
 
 @torch.no_grad()
@@ -169,11 +171,32 @@ class PatchCore(TorchDetector):
             network.anomaly_map_generator = _BilinearMaps().to(placement.device)
         with placement.autocast():
             bank = _patch_bank(network, preprocess, normals, config, batch_size)
-        network.memory_bank = coreset(bank.to(placement.device), config.coreset_ratio, config.seed, config.coreset_projection)
+        each = len(bank) // len(normals)  # descriptors of an image
+        chosen = coreset(bank.to(placement.device), config.coreset_ratio, config.seed, config.coreset_projection)
+        network.memory_bank = bank.to(placement.device)[chosen]
         network.eval()
+        self._network, self._normals, self._origin = network, normals, chosen.to(placement.device) // each
 
         def maps(batch: Tensor) -> Tensor:
             with placement.autocast():
                 return network(batch.to(placement.device)).anomaly_map[:, 0].float().cpu()
 
         super().__init__(preprocess, maps)
+
+    def normal_scores(self, indices: Sequence[int]) -> Tensor:
+        """Image scores ``(n,)`` of training-normal images, each with its own descriptors out of the memory: as if it were new.
+
+        Args:
+            indices: Positions among the training-normal images.
+
+        Raises:
+            DataError: If there is one training-normal image only.
+        """
+        if len(self._normals) < 2:
+            raise DataError("PatchCore needs two training-normal images or more to score one that it has not seen")
+        memory, scores = self._network.memory_bank, []
+        for index in indices:
+            self._network.memory_bank = memory[self._origin != index]
+            scores.append(image_score(self.maps(self.preprocess(as_image(self._normals[index]))[None])))
+        self._network.memory_bank = memory
+        return torch.cat(scores)

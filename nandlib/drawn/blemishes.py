@@ -45,7 +45,9 @@ def burn(image: Array, region: Mask, rng: Rng, *, radius: Range = (8, 30), stren
     return blend(image, core * rng.uniform(*strength) * (0.7 + 0.3 * noise(rng, size, 8, 2)), (0.05, 0.035, 0.03))
 
 
-def blister(image: Array, region: Mask, rng: Rng, *, radius: Range = (4, 16), count: tuple[int, int] = (1, 6), relief: float = 0.5) -> Array:
+def blister(
+    image: Array, region: Mask, rng: Rng, *, radius: Range = (4, 16), count: tuple[int, int] = (1, 6), relief: float = 0.5
+) -> Array:
     """Round bumps that are lit on one side and shaded on the other, each with a glint; dents if `relief` is negative."""
     size = image.shape[0]
     x, y = coordinates(size)

@@ -29,7 +29,7 @@ from nandlib.detectors.winclip import ClipWindowEncoder, WinClip, WindowEncoder
 from nandlib.errors import DataError
 from nandlib.manifest import load_image
 from nandlib.operators import resize_map
-from nandlib.store import batches, content, digest, image_paths, sources, splits, update, weight_contents
+from nandlib.store import batches, content, digest, image_paths, some_normals, sources, splits, update, weight_contents
 from nandlib.study import OpenStudy
 
 Build = Callable[[str, list[Detector]], dict[str, TorchDetector]]  # of one class: detector → its maps
@@ -49,7 +49,7 @@ CODE = (
 
 
 def write_maps(study: OpenStudy, progress: bool = True) -> None:
-    """``test`` (and ``train``) maps ``(N, S, S)`` float32, one file a family of detectors and class."""
+    """``test`` (and ``train``) maps ``(N, S, S)`` float32, one file a family of detectors and class; also PatchCore's normal scores."""
     families: dict[str, Callable[[OpenStudy], Build]] = {"aprilgan": _few_shot, "winclip": _winclip, "patchcore": _patchcore}
     for family, builder in families.items():
         names = [name for name in study.config.detectors if name.startswith(family) and name != "aprilgan"]
@@ -79,6 +79,9 @@ def _write_family(study: OpenStudy, family: str, names: list[Detector], build: B
                 for name, detector in detectors.items():
                     maps[name].append(resize_map(detector.maps(batch).float(), (size, size)))
             tensors |= {f"{name}/{split}": torch.cat(parts) for name, parts in maps.items()}
+        for name, detector in detectors.items():
+            if isinstance(detector, PatchCore):
+                tensors[f"{name}/normal_scores"] = detector.normal_scores(some_normals(len(image_paths(study, class_name, "train"))))
         return tensors, {}
 
     with torch.no_grad():

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pandas as pd
-import torch
-from torch import Tensor
 from tqdm.auto import tqdm
 
-from nandlib.class_maps import ClassMaps
-from nandlib.operators import suppress
+from nandlib.class_maps import ClassMaps, score_class
 from nandlib.protocol import SCORES
 from nandlib.study import OpenStudy
-
-SCORE_BATCH = 16  # images per batch of full-size maps
 
 
 def write_scores(study: OpenStudy, progress: bool = True) -> None:
@@ -31,32 +26,3 @@ def write_scores(study: OpenStudy, progress: bool = True) -> None:
 def _order(study: OpenStudy) -> Callable[[pd.Series], pd.Series]:
     rank = {name: k for k, name in enumerate((*study.config.detectors, *study.classes()))}
     return lambda column: column.map(rank)
-
-
-def score_class(maps: ClassMaps, test: pd.DataFrame, detectors: Sequence[str]) -> pd.DataFrame:
-    """Scores of one class, schema `nandlib.protocol.SCORES`; `test` are the manifest rows of the maps' images."""
-    before: dict[str, list[Tensor]] = {}
-    after: dict[tuple[str, str], list[Tensor]] = {}
-    for start in range(0, len(test), SCORE_BATCH):
-        rows = slice(start, start + SCORE_BATCH)
-        suppression = {group: maps.suppression(group, rows) for group in maps.groups}
-        for detector in detectors:
-            base = maps.base(detector, rows)
-            before.setdefault(detector, []).append(maps.score(base, rows))
-            for group, sup in suppression.items():
-                after.setdefault((detector, group), []).append(maps.score(suppress(base, sup), rows, f"+{group}"))
-    frames = [
-        pd.DataFrame(
-            {
-                "detector": detector,
-                "class": maps.class_name,
-                "image": test["image"],
-                "group": test["group"],
-                "added": group,
-                "before": torch.cat(before[detector]).double().numpy(),
-                "after": torch.cat(scores).double().numpy(),
-            }
-        )
-        for (detector, group), scores in after.items()
-    ]
-    return pd.concat(frames, ignore_index=True)

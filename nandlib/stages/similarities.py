@@ -7,6 +7,7 @@ import random
 import sys
 import zlib
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -23,15 +24,8 @@ import nandlib.store
 from nandlib.detection import text_feature
 from nandlib.models import VisionLanguageModel
 from nandlib.operators import similarities
-from nandlib.prompts import PromptSet
-from nandlib.store import batches, content, digest, image_paths, sources, splits, update, weight_contents
+from nandlib.store import batches, content, digest, image_paths, some_normals, sources, splits, update, weight_contents
 from nandlib.study import OpenStudy
-
-
-def sentences_of(prompts: PromptSet, class_name: str, groups: dict[str, list[str]]) -> dict[str, list[str]]:
-    """The prompts of one class: ``normal``, ``abnormal``, and one entry ``+<group>`` a group."""
-    added = {f"+{group}": prompts.fill(prompts.group_phrases(class_name, group, types)) for group, types in groups.items()}
-    return {"normal": prompts.normal(class_name), "abnormal": prompts.abnormal(class_name), **added}
 
 
 def control_sentences(study: OpenStudy, class_name: str) -> dict[str, list[str]]:
@@ -59,36 +53,64 @@ def random_feature(class_name: str, width: int) -> Tensor:
     return F.normalize(torch.randn(width, generator=generator), dim=0)
 
 
-def compare(paths: Mapping[str, Sequence[Path]], model: VisionLanguageModel, texts: Tensor) -> tuple[dict[str, Tensor], tuple[int, int]]:
+def compare(
+    paths: Mapping[str, Sequence[Path]], model: VisionLanguageModel, texts: Tensor, bank: Tensor | None = None
+) -> tuple[dict[str, Tensor], tuple[int, int]]:
     """One forward pass an image, and its similarities with texts.
 
     Args:
         paths: Split → images.
         model: The vision-language model.
         texts: ``(K, D)``, unit norm.
+        bank: ``(B, D)``, more texts, for which the mean over layers is enough.
 
     Returns:
-        Per split, ``<split>`` ``(N, K, L, P)`` of the patch tokens and ``<split>_image`` ``(N, K)`` of the whole images; and the grid
-        ``(h, w)`` of the patches.
+        Per split, ``<split>`` ``(N, K, L, P)`` of the patch tokens, ``<split>_bank`` ``(N, B, P)``, and ``<split>_image`` ``(N, K)`` of
+        the whole images; and the grid ``(h, w)`` of the patches.
     """
     found: dict[str, Tensor] = {}
     grid = (0, 0)
     for split, images in paths.items():
-        cos, whole = [], []
+        cos, generic, whole = [], [], []
         for batch in batches(images, model.preprocess):
             features = model.encode_image(batch)
             cos.append(similarities(features.tokens, texts))
+            if bank is not None:
+                generic.append(similarities(features.tokens, bank).mean(2))
             whole.append(features.image @ texts.T)
             grid = features.grid
         found |= {split: torch.cat(cos), f"{split}_image": torch.cat(whole)}
+        if generic:
+            found[f"{split}_bank"] = torch.cat(generic)
     return found, grid
 
 
+def on_normals(paths: Sequence[Path], model: VisionLanguageModel, texts: Tensor) -> tuple[Tensor, Tensor]:
+    """What the texts find where nothing is wrong.
+
+    Args:
+        paths: Training-normal images.
+        model: The vision-language model.
+        texts: ``(K, D)``, unit norm; the first two are f_nor and f_abn.
+
+    Returns:
+        ``(K,)`` mean similarity over images, layers and patches; ``(N, 2, L, P)`` similarities with f_nor and f_abn.
+    """
+    means, states = [], []
+    for batch in batches(paths, model.preprocess):
+        cos = similarities(model.encode_image(batch).tokens, texts)
+        means.append(cos.mean((2, 3)))
+        states.append(cos[:, :2])
+    return torch.cat(means).mean(0), torch.cat(states)
+
+
 def write_similarities(study: OpenStudy, progress: bool = True) -> None:
-    """Cosine similarities of every image's patch tokens with f_nor, f_abn, every f_add of its class, and the controls.
+    """Cosine similarities of every image's patch tokens with f_nor, f_abn, every f_add of its class, the controls, and generic defects.
 
     One file a class: ``test`` (and ``train``) ``(N, K, L, P)`` and ``test_image`` ``(N, K)``, K texts in the order of the
-    metadata's ``texts``. Everything after this stage is a small function of these numbers.
+    metadata's ``texts``; ``test_bank`` ``(N, B, P)`` (mean over layers), B texts of ``bank``; of at most `store.NORMALS` training-normal
+    images ``normal_mean`` ``(K + B,)`` and ``normal_states`` ``(n, 2, L, P)`` with f_nor and f_abn; ``features`` ``(K + B, D)`` of the
+    texts. Everything after this stage is a small function of these numbers.
     """
     code = sources(
         sys.modules[__name__],
@@ -100,22 +122,35 @@ def write_similarities(study: OpenStudy, progress: bool = True) -> None:
         nandlib.operators,
         nandlib.detection,
     )
-    weights, config = weight_contents(study, "model"), study.config
+    weights, config, bank = weight_contents(study, "model"), study.config, study.prompts.bank()
 
     def sentences_for(class_name: str) -> dict[str, list[str]]:
-        own = sentences_of(study.prompts, class_name, study.test_groups()[class_name])
+        own = study.prompts.of_class(class_name, study.test_groups()[class_name])
         return own | control_sentences(study, class_name)
+
+    def normal_images(class_name: str) -> list[Path]:
+        paths = image_paths(study, class_name, "train")
+        return [paths[k] for k in some_normals(len(paths))]
 
     def fingerprint(class_name: str) -> str:
         images = [content(image_paths(study, class_name, split)) for split in splits(study)]
-        return digest(code, weights, config.model.model_dump(), config.prompts.average, sentences_for(class_name), images)
+        normals = content(normal_images(class_name))
+        return digest(code, weights, config.model.model_dump(), config.prompts.average, sentences_for(class_name), bank, images, normals)
+
+    @cache
+    def generic() -> Tensor:
+        return torch.stack([text_feature(study.model, prompts, study.prompts) for prompts in bank.values()])
 
     def compute(class_name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
         model, sentences = study.model, sentences_for(class_name)
         texts = torch.stack([text_feature(model, prompts, study.prompts) for prompts in sentences.values()])
         texts = torch.cat([texts, random_feature(class_name, texts.shape[1])[None]])
-        tensors, grid = compare({split: image_paths(study, class_name, split) for split in splits(study)}, model, texts)
-        metadata = {"texts": json.dumps([*sentences, "~random vector"]), "grid": json.dumps(grid), "temperature": repr(model.temperature)}
+        tensors, grid = compare({split: image_paths(study, class_name, split) for split in splits(study)}, model, texts, generic())
+        everything = torch.cat([texts, generic()])
+        mean, states = on_normals(normal_images(class_name), model, everything)
+        tensors |= {"features": everything, "normal_mean": mean, "normal_states": states}
+        metadata = {"texts": json.dumps([*sentences, "~random vector"]), "bank": json.dumps(list(bank))}
+        metadata |= {"grid": json.dumps(grid), "temperature": repr(model.temperature)}
         return tensors, metadata
 
     update(study.data / "similarities", study.classes(), fingerprint, compute, progress)

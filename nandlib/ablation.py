@@ -1,0 +1,121 @@
+"""From the paper's rule to `nand_plus`, one change at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from nandlib.class_maps import ClassMaps, score_frame
+from nandlib.config import NandConfig
+from nandlib.measure import masks_of, measured
+from nandlib.protocol import delta_table
+from nandlib.study import OpenStudy
+from nandlib.uncertainty import detector_summary, uncertainty
+
+FRONTIER = (0.03, 0.1, 1.0, 3.0)  # more values of plus.prior: what more or less suppression costs
+KNOWN_PRIOR = 2.0  # against the class's other types, of which there are few: chosen on the validation products too
+COLUMNS = [
+    "kind", "step", "detector", "auroc_before", "auroc_after", "delta", "delta_low", "delta_high", "auroc_ceiling", "share", "share_low",
+    "share_high", "n_improved", "n_groups", "worst", "removed_own", "removed_other",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Step:
+    """A named configuration. `kind`: ``path`` (from the paper's to ours), ``without`` (ours less one part), ``frontier``, ``known``."""
+
+    kind: str
+    name: str
+    nand: NandConfig
+
+
+def steps(nand: NandConfig) -> list[Step]:
+    """The paper's rule, three changes that lead to `nand_plus`, `nand_plus` less one of each, and what needs more than the text.
+
+    Args:
+        nand: Of the study: its parameters of Eq. 4, and those of `nand_plus`.
+    """
+
+    def plus(**changes: Any) -> NandConfig:
+        return nand.model_copy(update={"method": "nand_plus", "plus": nand.plus.model_copy(update=changes)})
+
+    paper = {"competitors": "normal", "sharpness": 1.0, "prior": 1.0}
+    known = {"competitors": "types", "prior": KNOWN_PRIOR}
+    return [
+        Step("path", "nand (the paper's)", nand.model_copy(update={"method": "nand"})),
+        Step("path", "+ by region", plus(regions=True, calibrate=False, **paper)),
+        Step("path", "+ against other defects", plus(regions=True, calibrate=False)),
+        Step("path", "+ calibrated = nand_plus", plus(regions=True, calibrate=True)),
+        Step("without", "nand_plus without regions", plus(regions=False)),
+        Step("without", "nand_plus against normal", plus(**paper)),
+        Step("without", "nand_plus without synonyms", plus(synonym=1.0)),
+        *(Step("frontier", f"nand_plus, prior {prior:g}", plus(prior=prior)) for prior in FRONTIER),
+        Step("known", "nand_plus, other types known", plus(**known)),
+    ]
+
+
+def ablation(study: OpenStudy, progress: bool = True) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Every step on every class.
+
+    Returns:
+        `COLUMNS`, a row a step and detector: means over classes (AUROC and share in percent, Δ in points, with 95 % intervals), the
+        worst Δ of a group, and how much of the score inside masks of the added and of all other groups is removed (percent, means
+        over classes); and Δ of every group: step, detector, class, group, auroc_before, auroc_after, delta, auroc_ceiling.
+    """
+    every = steps(study.config.nand)
+    frames: dict[str, list[pd.DataFrame]] = {step.name: [] for step in every}
+    removed = []
+    for class_name in tqdm(study.classes(), desc="ablation", disable=not progress):
+        maps, rows = ClassMaps.of(study, class_name), study.rows(class_name)
+        scores, sums = _class(study, maps, every)
+        for (step, detector, group), after in scores.items():
+            if step:
+                frames[step].append(score_frame(class_name, rows, detector, group, scores["", detector, ""], after))
+        for (step, detector, text, group), (final, base) in sums.items():
+            if base > 0:
+                removed.append((step, detector, class_name, text == group, 100 * (1 - final / base)))
+    cut = pd.DataFrame(removed, columns=["step", "detector", "class", "own", "removed"])
+    cut = cut.groupby(["step", "detector", "class", "own"])["removed"].mean().groupby(["step", "detector", "own"]).mean()
+    tables, groups = [], []
+    for step in every:
+        frame = pd.concat(frames[step.name], ignore_index=True)
+        deltas = delta_table(frame)
+        table = detector_summary(deltas, uncertainty(frame)[1])
+        worst = deltas.groupby("detector")["delta"].min()
+        own, other = (table["detector"].map(lambda d, s=step.name, k=kind: cut.get((s, d, k), np.nan)) for kind in (True, False))
+        named = table.assign(kind=step.kind, step=step.name, worst=table["detector"].map(worst), removed_own=own, removed_other=other)
+        tables.append(named[COLUMNS])
+        kept = ["detector", "class", "group", "auroc_before", "auroc_after", "delta", "auroc_ceiling"]
+        groups.append(deltas[kept].assign(step=step.name)[["step", *kept]])
+    return pd.concat(tables, ignore_index=True), pd.concat(groups, ignore_index=True)
+
+
+def _class(
+    study: OpenStudy, maps: ClassMaps, every: list[Step]
+) -> tuple[dict[tuple[str, str, str], list[Tensor]], dict[tuple[str, str, str, str], np.ndarray]]:
+    """By step (``""``: before), detector and added group the scores; by those and a group the score inside its masks, after and before."""
+    rows = study.rows(maps.class_name)
+    scores: dict[tuple[str, str, str], list[Tensor]] = {}
+    sums: dict[tuple[str, str, str, str], np.ndarray] = {}
+    for batch in maps.batches():
+        own = rows.iloc[batch.rows]
+        masks = masks_of(study, own, study.config.nand.map_size)
+        inside = {g: masks & torch.from_numpy((own["group"] == g).to_numpy(copy=True))[:, None, None] for g in maps.groups}
+        inside = {group: where for group, where in inside.items() if where.any()}
+        for detector in measured(study):
+            base = batch.base(detector)
+            scores.setdefault(("", detector, ""), []).append(batch.score_before(detector))
+            for step in every:
+                for added in maps.groups:
+                    final = batch.final(f"+{added}", detector, step.nand)
+                    scores.setdefault((step.name, detector, added), []).append(maps.score(final, batch.rows, f"+{added}"))
+                    for group, where in inside.items():
+                        both = np.array([float(final[where].double().sum()), float(base[where].double().sum())])
+                        sums[step.name, detector, added, group] = sums.get((step.name, detector, added, group), 0) + both
+    return scores, sums

@@ -1,0 +1,129 @@
+"""`nand_plus`, this study's own rule: normality detection by region, against what else a defect may be, calibrated on normal images.
+
+Where the paper asks of every pixel "the added type, or flawless?", `nand_plus` asks of every region of the anomaly map "the added
+type, or another defect?". Three changes, each of which `PlusConfig` can switch off:
+
+1. *Regions.* The unit is the catchment area of one peak of A, so that a blob's halo is damped with its core.
+2. *Competitors.* The softmax is against other descriptions of defects: a fixed generic bank (texts that mean nearly the same as the
+   added one join it instead), or the class's other known types.
+3. *Calibration.* From the similarity with each text its mean over training-normal images is taken, since some texts are near to
+   everything.
+
+Shapes: n images, K texts, P = h * w patch tokens, D features, R regions of one image, H x W pixels of a map.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy import ndimage
+from skimage.feature import peak_local_max
+from skimage.segmentation import watershed
+from torch import Tensor
+
+from nandlib.config import PlusConfig
+from nandlib.errors import DataError
+
+
+@dataclass(frozen=True)
+class Regions:
+    """The catchment areas of the peaks of anomaly maps.
+
+    Attributes:
+        labels: ``(n, H, W)``, the number of the region of every pixel, from 0, image by image.
+        weights: Per image ``(R, P)``: how much each patch token counts for each region; rows sum to 1.
+    """
+
+    labels: np.ndarray
+    weights: list[Tensor]
+
+    def pool(self, similarity: Tensor) -> list[Tensor]:
+        """Weighted means over the patches of every region: ``(n, K, P)`` to n times ``(R, K)``."""
+        return [weights @ image.T for weights, image in zip(self.weights, similarity, strict=True)]
+
+    def paint(self, values: Sequence[Tensor]) -> Tensor:
+        """Values of regions, n times ``(R,)``, as maps ``(n, H, W)``."""
+        return torch.stack([value[torch.from_numpy(labels)] for value, labels in zip(values, self.labels, strict=True)])
+
+
+def find_regions(maps: Tensor, grid: tuple[int, int], plus: PlusConfig = PlusConfig()) -> Regions:
+    """Watershed of anomaly maps, one region a peak.
+
+    Args:
+        maps: ``(n, H, W)``, larger is more anomalous.
+        grid: ``(h, w)`` of the patch tokens.
+        plus: ``peak_distance`` between peaks, as a share of the map's side; ``focus``: a pixel counts (A / peak)^focus.
+    """
+    n, height, width = maps.shape
+    cell = (np.arange(height) * grid[0] // height)[:, None] * grid[1] + np.arange(width) * grid[1] // width
+    cells = grid[0] * grid[1]
+    labels, weights = np.empty((n, height, width), np.int64), []
+    for k, single in enumerate(maps.numpy().astype(np.float64)):
+        peaks = peak_local_max(single, min_distance=max(1, round(plus.peak_distance * height)), exclude_border=False)
+        markers = np.zeros(single.shape, np.int64)
+        markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
+        labels[k] = watershed(-single, markers) - 1 if len(peaks) else 0  # a flat map is one region
+        count = int(labels[k].max()) + 1
+        height_of = np.maximum(ndimage.maximum(single, labels[k], np.arange(count)), 1e-12)
+        share = np.clip(single / height_of[labels[k]], 1e-6, 1) ** plus.focus
+        table = np.bincount((labels[k] * cells + cell).ravel(), share.ravel(), count * cells).reshape(count, cells)
+        weights.append(torch.from_numpy(table / table.sum(1, keepdims=True)).float())
+    return Regions(labels, weights)
+
+
+def synonyms(added: Tensor, bank: Tensor, plus: PlusConfig = PlusConfig()) -> Tensor:
+    """Which texts of the bank say nearly the same as the added one: ``(B,)`` bool, from features ``(D,)`` and ``(B, D)`` of unit norm."""
+    return bank @ added >= plus.synonym
+
+
+def competition(added: Tensor, rivals: Tensor, prior: float) -> Tensor:
+    """Probability of the added text against its rivals, p = e^a / (e^a + prior · Σ e^r), from logits ``(…)`` and ``(M, …)``."""
+    return torch.sigmoid(added - torch.logsumexp(rivals, 0) - math.log(prior))
+
+
+def plus_suppression(
+    similarity: Tensor,
+    added: Sequence[int],
+    rivals: Sequence[int],
+    *,
+    regions: Regions | None,
+    grid: tuple[int, int],
+    size: tuple[int, int],
+    temperature: float,
+    plus: PlusConfig = PlusConfig(),
+) -> Tensor:
+    """A_sup of `nand_plus`.
+
+    Args:
+        similarity: ``(n, K, P)``, cosine similarity of the patch tokens with K texts, mean over the layers, less each text's mean on
+            normal images.
+        added: Texts of the added normality: its own, and its synonyms of the bank; their logits are averaged.
+        rivals: Texts it competes with.
+        regions: Of the anomaly maps; None: every patch for itself.
+        grid: ``(h, w)``.
+        size: ``(H, W)`` of the map where there are no regions.
+        temperature: The model's; times ``plus.sharpness``.
+        plus: Parameters.
+
+    Returns:
+        ``(n, H, W)`` in [0, 1].
+
+    Raises:
+        DataError: If there is no rival.
+    """
+    if not rivals:
+        raise DataError("nand_plus needs a text to compete with: no other type is known (plus.competitors: bank needs none)")
+    scale, prior = temperature * plus.sharpness, plus.prior
+
+    def probability(logits: Tensor) -> Tensor:  # texts first
+        return competition(logits[list(added)].mean(0), logits[list(rivals)], prior)
+
+    if regions is None:
+        found = probability(scale * similarity.transpose(0, 1)).unflatten(1, grid)[:, None]
+        return F.interpolate(found, size=size, mode="bilinear", align_corners=True)[:, 0]
+    return regions.paint([probability(scale * pooled.T) for pooled in regions.pool(similarity)])

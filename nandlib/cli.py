@@ -17,6 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+HELD_OUT_SEED = 424242  # of auxiliary images that train no model
 StudyName = Annotated[str, typer.Argument(help="name of a study: studies/<name>.yaml")]
 
 
@@ -270,6 +271,18 @@ def seeds(
 
     opened = _study(study)
     opened.write_csv(seed_table([opened, *(open_study(name, opened.root) for name in others)]), "plus/seeds.csv")
+
+
+@app.command()
+def wordings(study: StudyName, n_images: Annotated[int, typer.Option(help="held-out auxiliary images")] = 400) -> None:
+    """Phrases held out of the embedded model's training, against held-out auxiliary images: figures/<study>/model/wordings.csv."""
+    from nandlib.models.training import collect_patches
+    from nandlib.wordings import wording_table
+
+    opened = _study(study)
+    if opened.config.model.name != "mini":
+        raise NandError(f"studies/{study}.yaml: model.name is '{opened.config.model.name}': only the embedded model has held-out wordings")
+    opened.write_csv(wording_table(opened.model, collect_patches(HELD_OUT_SEED, n_images, _progress())), "model/wordings.csv")
 
 
 @app.command()

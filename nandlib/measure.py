@@ -123,12 +123,12 @@ def pixel_measures(study: OpenStudy, class_name: str) -> tuple[pd.DataFrame, pd.
         retrieval = retrieval or list(_retrieval(class_name, rows, masks, suppression))
         for text, final in finals.items():
             for group in maps.groups:
-                members = torch.from_numpy((rows["group"] == group).to_numpy())
+                members = torch.from_numpy((rows["group"] == group).to_numpy(copy=True))
                 inside = masks & members[:, None, None]
                 if inside.any():
                     removed = 100 * (1 - float(final[inside].double().sum() / base[inside].double().sum()))
                     selectivity.append((detector, class_name, text, group, removed, int(members.sum())))
-            others = torch.from_numpy((~rows["group"].isin(["good", text])).to_numpy())
+            others = torch.from_numpy((~rows["group"].isin(["good", text])).to_numpy(copy=True))
             target = masks & others[:, None, None]
             if target.any():
                 areas = (100 * roc_auc_score(target.flatten(), values.flatten()) for values in (base, final))

@@ -7,9 +7,11 @@ import pytest
 
 from nandlib.drawn import auxiliary, catalogue, defects, products, structures
 from nandlib.drawn.catalogue import CATALOGUE, draw
+from nandlib.drawn.validation import VALIDATION
 from nandlib.groups import load_grouping
 
 TYPES = [(c, t) for c, product in CATALOGUE.items() for t in product.types]
+VALIDATION_TYPES = [(c, t) for c, product in VALIDATION.items() for t in product.types]
 
 
 def test_the_catalogue_has_mvtec_ads_classes_and_types():
@@ -19,20 +21,29 @@ def test_the_catalogue_has_mvtec_ads_classes_and_types():
         assert set().union(*groups.values()) == set(CATALOGUE[class_name].types) - {"combined"}
 
 
-@pytest.mark.parametrize(("class_name", "type_name"), TYPES, ids=lambda x: str(x))
+@pytest.mark.parametrize(("class_name", "type_name"), TYPES + VALIDATION_TYPES, ids=lambda x: str(x))
 def test_every_type_changes_exactly_its_mask(class_name, type_name):
-    product = CATALOGUE[class_name]
+    catalogue_of = CATALOGUE if class_name in CATALOGUE else VALIDATION
+    product = catalogue_of[class_name]
     seed = np.random.SeedSequence(5, spawn_key=(1,))
     scene, faulty = product.types[type_name](product.render, seed, 128)
     good = product.render(catalogue._stream(seed, "scene"), 128).image
     assert np.array_equal(scene.image, good)
-    image, mask = draw(class_name, type_name, 5, 0, 128)
+    image, mask = draw(class_name, type_name, 5, 0, 128, catalogue_of)
     assert image.shape == (128, 128, 3)
     assert image.dtype == np.float32
     assert image.min() >= 0
     assert image.max() <= 1
     assert catalogue.MIN_AREA <= mask.mean() < 0.9
     assert faulty.shape == good.shape
+
+
+def test_validation_products_are_in_no_study_and_train_nothing():
+    assert not set(VALIDATION) & set(CATALOGUE)
+    renderers = {product.render for product in VALIDATION.values()}
+    assert not renderers & {product.render for product in CATALOGUE.values()}
+    assert "nandlib.drawn.validation" not in inspect.getsource(auxiliary) + inspect.getsource(structures)
+    assert not {c.replace("_", " ") for c in VALIDATION} & set(auxiliary.NOUNS)
 
 
 def test_images_are_deterministic_and_independent_of_each_other():
@@ -63,7 +74,7 @@ def test_auxiliary_nouns_are_not_the_studys_classes():
 
 
 def test_auxiliary_labels_cover_all_families():
-    seen = np.unique(np.concatenate([np.unique(auxiliary.draw(0, k, 64).labels) for k in range(250)]))
+    seen = np.unique(np.concatenate([np.unique(auxiliary.draw(0, k, 64).labels) for k in range(300)]))
     assert set(seen) == {auxiliary.NORMAL, *range(len(auxiliary.FAMILIES))}
     assert np.array_equal(auxiliary.draw(0, 7, 64).image, auxiliary.draw(0, 7, 64).image)
 
@@ -82,10 +93,10 @@ def test_primitives_stay_inside_the_region(family):
         assert np.abs(changed - image)[:, 62:].max() < 0.02
 
 
-@pytest.mark.parametrize("class_name", CATALOGUE)
+@pytest.mark.parametrize("class_name", [*CATALOGUE, *VALIDATION])
 def test_a_fault_makes_no_random_choice_of_its_own(class_name):
     """Otherwise the good and the faulty product would differ in more than the fault."""
-    render = CATALOGUE[class_name].render
+    render = (CATALOGUE | VALIDATION)[class_name].render
     faults = [name for name, p in inspect.signature(render).parameters.items() if p.default is False]
     states = []
     for fault in (None, *faults):

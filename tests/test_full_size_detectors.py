@@ -14,6 +14,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 from nandlib.config import RANDOM, NandConfig, PatchCoreConfig, PromptConfig
 from nandlib.detectors.aprilgan import AprilGan
 from nandlib.detectors.patchcore import MEAN, STD, PatchCore, _full_network, coreset
+from nandlib.errors import DataError
 from nandlib.prompts import load_prompts
 
 
@@ -74,7 +75,19 @@ def test_the_coreset_is_anomalibs():
     bank = torch.randn(2500, 24, generator=torch.Generator().manual_seed(2))
     torch.manual_seed(7)
     expected = KCenterGreedy(embedding=bank[:, None], sampling_ratio=0.1).sample_coreset()[:, 0]
-    assert torch.equal(coreset(bank, 0.1, seed=7), expected)
+    assert torch.equal(bank[coreset(bank, 0.1, seed=7)], expected)
+
+
+def test_a_normal_image_is_scored_without_its_own_descriptors(model, images):
+    config = PatchCoreConfig(coreset_ratio=1.0, max_patches=None)
+    full = PatchCore(model, images, config)
+    rest = PatchCore(model, images[1:], config)
+    found = full.normal_scores([0])
+    assert found.item() == pytest.approx(rest(images[:1])[0].max(), rel=1e-4)
+    assert found.item() > 1.5 * full(images[:1])[0].max()  # which has seen it
+    assert full(images[:1])[0].max() == pytest.approx(full(images[:1])[0].max())
+    with pytest.raises(DataError, match="two training-normal images or more"):
+        PatchCore(model, images[:1], config).normal_scores([0])
 
 
 def test_random_weights_are_always_the_same(images):

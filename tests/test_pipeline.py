@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch.nn.functional as F
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 
 from nandlib.class_maps import ClassMaps
 from nandlib.protocol import DELTA_COLUMNS
@@ -125,10 +126,43 @@ def test_measures_start_from_the_studys_own_numbers(project, figures):
     assert controls["delta"].nunique() > 6
 
 
+def test_the_ablation_starts_from_the_studys_own_numbers(figures):
+    steps, table = pd.read_csv(figures / "plus/ablation.csv"), pd.read_csv(figures / "detectors.csv").set_index("detector")
+    own = steps[steps["step"] == "nand (the paper's)"].set_index("detector")
+    columns = ["auroc_before", "auroc_after", "delta", "share", "delta_low", "delta_high", "n_improved", "n_groups"]
+    for detector in ("aprilgan", "patchcore"):
+        assert np.allclose(own.loc[detector, columns].astype(float), table.loc[detector, columns].astype(float), atol=1e-9, equal_nan=True)
+    after = steps.pivot(index="step", columns="detector", values="auroc_after")  # noqa: PD010
+    assert (after.nunique() > 4).all()
+    groups = pd.read_csv(figures / "plus/ablation_groups.csv")
+    assert len(groups) == 2 * 8 * steps["step"].nunique()
+    assert groups.groupby(["step", "detector"])["delta"].min().to_dict() == pytest.approx(
+        steps.set_index(["step", "detector"])["worst"].to_dict()
+    )
+
+
+def test_pairs_and_decisions_by_plain_steps(project, figures):
+    study = open_study("tiny", project)
+    maps, group = ClassMaps.of(study, "carpet"), study.rows("carpet")["group"].to_numpy()
+    base = maps.base("patchcore")
+    both = base * (1 - maps.paper_suppression("+thread")) * (1 - maps.paper_suppression("+cut"))
+    label = ~np.isin(group, ["good", "thread", "cut"])
+    table = pd.read_csv(figures / "measure/pairs.csv").query("detector == 'patchcore' and `class` == 'carpet'")
+    row = table[(table["first"].isin(["thread", "cut"])) & (table["second"].isin(["thread", "cut"]))]
+    assert len(row) == 1
+    assert row["auroc_after"].item() == pytest.approx(100 * roc_auc_score(label, both.flatten(1).amax(1)))
+    decisions = pd.read_csv(figures / "measure/decisions.csv").set_index(["detector", "class", "added"])
+    one = decisions.loc[("patchcore", "carpet", "thread")]
+    assert one["threshold"] == pytest.approx(np.quantile(maps.normal_scores("patchcore"), 0.95))
+    scores = base.flatten(1).amax(1).numpy()
+    assert one["escape_before"] == pytest.approx(100 * (scores[~np.isin(group, ["good", "thread"])] <= one["threshold"]).mean())
+    assert one["overkill_added_before"] == pytest.approx(100 * (scores[group == "thread"] > one["threshold"]).mean())
+
+
 def test_selectivity_by_plain_steps(project, figures):
     study = open_study("tiny", project)
     maps, rows = ClassMaps.of(study, "carpet"), study.rows("carpet")
-    base, sup = maps.base("patchcore"), maps.suppression("thread")
+    base, sup = maps.base("patchcore"), maps.paper_suppression("+thread")
     small = [F.interpolate(m[:, None], size=(64, 64), mode="bilinear", align_corners=False)[:, 0].numpy() for m in (base, sup)]
     inside = np.zeros((len(rows), 64, 64), bool)
     for k, row in rows.iterrows():
@@ -150,7 +184,7 @@ def test_scores_follow_from_the_stored_maps(project):
     maps = ClassMaps.of(study, "carpet")
     scores = study.scores.query("`class` == 'carpet' and added == 'thread'")
     for detector in ("aprilgan", "patchcore", "winclip_1"):
-        base, sup = maps.base(detector).numpy(), maps.suppression("thread").numpy()
+        base, sup = maps.base(detector).numpy(), maps.paper_suppression("+thread").numpy()
         part = scores[scores["detector"] == detector]
         assert part["image"].tolist() == study.rows("carpet")["image"].tolist()
         assert np.allclose(part["before"], base.reshape(len(base), -1).max(1), rtol=1e-6)
@@ -193,7 +227,7 @@ def test_one_phrase_changes_one_class_only(project):
 
 def test_the_report_needs_no_network(figures):
     page = (figures / "report.html").read_text()
-    assert page.count("<section") == 9
+    assert page.count("<section") == 11
     assert page.count("data:image/png;base64,") >= 10
     assert "<math" in page
     assert not re.search(r"""(src|href)\s*=\s*["'](https?:)?//|@import|url\(\s*["']?https?:|<script[^>]+src""", page)

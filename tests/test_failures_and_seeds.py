@@ -1,0 +1,65 @@
+"""Reasons of failures, spread over seeds, held-out wordings: tables from numbers that a test sets."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from nandlib.drawn.auxiliary import FAMILIES, PHRASES
+from nandlib.failures import COLUMNS, REASONS, failure_table
+from nandlib.models.mini import CHANNELS, STAGE_WIDTHS
+from nandlib.models.training import PatchSet
+from nandlib.seeds import MEASURES, seed_table
+from nandlib.wordings import wording_table
+
+
+def test_every_reason_has_its_rule():
+    removed = {"a": (10, 20), "b": (20, 5), "c": (50, 30), "d": (80, 10), "e": (5, 50)}
+    deltas = {"a": -1.0, "b": -2.0, "c": -3.0, "d": -4.0, "e": 5.0}
+    selectivity = [("x", "k", text, group, own if group == text else other) for text, (own, other) in removed.items() for group in removed]
+    selectivity = pd.DataFrame(selectivity, columns=["detector", "class", "text", "group", "removed"])
+    frame = pd.DataFrame([("x", "k", group, delta) for group, delta in deltas.items()], columns=["detector", "class", "group", "delta"])
+    retrieval = pd.DataFrame({"class": "k", "text": list(deltas), "retrieval_auroc": 60.0})
+    table = failure_table(frame, selectivity, retrieval)
+    assert table.columns.tolist() == COLUMNS
+    assert table["group"].tolist() == ["d", "c", "b", "a"]  # worst first; e gains
+    assert table["why"].tolist() == [REASONS[name] for name in ("residue", "spread", "weak", "others")]
+    assert table.loc[3, ["removed_own", "removed_other"]].tolist() == [10, 20]
+    assert failure_table(frame[frame["delta"] > 0], selectivity, retrieval).empty
+
+
+def test_spread_over_seeds():
+    def study(shift):
+        rows = [
+            {"kind": "path", "step": step, "detector": "d", "n_groups": 3, **{m: k + shift for m in MEASURES}}
+            for k, step in enumerate("ab")
+        ]
+        return SimpleNamespace(ablation=pd.DataFrame(rows))
+
+    table = seed_table([study(0.0), study(1.0), study(5.0)]).set_index("step")
+    assert table.loc["a", "delta"] == pytest.approx(2)
+    assert table.loc["b", "share"] == pytest.approx(3)
+    assert table.loc["b", "share_sd"] == pytest.approx(np.std([1, 2, 6], ddof=1))
+    assert (table["n_seeds"] == 3).all()
+
+
+def test_no_phrase_trains_and_is_held_out():
+    every = [phrase for words in PHRASES.values() for kind in ("train", "held_out") for phrase in words[kind]]
+    assert len(every) == len(set(every))
+    assert set(PHRASES) == set(FAMILIES)
+    assert all(len(words["held_out"]) >= 3 and len(words["train"]) >= 10 for words in PHRASES.values())
+
+
+def test_wordings_rank_their_family(model):
+    """The untrained text map is near the identity: held-out words are already nearer to their own family than chance."""
+    labels = torch.arange(len(FAMILIES)).repeat_interleave(3)
+    channels = torch.randn(len(labels), CHANNELS, generator=torch.Generator().manual_seed(0)).half()
+    patches = PatchSet(channels, labels, torch.zeros(sum(STAGE_WIDTHS)), torch.ones(sum(STAGE_WIDTHS)))
+    table = wording_table(model, patches)
+    assert len(table) == sum(len(words[kind]) for words in PHRASES.values() for kind in ("train", "held_out"))
+    assert table["rank"].between(1, len(FAMILIES)).all()
+    assert ((table["rank"] == 1) == (table["nearest"] == table["family"])).all()
+    assert table.loc[table["held_out"], "rank"].median() <= 5
+    assert table["retrieval_auroc"].between(0, 100).all()

@@ -1,6 +1,7 @@
 # make study   run the default study (about fifteen minutes on two cores); STUDY=studies/<name>.yaml runs another
 # make sensitivity   every choice that the paper leaves open, set the other way
 # make seeds   the embedded study with two more seeds (about twenty minutes), and the spread over the three
+# make validation   the products on which nand_plus was chosen, and the values that were considered
 # make test    run the tests (ARGS=... goes to pytest); make lint checks style
 # make model   train the embedded model only (about five minutes)
 # make lab     open the notebooks in JupyterLab
@@ -11,7 +12,7 @@ BIN := .venv/bin
 NAME = $(basename $(notdir $(STUDY)))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: study sensitivity seeds model test lint lab clean
+.PHONY: study sensitivity seeds validation model test lint lab clean
 
 study: .venv/installed
 	nand use $(STUDY)
@@ -21,6 +22,11 @@ study: .venv/installed
 sensitivity: .venv/installed
 	nand use $(STUDY)
 	dvc repro sensitivity_notebook@$(NAME)
+
+validation: .venv/installed
+	nand use studies/validation.yaml
+	dvc repro ablation@validation
+	nand selection validation
 
 seeds: .venv/installed
 	nand use studies/mini.yaml && nand use studies/mini_seed1.yaml && nand use studies/mini_seed2.yaml

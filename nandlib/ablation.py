@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,15 +61,46 @@ def steps(nand: NandConfig) -> list[Step]:
     ]
 
 
-def ablation(study: OpenStudy, progress: bool = True) -> tuple[pd.DataFrame, pd.DataFrame]:
+def selection(nand: NandConfig) -> list[Step]:
+    """The values between which each parameter of `nand_plus` was chosen, on the validation products: one changed at a time."""
+    tried: dict[str, tuple[Any, ...]] = {
+        "prior": (0.1, 0.2, 0.5, 1.0),
+        "sharpness": (0.5, 1.0),
+        "synonym": (0.3, 0.5, 1.0),
+        "focus": (4.0,),
+        "peak_distance": (1 / 32,),
+        "regions": (False,),
+        "calibrate": (False,),
+    }
+    changes: list[dict[str, Any]] = [{}, *({key: value} for key, values in tried.items() for value in values)]
+    changes += [{"competitors": "types", "prior": prior} for prior in (0.3, 0.5, 1.0, KNOWN_PRIOR)]
+
+    def named(change: dict[str, Any]) -> str:
+        return ", ".join(f"{key}: {value:.3g}" if isinstance(value, float) else f"{key}: {value}" for key, value in change.items())
+
+    return [
+        Step(
+            "selection",
+            named(change) or "as it is",
+            nand.model_copy(update={"method": "nand_plus", "plus": nand.plus.model_copy(update=change)}),
+        )
+        for change in changes
+    ]
+
+
+def ablation(study: OpenStudy, every: Sequence[Step], progress: bool = True) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Every step on every class.
+
+    Args:
+        study: Whose similarities and maps have been written.
+        every: `steps` or `selection` of its configuration.
+        progress: Show a progress bar.
 
     Returns:
         `COLUMNS`, a row a step and detector: means over classes (AUROC and share in percent, Δ in points, with 95 % intervals), the
         worst Δ of a group, and how much of the score inside masks of the added and of all other groups is removed (percent, means
         over classes); and Δ of every group: step, detector, class, group, auroc_before, auroc_after, delta, auroc_ceiling.
     """
-    every = steps(study.config.nand)
     frames: dict[str, list[pd.DataFrame]] = {step.name: [] for step in every}
     removed = []
     for class_name in tqdm(study.classes(), desc="ablation", disable=not progress):
@@ -97,7 +129,7 @@ def ablation(study: OpenStudy, progress: bool = True) -> tuple[pd.DataFrame, pd.
 
 
 def _class(
-    study: OpenStudy, maps: ClassMaps, every: list[Step]
+    study: OpenStudy, maps: ClassMaps, every: Sequence[Step]
 ) -> tuple[dict[tuple[str, str, str], list[Tensor]], dict[tuple[str, str, str, str], np.ndarray]]:
     """By step (``""``: before), detector and added group the scores; by those and a group the score inside its masks, after and before."""
     rows = study.rows(maps.class_name)

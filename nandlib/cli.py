@@ -261,6 +261,14 @@ def ablation(study: StudyName) -> None:
 
 
 @app.command()
+def selection(study: StudyName = "validation") -> None:
+    """The values between which the parameters of nand_plus were chosen, on the products of that study."""
+    from nandlib.stages.ablation import write_selection
+
+    write_selection(_study(study), _progress())
+
+
+@app.command()
 def seeds(
     study: StudyName,
     others: Annotated[list[str], typer.Argument(help="the same study with other seeds, after 'nand ablation'")],

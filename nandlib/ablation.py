@@ -16,20 +16,23 @@ from nandlib.class_maps import ClassMaps, score_frame
 from nandlib.config import NandConfig
 from nandlib.measure import masks_of, measured
 from nandlib.protocol import delta_table
+from nandlib.statistics import interval
 from nandlib.study import OpenStudy
-from nandlib.uncertainty import detector_summary, uncertainty
+from nandlib.uncertainty import delta_samples, detector_summary, uncertainty
 
 FRONTIER = (0.03, 0.1, 1.0, 3.0)  # more values of plus.prior: what more or less suppression costs
 KNOWN_PRIOR = 2.0  # against the class's other types, of which there are few: chosen on the validation products too
 COLUMNS = [
     "kind", "step", "detector", "auroc_before", "auroc_after", "delta", "delta_low", "delta_high", "auroc_ceiling", "share", "share_low",
-    "share_high", "n_improved", "n_groups", "worst", "removed_own", "removed_other",
+    "share_high", "gain", "gain_low", "gain_high", "over_nand", "over_nand_low", "over_nand_high", "n_improved", "n_groups", "worst",
+    "removed_own", "removed_other",
 ]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Step:
-    """A named configuration. `kind`: ``path`` (from the paper's to ours), ``without`` (ours less one part), ``frontier``, ``known``."""
+    """A named configuration. `kind`: ``nand``, ``path`` (on the way), ``plus``, ``without`` (`nand_plus` less one part), ``frontier``,
+    ``known`` (which needs more than the text)."""
 
     kind: str
     name: str
@@ -37,7 +40,7 @@ class Step:
 
 
 def steps(nand: NandConfig) -> list[Step]:
-    """The paper's rule, three changes that lead to `nand_plus`, `nand_plus` less one of each, and what needs more than the text.
+    """The paper's rule, the changes that lead to `nand_plus`, `nand_plus` less one of them, and what needs more than the text.
 
     Args:
         nand: Of the study: its parameters of Eq. 4, and those of `nand_plus`.
@@ -46,18 +49,18 @@ def steps(nand: NandConfig) -> list[Step]:
     def plus(**changes: Any) -> NandConfig:
         return nand.model_copy(update={"method": "nand_plus", "plus": nand.plus.model_copy(update=changes)})
 
-    paper = {"competitors": "normal", "sharpness": 1.0, "prior": 1.0}
-    known = {"competitors": "types", "prior": KNOWN_PRIOR}
+    plain = {"calibrate": False, "sharpness": 1.0, "prior": 1.0}
     return [
-        Step("path", "nand (the paper's)", nand.model_copy(update={"method": "nand"})),
-        Step("path", "+ by region", plus(regions=True, calibrate=False, **paper)),
-        Step("path", "+ against other defects", plus(regions=True, calibrate=False)),
-        Step("path", "+ calibrated = nand_plus", plus(regions=True, calibrate=True)),
+        Step("nand", "nand (the paper's)", nand.model_copy(update={"method": "nand"})),
+        Step("path", "+ mean of the layers first", plus(regions=False, competitors="normal", **plain)),
+        Step("path", "+ by region", plus(competitors="normal", **plain)),
+        Step("path", "+ against other defects", plus(**plain)),
+        Step("path", "+ sharpness and prior", plus(calibrate=False)),
+        Step("plus", "+ calibrated = nand_plus", plus()),
         Step("without", "nand_plus without regions", plus(regions=False)),
-        Step("without", "nand_plus against normal", plus(**paper)),
         Step("without", "nand_plus without synonyms", plus(synonym=1.0)),
         *(Step("frontier", f"nand_plus, prior {prior:g}", plus(prior=prior)) for prior in FRONTIER),
-        Step("known", "nand_plus, other types known", plus(**known)),
+        Step("known", "nand_plus, other types known", plus(competitors="types", prior=KNOWN_PRIOR)),
     ]
 
 
@@ -73,7 +76,7 @@ def selection(nand: NandConfig) -> list[Step]:
         "calibrate": (False,),
     }
     changes: list[dict[str, Any]] = [{}, *({key: value} for key, values in tried.items() for value in values)]
-    changes += [{"competitors": "types", "prior": prior} for prior in (0.3, 0.5, 1.0, KNOWN_PRIOR)]
+    changes += [{"competitors": "types", "prior": prior} for prior in (0.3, 0.5, 1.0, KNOWN_PRIOR, 4.0)]
 
     def named(change: dict[str, Any]) -> str:
         return ", ".join(f"{key}: {value:.3g}" if isinstance(value, float) else f"{key}: {value}" for key, value in change.items())
@@ -97,9 +100,11 @@ def ablation(study: OpenStudy, every: Sequence[Step], progress: bool = True) -> 
         progress: Show a progress bar.
 
     Returns:
-        `COLUMNS`, a row a step and detector: means over classes (AUROC and share in percent, Δ in points, with 95 % intervals), the
-        worst Δ of a group, and how much of the score inside masks of the added and of all other groups is removed (percent, means
-        over classes); and Δ of every group: step, detector, class, group, auroc_before, auroc_after, delta, auroc_ceiling.
+        `COLUMNS`, a row a step and detector: means over classes (AUROC and share in percent, Δ in points, with 95 % intervals); what Δ
+        gains (points, paired intervals) over the step before on the way to `nand_plus`, for all other kinds over `nand_plus`
+        (``gain``), and over the paper's rule (``over_nand``); the worst Δ of a group, and how much of the score inside masks of the
+        added and of all other groups is removed (percent, means over classes). And Δ of every group: step, detector, class, group,
+        auroc_before, auroc_after, delta, auroc_ceiling.
     """
     frames: dict[str, list[pd.DataFrame]] = {step.name: [] for step in every}
     removed = []
@@ -115,17 +120,44 @@ def ablation(study: OpenStudy, every: Sequence[Step], progress: bool = True) -> 
     cut = pd.DataFrame(removed, columns=["step", "detector", "class", "own", "removed"])
     cut = cut.groupby(["step", "detector", "class", "own"])["removed"].mean().groupby(["step", "detector", "own"]).mean()
     tables, groups = [], []
+    samples: dict[str, dict[str, np.ndarray]] = {}
     for step in every:
         frame = pd.concat(frames[step.name], ignore_index=True)
+        samples[step.name] = delta_samples(frame)
         deltas = delta_table(frame)
         table = detector_summary(deltas, uncertainty(frame)[1])
         worst = deltas.groupby("detector")["delta"].min()
         own, other = (table["detector"].map(lambda d, s=step.name, k=kind: cut.get((s, d, k), np.nan)) for kind in (True, False))
         named = table.assign(kind=step.kind, step=step.name, worst=table["detector"].map(worst), removed_own=own, removed_other=other)
-        tables.append(named[COLUMNS])
+        tables.append(named)
         kept = ["detector", "class", "group", "auroc_before", "auroc_after", "delta", "auroc_ceiling"]
         groups.append(deltas[kept].assign(step=step.name)[["step", *kept]])
-    return pd.concat(tables, ignore_index=True), pd.concat(groups, ignore_index=True)
+    table = _compare(pd.concat(tables, ignore_index=True), every, samples)
+    return table[COLUMNS], pd.concat(groups, ignore_index=True)
+
+
+def _compare(table: pd.DataFrame, every: Sequence[Step], samples: dict[str, dict[str, np.ndarray]]) -> pd.DataFrame:
+    """`table` with ``gain`` and ``over_nand`` and their intervals: differences of Δ on the same resampled test sets."""
+    reference: dict[str, dict[str, str | None]] = {"gain": {}, "over_nand": {}}
+    first = every[0].name
+    ours = next((step.name for step in every if step.kind == "plus"), first)
+    for previous, step in zip([None, *every], every, strict=False):
+        on_the_way = step.kind in ("path", "plus")
+        reference["gain"][step.name] = None if previous is None else previous.name if on_the_way else ours
+        reference["over_nand"][step.name] = None if previous is None else first
+    deltas = table.set_index(["step", "detector"])["delta"]
+    for column, against in reference.items():
+        rows = []
+        for step, detector in zip(table["step"], table["detector"], strict=True):
+            other = against[step]
+            if other is None:
+                rows.append((np.nan, np.nan, np.nan))
+            else:
+                rows.append(
+                    (deltas[step, detector] - deltas[other, detector], *interval(samples[step][detector] - samples[other][detector]))
+                )
+        table[[column, f"{column}_low", f"{column}_high"]] = rows
+    return table
 
 
 def _class(

@@ -14,9 +14,8 @@ from torch import Tensor
 from nandlib.config import NandConfig
 from nandlib.detection import image_probability, suppression_map
 from nandlib.detectors.aprilgan import anomaly_map
-from nandlib.errors import DataError
 from nandlib.operators import detect, image_score, suppress
-from nandlib.plus import Regions, find_regions, plus_suppression, synonyms
+from nandlib.plus import Regions, find_regions, plus_suppression, sides
 from nandlib.store import load
 from nandlib.study import OpenStudy
 
@@ -93,21 +92,24 @@ class ClassMaps:
     def _floor(self, detector: str) -> float:
         return float(np.quantile(self._raw(detector, ALL, "train").numpy(), 0.99))
 
-    def normal_scores(self, detector: str) -> np.ndarray:
-        """Image scores ``(n,)`` of training-normal images with the unchanged detector, each as if the detector had not seen it.
+    def normal_scores(self, detector: str) -> np.ndarray | None:
+        """Image scores ``(n,)`` of training-normal images with the unchanged detector, each without its own part of the detector's memory.
 
-        Raises:
-            DataError: For a detector whose training-normal scores are not stored.
+        None for a detector whose training-normal maps are not stored, and where the image score needs more than the map.
         """
+        if self.nand.image_score == "max_plus_image":
+            return None
         if detector == "aprilgan":
             normal, abnormal = self.cos["normal_states"].unbind(1)
             maps = anomaly_map(abnormal, normal, grid=self.grid, temperature=self.temperature, nand=self.nand)
-            return image_score(maps).numpy()
-        name = f"{detector}/normal_scores"
-        stored = self._stored(detector.split("_")[0])
-        if name not in stored:
-            raise DataError(f"{detector} on class '{self.class_name}' has no training-normal scores: only aprilgan and patchcore have")
-        return stored[name].numpy()
+        else:
+            found = self._stored(detector.split("_")[0]).get(f"{detector}/normals")
+            if found is None:
+                return None
+            maps = found
+        if self.nand.base_normalisation == "train_normal":
+            maps = (maps - self._floor(detector)).clamp_min(0)
+        return image_score(maps, self.nand.image_score, self.nand.top_fraction).numpy()
 
     def layers(self, group: str | None, rows: slice = ALL) -> Tensor:
         """Eq. 4 against f_nor before the layers are aggregated, ``(n, L, S, S)``: of f_abn, or of the f_add of `group`."""
@@ -130,14 +132,14 @@ class ClassMaps:
         """All images, `SCORE_BATCH` at a time."""
         return [self.batch(slice(start, start + SCORE_BATCH)) for start in range(0, len(self), SCORE_BATCH)]
 
-    def score(self, maps: Tensor, rows: slice, text: str | None = None) -> Tensor:
-        """Image scores ``(n,)`` of maps; `text` names what was added, None before adding."""
+    def score(self, maps: Tensor, rows: slice, *added: str) -> Tensor:
+        """Image scores ``(n,)`` of maps; `added` names the texts that were added, none before adding."""
         if self.nand.image_score != "max_plus_image":
             return image_score(maps, self.nand.image_score, self.nand.top_fraction)
         whole = self.cos["test_image"][rows].unbind(1)
         normal = whole[self.texts.index("normal")]
         abnormal = image_probability(whole[self.texts.index("abnormal")], normal, self.temperature)
-        if text is not None:
+        for text in added:
             abnormal = abnormal * (1 - image_probability(whole[self.texts.index(text)], normal, self.temperature))
         return image_score(maps) + abnormal
 
@@ -198,24 +200,19 @@ class Batch:
         similarity = self._similarity
         if plus.calibrate:
             similarity = similarity - maps.cos["normal_mean"][:, None]
-        added, rivals = self._sides(text, nand)
+        names, own = maps.texts, maps.texts.index(text)
+        added, rivals = sides(
+            plus,
+            own,
+            maps.cos["features"],
+            normal=names.index("normal"),
+            abnormal=names.index("abnormal"),
+            types=[k for k, name in enumerate(names) if name.startswith("+")],
+            bank=range(len(names), len(names) + len(maps.bank)),
+        )
         size = (nand.map_size, nand.map_size)
         return plus_suppression(
             similarity, added, rivals, regions=regions, grid=maps.grid, size=size, temperature=maps.temperature, plus=plus
-        )
-
-    def _sides(self, text: str, nand: NandConfig) -> tuple[list[int], list[int]]:
-        """The texts on either side of the softmax of `nand_plus`."""
-        maps, own = self.maps, self.maps.texts.index(text)
-        if nand.plus.competitors == "normal":
-            return [own], [maps.texts.index("normal")]
-        if nand.plus.competitors == "types":
-            return [own], [k for k, name in enumerate(maps.texts) if name.startswith("+") and k != own]
-        features, first = maps.cos["features"], len(maps.texts)
-        near = synonyms(features[own], features[first:], nand.plus).tolist()
-        return (
-            [own, *(first + k for k, same in enumerate(near) if same)],
-            [maps.texts.index("abnormal"), *(first + k for k, same in enumerate(near) if not same)],
         )
 
 

@@ -100,7 +100,10 @@ class PlusConfig(_Section):
 class NandConfig(_Section):
     """Normality detection and suppression (Eq. 4 and 6)."""
 
-    method: Literal["nand", "nand_plus"] = Field("nand", description="the paper's, or this study's own (parameters: plus)")
+    method: Literal["nand", "nand_plus"] = Field(
+        "nand",
+        description="the paper's, or this study's own, for which only `plus`, temperature and map_size say what A_sup is",
+    )
     plus: PlusConfig = PlusConfig()
 
     temperature: float | None = Field(None, gt=0, description="of the softmax; None: the model's own (100 for CLIP)")

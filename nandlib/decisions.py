@@ -20,11 +20,14 @@ def decision_table(study: OpenStudy, class_name: str) -> pd.DataFrame:
     """Decisions for one class, `COLUMNS`, in percent; the threshold, fixed before anything is added, stays as it is.
 
     *Overkill* is the share of images that should pass (good ones, and those of the added group) whose score is above the threshold,
-    *escape* the share of images of all other groups whose score is not.
+    *escape* the share of images of all other groups whose score is not. Detectors without stored training-normal maps are left out.
     """
     maps, rows = ClassMaps.of(study, class_name), []
     for detector in measured(study):
-        threshold = float(np.quantile(maps.normal_scores(detector), 1 - FALSE_ALARMS))
+        normals = maps.normal_scores(detector)
+        if normals is None:
+            continue
+        threshold = float(np.quantile(normals, 1 - FALSE_ALARMS))
         own = study.scores.query("detector == @detector and `class` == @class_name")
         for added, part in own.groupby("added", sort=False):
             rejected = {when: part[when] > threshold for when in ("before", "after")}

@@ -16,19 +16,19 @@ REASONS = {
 
 
 def failure_table(deltas: pd.DataFrame, selectivity: pd.DataFrame, retrieval: pd.DataFrame) -> pd.DataFrame:
-    """Every group that loses (Δ < 0), worst first, with a reason.
+    """Every group with masks that loses (Δ < 0), worst first, with a reason.
 
     Args:
         deltas: `nandlib.protocol.delta_table`.
         selectivity: By detector, class, text and group the share of the score that the text removes (`nandlib.measure`).
-        retrieval: By class and text the pixel AUROC of A_sup inside its own masks against all others' (`nandlib.measure`).
+        retrieval: By detector, class and text the pixel AUROC of A_sup inside its own masks against all others' (`nandlib.measure`).
 
     Returns:
         `COLUMNS`. ``removed_own`` and ``removed_other`` (mean over the other groups) in percent; ``most_damped``: the other group that
         loses most; ``why``: a value of `REASONS`, by fixed rules on these numbers.
     """
     rows = []
-    auroc = retrieval.set_index(["class", "text"])["retrieval_auroc"]
+    auroc = retrieval.set_index(["detector", "class", "text"])["retrieval_auroc"]
     for (detector, class_name, text), part in selectivity.groupby(["detector", "class", "text"], sort=False):
         delta = deltas.query("detector == @detector and `class` == @class_name and group == @text")["delta"]
         removed = part.set_index("group")["removed"]
@@ -36,7 +36,9 @@ def failure_table(deltas: pd.DataFrame, selectivity: pd.DataFrame, retrieval: pd
             continue
         others = removed.drop(text)
         found = (removed[text], others.mean(), others.idxmax())
-        rows.append((detector, class_name, text, delta.item(), *found, auroc.get((class_name, text)), REASONS[_reason(*found[:2])]))
+        rows.append(
+            (detector, class_name, text, delta.item(), *found, auroc.get((detector, class_name, text)), REASONS[_reason(*found[:2])])
+        )
     return pd.DataFrame(rows, columns=COLUMNS).sort_values("delta", kind="stable", ignore_index=True)
 
 

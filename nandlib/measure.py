@@ -25,7 +25,7 @@ HALO = 0.1  # of the map's side: by how much the oracle's masks are dilated, sin
 PIXEL_SIDE = 64  # side of maps and masks where pixels are ranked
 CONTROL_COLUMNS = ["detector", "control", "auroc_before", "auroc_after", "delta", "share", "n_improved", "n_groups"]
 SELECTIVITY_COLUMNS = ["detector", "class", "text", "group", "removed", "n_images"]
-RETRIEVAL_COLUMNS = ["class", "text", "retrieval_auroc"]
+RETRIEVAL_COLUMNS = ["detector", "class", "text", "retrieval_auroc"]
 PIXEL_COLUMNS = ["detector", "class", "added", "pixel_before", "pixel_after", "aupro_before", "aupro_after"]
 
 
@@ -112,15 +112,15 @@ def pixel_measures(study: OpenStudy, class_name: str) -> tuple[pd.DataFrame, pd.
     Returns:
         `SELECTIVITY_COLUMNS`: share of the anomaly score inside the masks of a group that the text of another (or of the group
         itself) removes (percent); `RETRIEVAL_COLUMNS`: pixel AUROC of A_sup inside masks of its own group against those of all
-        others (percent); `PIXEL_COLUMNS`: pixel AUROC and AUPRO (up to 30 % false positives) of the anomalies that remain (all other
-        groups), before and after (percent).
+        others (percent; the paper's A_sup is the same for all detectors); `PIXEL_COLUMNS`: pixel AUROC and AUPRO (up to 30 % false
+        positives) of the anomalies that remain (all other groups), before and after (percent).
     """
     maps, rows = ClassMaps.of(study, class_name), study.rows(class_name)
     masks = masks_of(study, rows, PIXEL_SIDE)
     selectivity, pixels, retrieval = [], [], []
     for detector in measured(study):
         base, suppression, finals = _small(maps, detector)
-        retrieval = retrieval or list(_retrieval(class_name, rows, masks, suppression))
+        retrieval += [(detector, *row) for row in _retrieval(class_name, rows, masks, suppression)]
         for text, final in finals.items():
             for group in maps.groups:
                 members = torch.from_numpy((rows["group"] == group).to_numpy(copy=True))

@@ -52,7 +52,7 @@ def pair_table(study: OpenStudy, class_name: str) -> pd.DataFrame:
                 single[name].append(maps.score(final, batch.rows, f"+{name}"))
             for first, second in pairs:
                 final = suppress(finals[first], batch.suppression(f"+{second}", detector))
-                both[first, second].append(maps.score(final, batch.rows, f"+{second}"))
+                both[first, second].append(maps.score(final, batch.rows, f"+{first}", f"+{second}"))
         for first, second in pairs:
             label = ~np.isin(group, ["good", first, second])
             scores = [torch.cat(parts).numpy() for parts in (before, single[first], single[second], both[first, second])]

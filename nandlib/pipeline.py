@@ -74,7 +74,13 @@ def register(preset: Path, root: Path) -> str:
     registry["compared"] = compared | ({name: True} if study.compared else {})
     training = study.config.model.training
     if training is not None:
-        registry["models"] = dict(registry.get("models") or {}) | {study.config.model.weights.parent.name: training.model_dump()}
+        models, model = dict(registry.get("models") or {}), study.config.model.weights.parent.name
+        if model in models and dict(models[model]) != training.model_dump():
+            raise PresetError(
+                f"studies/{name}.yaml: model.training: data/models/{model} is trained otherwise already (params.yaml, models.{model}): "
+                f"give model.weights another name, or take models.{model} out of params.yaml"
+            )
+        registry["models"] = models | {model: training.model_dump()}
     with (root / "params.yaml").open("w", encoding="utf-8") as file:
         file.write(HEADER)
         _yaml().dump({key: registry[key] for key in ("studies", "drawn", "compared", "models")}, file)

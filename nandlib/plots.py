@@ -334,7 +334,7 @@ def ablation_steps(table: pd.DataFrame) -> Figure:
     shown = table[table["kind"] != "frontier"]
     detectors = list(dict.fromkeys(shown["detector"]))
     figure, axes = plt.subplots(1, len(detectors), figsize=(4.4 * len(detectors) + 2, 3.6), sharey=True, squeeze=False)
-    colours = {"path": OURS, "without": "0.55", "known": PAPER}
+    colours = {"nand": "0.2", "path": OURS, "plus": OURS, "without": "0.6", "known": PAPER}
     for ax, detector in zip(axes[0], detectors, strict=True):
         for k, row in enumerate(shown[shown["detector"] == detector].itertuples()):
             ax.plot([row.delta_low, row.delta_high], [k, k], color=colours[row.kind], lw=2)
@@ -356,17 +356,16 @@ def frontier(table: pd.DataFrame) -> Figure:
     """
     detectors = list(dict.fromkeys(table["detector"]))
     figure, axes = plt.subplots(1, len(detectors), figsize=(4.4 * len(detectors) + 0.5, 3.6), squeeze=False)
-    ours = table["step"].str.endswith("= nand_plus")
     for ax, detector in zip(axes[0], detectors, strict=True):
         own = table[table["detector"] == detector]
-        line = own[(own["kind"] == "frontier") | ours].sort_values("removed_other")
-        ax.plot(line["removed_other"], line["share"], "o-", color=OURS, mfc="white", label="nand_plus, other values of its prior")
-        for choice, colour, marker, label in (
-            (ours, OURS, "o", "nand_plus"),
-            (table["step"].str.startswith("nand ("), "0.3", "s", "nand (the paper's)"),
-            (table["kind"] == "known", PAPER, "D", "nand_plus, other types known"),
+        line = own[own["kind"].isin(["frontier", "plus"])].sort_values("removed_other")
+        ax.plot(line["removed_other"], line["share"], "o-", color=OURS, mfc="white", label="nand_plus, other priors")
+        for kind, colour, marker, label in (
+            ("plus", OURS, "o", "nand_plus"),
+            ("nand", "0.3", "s", "nand (the paper's)"),
+            ("known", PAPER, "D", "nand_plus, other types known"),
         ):
-            point = own[choice.loc[own.index]]
+            point = own[own["kind"] == kind]
             ax.plot(point["removed_other"], point["share"], marker, color=colour, ms=8, label=label, zorder=3)
         ax.axhline(0, color="0.4", lw=0.8)
         ax.set(xlabel="score removed from other types (%)", ylabel="share of the achievable gain (%)", title=LABELS.get(detector, detector))

@@ -9,6 +9,8 @@ type, or another defect?". Three changes, each of which `PlusConfig` can switch 
 3. *Calibration.* From the similarity with each text its mean over training-normal images is taken, since some texts are near to
    everything.
 
+It assumes that A is at least 0, and small where nothing is wrong: a region's core is where A is near its peak.
+
 Shapes: n images, K texts, P = h * w patch tokens, D features, R regions of one image, H x W pixels of a map.
 """
 
@@ -77,8 +79,36 @@ def find_regions(maps: Tensor, grid: tuple[int, int], plus: PlusConfig = PlusCon
 
 
 def synonyms(added: Tensor, bank: Tensor, plus: PlusConfig = PlusConfig()) -> Tensor:
-    """Which texts of the bank say nearly the same as the added one: ``(B,)`` bool, from features ``(D,)`` and ``(B, D)`` of unit norm."""
-    return bank @ added >= plus.synonym
+    """Which texts of the bank say nearly the same as the added one: ``(B,)`` bool, from features ``(D,)`` and ``(B, D)`` of unit norm.
+
+    Cosines are taken of what differs from the bank's mean: in CLIP's space all texts lie in one narrow cone.
+    """
+    centre = bank.mean(0)
+    return F.normalize(bank - centre, dim=-1) @ F.normalize(added - centre, dim=0) >= plus.synonym
+
+
+def sides(
+    plus: PlusConfig, own: int, features: Tensor, *, normal: int, abnormal: int, types: Sequence[int], bank: Sequence[int]
+) -> tuple[list[int], list[int]]:
+    """The texts on either side of the softmax: the added text (with its synonyms) and its rivals, as positions.
+
+    Args:
+        plus: ``competitors`` and ``synonym``.
+        own: Position of the added text.
+        features: ``(K, D)`` of all texts, unit norm.
+        normal, abnormal: Positions of f_nor and f_abn.
+        types: Positions of the texts of other types.
+        bank: Positions of the generic texts.
+    """
+    if plus.competitors == "normal":
+        return [own], [normal]
+    if plus.competitors == "types":
+        return [own], [k for k in types if k != own]
+    near = synonyms(features[own], features[list(bank)], plus).tolist()
+    return [own, *(k for k, same in zip(bank, near, strict=True) if same)], [
+        abnormal,
+        *(k for k, same in zip(bank, near, strict=True) if not same),
+    ]
 
 
 def competition(added: Tensor, rivals: Tensor, prior: float) -> Tensor:

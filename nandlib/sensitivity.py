@@ -144,6 +144,7 @@ def sensitivity(study: OpenStudy, progress: bool = True) -> pd.DataFrame:
         Columns `COLUMNS`: AUROC before and after and Δ (mean over classes, percent), the difference of Δ from the study's own
         choices (points), how many groups improve.
     """
+    study = OpenStudy(study.root, change(study.config, {"nand.method": "nand"}))  # every choice is one of the paper's rule
     other = [path for path in PROJECTIONS if study.config.model.name == "clip" and (study.root / path).is_file()]
     other = [path for path in other if path != study.config.model.weights]
     every = variants(study.config, study.model.n_layers, study.model.temperature, other)

@@ -123,6 +123,12 @@ class OpenStudy:
         """From the paper's rule to `nand_plus`, step by step (`nandlib.ablation`)."""
         return _table(_existing(self.figures / "plus" / "ablation.csv", "ablation"))
 
+    @property
+    def seeds(self) -> pd.DataFrame | None:
+        """Mean and spread of the ablation over seeds (`nandlib.seeds`); None if they were not run."""
+        path = self.figures / "plus" / "seeds.csv"
+        return _table(path) if path.is_file() else None
+
     @cached_property
     def ablation_groups(self) -> pd.DataFrame:
         """Δ of every group in every step (`nandlib.ablation`)."""
@@ -205,10 +211,19 @@ class OpenStudy:
         return m[(m["class"] == class_name) & (m["split"] == split)].reset_index(drop=True)
 
 
+TEXT_COLUMNS = ("detector", "class", "group", "weights", "added", "text", "control", "step", "kind", "first", "second")
+
+
 def _table(path: Path) -> pd.DataFrame:
-    """A result file: names stay text, numbers keep every digit."""
-    text = dict.fromkeys(("detector", "class", "group", "weights", "added", "text", "control", "step", "kind", "first", "second"), str)
-    return pd.read_csv(path, float_precision="round_trip", keep_default_na=False, dtype=text)
+    """A result file: names stay text, numbers keep every digit, an empty number is NaN."""
+    numbers = [column for column in pd.read_csv(path, nrows=0).columns if column not in TEXT_COLUMNS]
+    return pd.read_csv(
+        path,
+        float_precision="round_trip",
+        keep_default_na=False,
+        na_values=dict.fromkeys(numbers, ""),
+        dtype=dict.fromkeys(TEXT_COLUMNS, str),
+    )
 
 
 def _existing(path: Path, stage: str) -> Path:

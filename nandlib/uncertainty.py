@@ -55,6 +55,19 @@ def uncertainty(scores: pd.DataFrame, *, seed: int = 0, resamples: int = RESAMPL
     return pd.concat(groups, ignore_index=True), pd.DataFrame(detectors, columns=DETECTOR_COLUMNS)
 
 
+def delta_samples(scores: pd.DataFrame, *, seed: int = 0, resamples: int = RESAMPLES) -> dict[str, np.ndarray]:
+    """Mean Δ over classes (points) of every resampled test set ``(resamples,)``, by detector.
+
+    The test sets are the same for every frame of the same images and seed: differences between frames are paired.
+    """
+    found = {}
+    for detector, own in scores.groupby("detector", sort=False):
+        means = [bootstrap(*_class_scores(part), seed=seed, resamples=resamples).mean(1) for _, part in own.groupby("class", sort=False)]
+        mean = np.mean(means, 0)
+        found[str(detector)] = mean[:, AFTER] - mean[:, BEFORE]
+    return found
+
+
 def detector_summary(deltas: pd.DataFrame, detectors: pd.DataFrame) -> pd.DataFrame:
     """Table 3 with the ceiling, the share of the achievable gain, and their uncertainty.
 

@@ -21,7 +21,7 @@ def test_every_reason_has_its_rule():
     selectivity = [("x", "k", text, group, own if group == text else other) for text, (own, other) in removed.items() for group in removed]
     selectivity = pd.DataFrame(selectivity, columns=["detector", "class", "text", "group", "removed"])
     frame = pd.DataFrame([("x", "k", group, delta) for group, delta in deltas.items()], columns=["detector", "class", "group", "delta"])
-    retrieval = pd.DataFrame({"class": "k", "text": list(deltas), "retrieval_auroc": 60.0})
+    retrieval = pd.DataFrame({"detector": "x", "class": "k", "text": list(deltas), "retrieval_auroc": 60.0})
     table = failure_table(frame, selectivity, retrieval)
     assert table.columns.tolist() == COLUMNS
     assert table["group"].tolist() == ["d", "c", "b", "a"]  # worst first; e gains

@@ -1,5 +1,7 @@
 """`nand_plus` by plain steps: regions, competition, calibration; the same through a study's files and through `add_normality`."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -84,7 +86,11 @@ def test_suppression_by_plain_steps():
 
 def test_a_text_of_the_bank_that_says_the_same_changes_sides():
     bank = torch.eye(4)[:3]
-    assert synonyms(torch.tensor([0.9, 0.4359, 0, 0]), bank, PlusConfig(synonym=0.5)).tolist() == [True, False, False]
+    added = torch.tensor([0.9, 0.4359, 0, 0])
+    assert synonyms(added, bank, PlusConfig(synonym=0.5)).tolist() == [True, False, False]
+    cone = torch.nn.functional.normalize(bank + 20 * torch.eye(4)[3], dim=1)  # all texts in one direction, as CLIP's are
+    near = torch.nn.functional.normalize(added + 20 * torch.eye(4)[3], dim=0)
+    assert synonyms(near, cone, PlusConfig(synonym=0.5)).tolist() == [True, False, False]
 
 
 def detector(images):
@@ -165,12 +171,11 @@ def test_what_it_lacks_is_said(model):
 
 
 def test_the_ablation_starts_at_the_papers_rule_and_changes_one_thing_at_a_time():
-    path = [step.nand for step in steps(NandConfig()) if step.kind == "path"]
-    assert [nand.method for nand in path] == ["nand", "nand_plus", "nand_plus", "nand_plus"]
-    assert path[-1].plus == PlusConfig()
-    assert [(n.plus.regions, n.plus.competitors, n.plus.calibrate) for n in path[1:]] == [
-        (True, "normal", False),
-        (True, "bank", False),
-        (True, "bank", True),
+    way = [step.nand for step in steps(NandConfig()) if step.kind in ("nand", "path", "plus")]
+    assert way[0] == NandConfig()
+    assert way[-1] == NandConfig(method="nand_plus")
+    changed = [
+        {key for key in PlusConfig.model_fields if getattr(one.plus, key) != getattr(other.plus, key)} for one, other in pairwise(way[1:])
     ]
+    assert changed == [{"regions"}, {"competitors"}, {"sharpness", "prior"}, {"calibrate"}]
     assert len({step.name for step in steps(NandConfig())}) == len(steps(NandConfig()))

@@ -22,7 +22,6 @@ from nandlib.detectors.base import ImageLike, TorchDetector, as_image
 from nandlib.errors import DataError, ModelError
 from nandlib.models import Placement, VisionLanguageModel
 from nandlib.models.checkpoints import read_state
-from nandlib.operators import image_score
 
 MEAN, STD, SIZE = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 256  # of ImageNet; the input at full size, uncropped
 
@@ -183,20 +182,24 @@ class PatchCore(TorchDetector):
 
         super().__init__(preprocess, maps)
 
-    def normal_scores(self, indices: Sequence[int]) -> Tensor:
-        """Image scores ``(n,)`` of training-normal images, each with its own descriptors out of the memory: as if it were new.
+    def normal_maps(self, indices: Sequence[int]) -> Tensor:
+        """Maps ``(n, H, W)`` of training-normal images, each without its own descriptors in the memory.
+
+        The coreset is not drawn anew, so what an image's descriptors have displaced is missing too: no image looks more normal than
+        an unseen one would.
 
         Args:
             indices: Positions among the training-normal images.
 
         Raises:
-            DataError: If there is one training-normal image only.
+            DataError: If nothing is left in the memory without an image.
         """
-        if len(self._normals) < 2:
-            raise DataError("PatchCore needs two training-normal images or more to score one that it has not seen")
-        memory, scores = self._network.memory_bank, []
+        memory, maps = self._network.memory_bank, []
         for index in indices:
-            self._network.memory_bank = memory[self._origin != index]
-            scores.append(image_score(self.maps(self.preprocess(as_image(self._normals[index]))[None])))
+            rest = memory[self._origin != index]
+            if not len(rest):
+                raise DataError(f"PatchCore's memory holds nothing but normal image {index}: raise patchcore.coreset_ratio or max_patches")
+            self._network.memory_bank = rest
+            maps.append(self.maps(self.preprocess(as_image(self._normals[index]))[None]))
         self._network.memory_bank = memory
-        return torch.cat(scores)
+        return torch.cat(maps)

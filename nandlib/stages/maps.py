@@ -49,7 +49,7 @@ CODE = (
 
 
 def write_maps(study: OpenStudy, progress: bool = True) -> None:
-    """``test`` (and ``train``) maps ``(N, S, S)`` float32, one file a family of detectors and class; also PatchCore's normal scores."""
+    """``test`` (and ``train``) maps ``(N, S, S)`` float32, one file a family of detectors and class; PatchCore's ``normals`` as well."""
     families: dict[str, Callable[[OpenStudy], Build]] = {"aprilgan": _few_shot, "winclip": _winclip, "patchcore": _patchcore}
     for family, builder in families.items():
         names = [name for name in study.config.detectors if name.startswith(family) and name != "aprilgan"]
@@ -79,9 +79,10 @@ def _write_family(study: OpenStudy, family: str, names: list[Detector], build: B
                 for name, detector in detectors.items():
                     maps[name].append(resize_map(detector.maps(batch).float(), (size, size)))
             tensors |= {f"{name}/{split}": torch.cat(parts) for name, parts in maps.items()}
+        count = len(image_paths(study, class_name, "train"))
         for name, detector in detectors.items():
-            if isinstance(detector, PatchCore):
-                tensors[f"{name}/normal_scores"] = detector.normal_scores(some_normals(len(image_paths(study, class_name, "train"))))
+            if isinstance(detector, PatchCore) and count > 1:
+                tensors[f"{name}/normals"] = resize_map(detector.normal_maps(some_normals(count)).float(), (size, size))
         return tensors, {}
 
     with torch.no_grad():

@@ -82,12 +82,13 @@ def test_a_normal_image_is_scored_without_its_own_descriptors(model, images):
     config = PatchCoreConfig(coreset_ratio=1.0, max_patches=None)
     full = PatchCore(model, images, config)
     rest = PatchCore(model, images[1:], config)
-    found = full.normal_scores([0])
-    assert found.item() == pytest.approx(rest(images[:1])[0].max(), rel=1e-4)
-    assert found.item() > 1.5 * full(images[:1])[0].max()  # which has seen it
-    assert full(images[:1])[0].max() == pytest.approx(full(images[:1])[0].max())
-    with pytest.raises(DataError, match="two training-normal images or more"):
-        PatchCore(model, images[:1], config).normal_scores([0])
+    seen = full(images[:1])[0]
+    found = full.normal_maps([0])[0].numpy()
+    assert np.allclose(found, rest(images[:1])[0], rtol=1e-4)
+    assert found.max() > 1.5 * seen.max()
+    assert np.array_equal(full(images[:1])[0], seen)  # the memory is whole again
+    with pytest.raises(DataError, match="holds nothing but normal image 0"):
+        PatchCore(model, images[:1], config).normal_maps([0])
 
 
 def test_random_weights_are_always_the_same(images):

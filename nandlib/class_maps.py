@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, cached_property
 
 import numpy as np
@@ -128,9 +128,10 @@ class ClassMaps:
         """Images `rows`, with all maps that are asked for kept."""
         return Batch(self, rows)
 
-    def batches(self) -> list[Batch]:
-        """All images, `SCORE_BATCH` at a time."""
-        return [self.batch(slice(start, start + SCORE_BATCH)) for start in range(0, len(self), SCORE_BATCH)]
+    def batches(self) -> Iterator[Batch]:
+        """All images, `SCORE_BATCH` at a time, so that only one batch's maps are held."""
+        for start in range(0, len(self), SCORE_BATCH):
+            yield self.batch(slice(start, start + SCORE_BATCH))
 
     def score(self, maps: Tensor, rows: slice, *added: str) -> Tensor:
         """Image scores ``(n,)`` of maps; `added` names the texts that were added, none before adding."""

@@ -10,7 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from nandlib.config import read_yaml
+from nandlib.config import load_study, read_yaml
 from nandlib.errors import DataError, PresetError
 from nandlib.notebooks import check_parameters, notebook_of
 from nandlib.pipeline import read_registry, register, registered
@@ -105,6 +105,32 @@ def test_registry_follows_the_preset(tmp_path):
     (tmp_path / "mini.yaml").write_text(text)
     with pytest.raises(PresetError, match="must lie in"):
         register(tmp_path / "mini.yaml", tmp_path)
+
+
+def test_a_study_may_train_a_model_of_its_own(tmp_path):
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "params.yaml").write_text("studies: {}\ndrawn: {}\nmodels: {mini: {seed: 2}}\n")
+    preset = tmp_path / "studies/mini_seed1.yaml"
+    text = (ROOT / "studies/mini_seed1.yaml").read_text()
+    preset.write_text(text)
+    for _ in range(2):
+        register(preset, tmp_path)
+        assert read_registry(tmp_path)["models"] == {"mini": {"seed": 2}, "seed1": {"seed": 1001, "n_images": 6000, "steps": 1000}}
+    preset.write_text(text.replace("seed: 1001", "seed: 7"))
+    with pytest.raises(PresetError, match="data/models/seed1 is trained otherwise already .*take models.seed1 out of params.yaml"):
+        register(preset, tmp_path)
+    preset.write_text(text.replace("data/models/seed1/heads", "data/models/seed1/other"))
+    with pytest.raises(PresetError, match="model.training needs name: mini and weights: data/models/<name>/heads.safetensors"):
+        register(preset, tmp_path)
+
+
+def test_the_seeds_differ_from_the_embedded_study_in_seeds_alone():
+    own = load_study(ROOT / "studies/mini.yaml").model_dump()
+    for k in (1, 2):
+        other = load_study(ROOT / f"studies/mini_seed{k}.yaml").model_dump()
+        differing = {f"{a}.{b}" for a in own if isinstance(own[a], dict) for b in own[a] if own[a][b] != other[a][b]}
+        assert differing == {"data.root", "data.drawn", "model.weights", "model.training", "winclip.seed", "patchcore.seed"}
+        assert own["data"]["drawn"] | {"seed": k} == other["data"]["drawn"]
 
 
 def test_the_registered_studies_are_in_step():

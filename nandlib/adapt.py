@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +18,7 @@ from nandlib.detectors.base import Detector, ImageLike, MapFolder, as_image, che
 from nandlib.errors import DataError, nearest
 from nandlib.models import ImageFeatures, VisionLanguageModel, load_model
 from nandlib.operators import image_score, similarities, suppress
-from nandlib.plus import Regions, find_regions, plus_suppression, synonyms
+from nandlib.plus import Regions, find_regions, plus_suppression, sides
 from nandlib.prompts import PromptSet, load_prompts
 from nandlib.study import project_root
 
@@ -83,10 +84,7 @@ class AdaptedDetector:
         """
         if base is None and self.nand.method == "nand_plus":
             base = self._base(images)
-        states = [self.prompts.normal(self.noun), self.prompts.abnormal(self.noun)]
-        added = [self.prompts.fill(phrases) for phrases in self.normalities.values()]
-        rivals = self._rival_sentences() if self.nand.method == "nand_plus" else []
-        texts = torch.stack([text_feature(self.model, prompts, self.prompts) for prompts in states + added + rivals])
+        texts = self._texts
         maps: dict[str, list[np.ndarray]] = {name: [] for name in self.normalities}
         for k, image in enumerate(images):
             features: ImageFeatures = self.model.encode_image(self.model.preprocess(as_image(image))[None])
@@ -112,16 +110,19 @@ class AdaptedDetector:
         similarity, first = cos.mean(2), 2 + len(self.normalities)
         if self.normal_token is not None:
             similarity = similarity - (texts @ self.normal_token)[:, None]
-        own, rivals = [added], list(range(first, len(texts)))
-        if self.nand.plus.competitors == "normal":
-            rivals = [0]
-        if self.nand.plus.competitors == "bank":
-            near = synonyms(texts[added], texts[first:], self.nand.plus).tolist()
-            own += [first + k for k, same in enumerate(near) if same]
-            rivals = [1, *(first + k for k, same in enumerate(near) if not same)]
+        further = range(first, len(texts))  # the bank, or the other types: what `_rival_sentences` gives
+        own, rivals = sides(self.nand.plus, added, texts, normal=0, abnormal=1, types=further, bank=further)
         return plus_suppression(
             similarity, own, rivals, regions=regions, grid=grid, size=size, temperature=self._temperature, plus=self.nand.plus
         )
+
+    @cached_property
+    def _texts(self) -> Tensor:
+        """Features ``(K, D)``, encoded once: f_nor, f_abn, every normality's, and for `nand_plus` those of its rivals."""
+        states = [self.prompts.normal(self.noun), self.prompts.abnormal(self.noun)]
+        added = [self.prompts.fill(phrases) for phrases in self.normalities.values()]
+        rivals = self._rival_sentences() if self.nand.method == "nand_plus" else []
+        return torch.stack([text_feature(self.model, prompts, self.prompts) for prompts in states + added + rivals])
 
     def _rival_sentences(self) -> list[list[str]]:
         if self.nand.plus.competitors == "types":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -20,7 +20,6 @@ from nandlib.models import ImageFeatures, VisionLanguageModel, load_model
 from nandlib.operators import image_score, similarities, suppress
 from nandlib.plus import Regions, find_regions, plus_suppression, sides
 from nandlib.prompts import PromptSet, load_prompts
-from nandlib.study import project_root
 
 EMBEDDED_WEIGHTS = "data/models/mini/heads.safetensors"
 
@@ -38,6 +37,7 @@ class AdaptedDetector:
         normalities: Name → phrases of every added normality.
         others: Phrases of defects that stay abnormal, one tuple a defect, for ``plus.competitors: types``.
         normal_token: ``(D,)`` mean patch token of normal images, with which `nand_plus` is calibrated.
+        encoded: Text features by their sentences, shared with every detector that `add` and `remove` give: no text is encoded twice.
     """
 
     detector: Detector
@@ -48,6 +48,7 @@ class AdaptedDetector:
     normalities: Mapping[str, tuple[str, ...]]
     others: tuple[tuple[str, ...], ...] = ()
     normal_token: Tensor | None = None
+    encoded: dict[tuple[str, ...], Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     def add(self, text: str | Sequence[str], name: str | None = None) -> AdaptedDetector:
         """With one more normality: a phrase, or several phrases for the same thing.
@@ -84,30 +85,34 @@ class AdaptedDetector:
         """
         if base is None and self.nand.method == "nand_plus":
             base = self._base(images)
-        texts = self._texts
         maps: dict[str, list[np.ndarray]] = {name: [] for name in self.normalities}
         for k, image in enumerate(images):
-            features: ImageFeatures = self.model.encode_image(self.model.preprocess(as_image(image))[None])
-            cos = similarities(features.tokens, texts)
-            size = None if base is None else base[k].shape
-            regions = None
-            if self.nand.method == "nand_plus" and self.nand.plus.regions:
-                regions = find_regions(torch.from_numpy(base[k])[None], features.grid, self.nand.plus)
-            for n, name in enumerate(self.normalities):
-                if self.nand.method == "nand":
-                    single = self._paper(cos, 2 + n, features.grid, size)
-                else:
-                    single = self._plus(cos, 2 + n, texts, regions, features.grid, size)
+            features = self.model.encode_image(self.model.preprocess(as_image(image))[None])
+            for name, single in self.suppression(features, None if base is None else torch.from_numpy(base[k])[None]).items():
                 maps[name].append(single[0].float().numpy())
         return maps
 
-    def _paper(self, cos: Tensor, added: int, grid: tuple[int, int], size: tuple[int, int] | None) -> Tensor:
+    def suppression(self, features: ImageFeatures, base: Tensor | None = None, regions: Regions | None = None) -> dict[str, Tensor]:
+        """A_sup of every normality from image features that are at hand: name → ``(N, H, W)``.
+
+        Args:
+            features: Of N images.
+            base: Their anomaly maps ``(N, H, W)``; `nand_plus` needs them, the paper's rule takes only their size.
+            regions: Of `base`, where they are at hand already; `nand_plus` finds them otherwise.
+        """
+        cos, grid = similarities(features.tokens, self._texts), features.grid
+        size = (self.nand.map_size, self.nand.map_size) if base is None else tuple(base.shape[-2:])
+        if self.nand.method == "nand":
+            return {name: self._paper(cos, 2 + n, grid, size) for n, name in enumerate(self.normalities)}
+        if self.nand.plus.regions and regions is None:
+            regions = find_regions(base, grid, self.nand.plus)
+        return {name: self._plus(cos, 2 + n, regions, grid, size) for n, name in enumerate(self.normalities)}
+
+    def _paper(self, cos: Tensor, added: int, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
         return suppression_map(cos[:, added], cos[:, 0], cos[:, 1], grid=grid, temperature=self._temperature, nand=self.nand, size=size)
 
-    def _plus(
-        self, cos: Tensor, added: int, texts: Tensor, regions: Regions | None, grid: tuple[int, int], size: tuple[int, int]
-    ) -> Tensor:
-        similarity, first = cos.mean(2), 2 + len(self.normalities)
+    def _plus(self, cos: Tensor, added: int, regions: Regions | None, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
+        similarity, first, texts = cos.mean(2), 2 + len(self.normalities), self._texts
         if self.normal_token is not None:
             similarity = similarity - (texts @ self.normal_token)[:, None]
         further = range(first, len(texts))  # the bank, or the other types: what `_rival_sentences` gives
@@ -118,11 +123,16 @@ class AdaptedDetector:
 
     @cached_property
     def _texts(self) -> Tensor:
-        """Features ``(K, D)``, encoded once: f_nor, f_abn, every normality's, and for `nand_plus` those of its rivals."""
+        """Features ``(K, D)``: f_nor, f_abn, every normality's, and for `nand_plus` those of its rivals."""
         states = [self.prompts.normal(self.noun), self.prompts.abnormal(self.noun)]
         added = [self.prompts.fill(phrases) for phrases in self.normalities.values()]
         rivals = self._rival_sentences() if self.nand.method == "nand_plus" else []
-        return torch.stack([text_feature(self.model, prompts, self.prompts) for prompts in states + added + rivals])
+        return torch.stack([self._feature(tuple(sentences)) for sentences in states + added + rivals])
+
+    def _feature(self, sentences: tuple[str, ...]) -> Tensor:
+        if sentences not in self.encoded:
+            self.encoded[sentences] = text_feature(self.model, sentences, self.prompts)
+        return self.encoded[sentences]
 
     def _rival_sentences(self) -> list[list[str]]:
         if self.nand.plus.competitors == "types":
@@ -142,11 +152,12 @@ class AdaptedDetector:
         Raises:
             DataError: If the detector returns a wrong number of maps, a wrong shape, NaN or infinity.
         """
-        base = self._base(images)
-        if not self.normalities:
-            return base
+        return self.damp(images, self._base(images))
+
+    def damp(self, images: Sequence[ImageLike], base: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """A_final of anomaly maps that are at hand already: `base` has one ``(H, W)`` map an image, in place of the detector's."""
         final = [torch.from_numpy(single) for single in base]
-        for maps in self.suppression_maps(images, base).values():
+        for maps in self.suppression_maps(images, base).values() if self.normalities else ():
             final = [suppress(anomaly, torch.from_numpy(sup)) for anomaly, sup in zip(final, maps, strict=True)]
         return [anomaly.numpy() for anomaly in final]
 
@@ -176,8 +187,7 @@ def add_normality(
         detector: Anything that maps a sequence of images to anomaly maps ``(N, H, W)`` (larger is more anomalous), a
             folder of such maps as .npy or .tiff, or a detector that was adapted before.
         text: A phrase ("thread on carpet"), or several phrases for the same thing.
-        model: Finds where an image shows what the text says: ``load_model(...)``; default: the embedded model of the
-            checkout that the working directory belongs to.
+        model: Finds where an image shows what the text says: ``load_model(...)``; default: `embedded_model`.
         noun: What the images show, for the normal state ("carpet").
         name: Under which the normality can be removed again; default: its first phrase.
         prompts: Templates and states; default: APRIL-GAN's.
@@ -217,12 +227,27 @@ def add_normality(
         raise DataError("add_normality sees maps only: image_score 'max_plus_image' and base_normalisation belong to a study")
     if isinstance(detector, (str, Path)):
         detector = MapFolder(detector)
-    if model is None:
-        model = load_model("mini", project_root() / EMBEDDED_WEIGHTS)
+    model = model or embedded_model()
     prompts = prompts or load_prompts(PromptConfig(file="aprilgan"))
     token = mean_token(model, normals) if plus is not None and plus.calibrate else None
     stay = tuple((other,) if isinstance(other, str) else tuple(other) for other in others)
     return AdaptedDetector(detector, model, prompts, noun, nand, {}, stay, token).add(text, name)
+
+
+def embedded_model(weights: str | Path | None = None) -> VisionLanguageModel:
+    """The embedded model, trained by ``make model``.
+
+    Args:
+        weights: Its heads; None: those of the checkout that the working directory belongs to, else of the one that this package is in.
+
+    Raises:
+        ModelError: If they are not there.
+    """
+    if weights is None:
+        homes = [folder for folder in (Path.cwd(), *Path.cwd().parents, Path(__file__).parents[1]) if (folder / "dvc.yaml").is_file()]
+        found = [home / EMBEDDED_WEIGHTS for home in homes if (home / EMBEDDED_WEIGHTS).is_file()]
+        weights = next(iter(found), (homes[0] if homes else Path()) / EMBEDDED_WEIGHTS)
+    return load_model("mini", weights)
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ MAP_COLOURS = "inferno"  # anomaly maps
 SUPPRESSION_COLOURS = "viridis"  # suppression maps, always on [0, 1]
 DELTA_COLOURS = "PuOr"  # losses orange-brown, gains purple, symmetric about 0
 OURS, PAPER = "#0072B2", "#D55E00"  # Okabe-Ito blue and vermilion
+OUTLINE = "#00E5FF"  # of ground-truth masks
 LABELS = {
     "aprilgan": "APRIL-GAN",
     "aprilgan_1": "APRIL-GAN-1",
@@ -67,7 +68,7 @@ def show_image(ax: Axes, image: np.ndarray, mask: np.ndarray | None = None, titl
     """An image with the outline of its ground-truth mask."""
     ax.imshow(image, extent=(0, 1, 1, 0))
     if mask is not None and mask.any() and not mask.all():
-        ax.contour(np.linspace(0, 1, mask.shape[1]), np.linspace(0, 1, mask.shape[0]), mask, levels=[0.5], colors="#00E5FF", linewidths=1.0)
+        ax.contour(np.linspace(0, 1, mask.shape[1]), np.linspace(0, 1, mask.shape[0]), mask, levels=[0.5], colors=OUTLINE, linewidths=1.0)
     _frame(ax, title)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_project
 import torch
 from PIL import Image
 
@@ -59,3 +60,16 @@ def dataset(tmp_path: Path) -> Callable[..., Path]:
         return root
 
     return write
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project with the tiny study, run once. Tests that change it belong to test_pipeline.py, which runs last."""
+    project = tmp_path_factory.mktemp("project")
+    tiny_project.make(project)
+    return project
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """test_pipeline.py last: it changes the tiny study that other files look at."""
+    items.sort(key=lambda item: item.path.name == "test_pipeline.py")

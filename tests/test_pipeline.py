@@ -1,11 +1,7 @@
 """The whole pipeline on a tiny study, through DVC, as a user runs it."""
 
 import json
-import os
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +10,7 @@ import pytest
 import torch.nn.functional as F
 from PIL import Image
 from sklearn.metrics import roc_auc_score
+from tiny_project import run
 
 from nandlib.class_maps import ClassMaps
 from nandlib.protocol import DELTA_COLUMNS
@@ -22,38 +19,6 @@ from nandlib.uncertainty import DETECTOR_COLUMNS, GROUP_COLUMNS
 
 ROOT = Path(__file__).parents[1]
 DETECTORS = ["aprilgan", "winclip_0", "winclip_1", "winclip_5", "patchcore"]
-
-
-def run(project: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(project),
-        "PYTHONWARNINGS": "ignore",
-    }
-    result = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
-    if check and result.returncode:
-        pytest.fail(f"{' '.join(command)}\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}")
-    return result
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project with the tiny study, run once from raw images to the report."""
-    project = tmp_path_factory.mktemp("project")
-    ignore = shutil.ignore_patterns("__pycache__")
-    for name in ("nandlib", "notebooks"):
-        shutil.copytree(ROOT / name, project / name, ignore=ignore)
-    for name in ("dvc.yaml", ".dvcignore", "pyproject.toml"):
-        shutil.copy(ROOT / name, project / name)
-    (project / "studies").mkdir()
-    preset = (ROOT / "tests/tiny.yaml").read_text().replace("{file: mvtec_ad}", "{file: studies/prompts.yaml}")
-    (project / "studies/tiny.yaml").write_text(preset)
-    shutil.copy(ROOT / "nandlib/resources/prompts/mvtec_ad.yaml", project / "studies/prompts.yaml")
-    (project / "params.yaml").write_text("studies: {}\ndrawn: {}\nmodels: {tiny: {seed: 0, n_images: 40, steps: 25}}\n")
-    run(project, "dvc", "init", "--no-scm", "-q")
-    run(project, "nand", "use", "studies/tiny.yaml")
-    run(project, "dvc", "repro")
-    return project
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,8 @@ from nandlib.pipeline import read_registry, register, registered
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-REQUIREMENTS = [Requirement(r) for r in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]]
+EXTRAS = [r for extra in PROJECT["optional-dependencies"].values() for r in extra if not r.startswith(PROJECT["name"])]
+REQUIREMENTS = [Requirement(r) for r in PROJECT["dependencies"] + EXTRAS]
 
 
 def constraints():

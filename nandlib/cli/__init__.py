@@ -1,0 +1,22 @@
+"""The command line `nand`. Its commands are thin: they read arguments, call the library and print."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from nandlib.cli import adapt, research, stages, studies  # noqa: F401 (they register their commands, in this order)
+from nandlib.cli.app import app
+from nandlib.errors import NandError
+from nandlib.memory import keep_freed_memory
+
+
+def main() -> None:
+    """Entry point: an error of the user's making is one clear message on stderr and exit code 1, not a traceback."""
+    keep_freed_memory()
+    try:
+        app()
+    except NandError as error:
+        typer.secho(f"nand: {error}", fg=typer.colors.RED, err=True)
+        sys.exit(1)

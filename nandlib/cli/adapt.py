@@ -1,0 +1,193 @@
+"""Use NAND on images of your own: `nand apply` and `nand explain`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nandlib.cli.app import ADAPT, AsJson, app, print_json, progress, records
+from nandlib.errors import DataError, ModelError
+
+Texts = Annotated[list[str], typer.Option("--text", "-t", help="what counts as normal; may be repeated; phrases for one thing parted by ;")]
+Noun = Annotated[str, typer.Option(help="what the images show: carpet")]
+DetectorName = Annotated[
+    str | None,
+    typer.Option("--detector", help="aprilgan, aprilgan_<k>, winclip_0, winclip_<k>, patchcore; with --checkpoint an anomalib class"),
+]
+MapsFolder = Annotated[Path | None, typer.Option("--maps", help="folder of your own anomaly maps (.npy, .tiff) under the images' names")]
+Checkpoint = Annotated[Path | None, typer.Option(help="a model that anomalib trained, .ckpt; --detector names its class (Patchcore)")]
+Normals = Annotated[Path | None, typer.Option(help="folder of normal images: they fit PatchCore, are references, calibrate nand_plus")]
+Method = Annotated[str, typer.Option(help="nand (the paper's rule) or nand_plus (this study's; needs --normals)")]
+Weights = Annotated[Path | None, typer.Option("--model", help="heads of the embedded model; default: those that 'make model' trains")]
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """What both commands are asked for."""
+
+    texts: list[str]
+    noun: str
+    detector: str | None
+    maps: Path | None
+    checkpoint: Path | None
+    normals: Path | None
+    method: str
+    weights: Path | None
+
+
+def _adapted(s: _Setting, images: list[Path], root: Path) -> Any:
+    """The adapted detector that the options describe."""
+    from nandlib.adapt import add_normality, embedded_model
+    from nandlib.apply import find_images, map_folder
+    from nandlib.detectors.fit import fit_detector
+    from nandlib.explore import read_texts
+
+    texts = read_texts(s.texts)
+    if not texts:
+        raise DataError('--text is empty: say what counts as normal, as in --text "loose thread"')
+    if s.method not in ("nand", "nand_plus"):
+        raise DataError(f"--method is '{s.method}': nand or nand_plus")
+    if s.maps is not None and (s.detector or s.checkpoint):
+        raise DataError("give --maps, or --detector, not both")
+    if s.maps is None and s.detector is None:
+        raise DataError("whose anomaly maps? give --maps FOLDER, or --detector aprilgan (or another; 'nand apply --help' lists them)")
+    model = embedded_model(s.weights)
+    normals = find_images([s.normals])[0] if s.normals else []
+    detector: Any
+    if s.maps is not None:
+        detector = map_folder(s.maps, images, root)
+    elif s.checkpoint is not None:
+        from nandlib.integrations.anomalib import AnomalibDetector, load_module
+
+        detector = AnomalibDetector(load_module(str(s.detector), s.checkpoint))
+    else:
+        detector = fit_detector(str(s.detector), model, noun=s.noun, normals=normals)
+    adapted = add_normality(detector, texts[0], model=model, noun=s.noun, method=s.method, normals=normals)
+    for phrases in texts[1:]:
+        adapted = adapted.add(phrases)
+    return adapted
+
+
+@app.command(rich_help_panel=ADAPT)
+def apply(
+    images: Annotated[list[Path], typer.Argument(help="folders of images, or image files")],
+    text: Texts,
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder for maps/, overlays/ and scores.csv")],
+    noun: Noun = "object",
+    detector: DetectorName = None,
+    maps: MapsFolder = None,
+    checkpoint: Checkpoint = None,
+    normals: Normals = None,
+    method: Method = "nand",
+    model: Weights = None,
+    overlays: Annotated[bool, typer.Option(help="write pictures of the maps before and after")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Add normalities to a detector: images and texts in, adapted maps, scores and overlays out.
+
+    Examples:
+
+      nand apply carpet/test -t "loose thread" --noun carpet --detector patchcore --normals carpet/train/good -o adapted
+
+      nand apply carpet/test -t "loose thread" --noun carpet --maps my_maps -o adapted
+
+      nand apply carpet/test -t "loose thread" --noun carpet --detector Patchcore --checkpoint model.ckpt -o adapted
+    """
+    from nandlib.apply import apply as run
+    from nandlib.apply import find_images
+
+    found, root = find_images(images)
+    adapted = _adapted(_Setting(text, noun, detector, maps, checkpoint, normals, method, model), found, root)
+    table = run(adapted, found, root, out, overlays=overlays, progress=progress())
+    if as_json:
+        print_json({"out": str(out), "normalities": adapted.normalities, "method": method, "images": records(table)})
+        return
+    fell, means = int((table["score_after"] < 0.9 * table["score_before"]).sum()), table[["score_before", "score_after"]].mean()
+    typer.echo(
+        f"{len(table)} images: mean score {means['score_before']:.3f} before, {means['score_after']:.3f} after; "
+        f"for {fell} it fell by more than a tenth"
+    )
+    for place in ("scores.csv", "maps", *(("overlays",) if overlays else ())):
+        typer.echo(out / place)
+
+
+@app.command(rich_help_panel=ADAPT)
+def explain(
+    image: Annotated[Path, typer.Argument(help="an image")],
+    text: Texts,
+    out: Annotated[Path, typer.Option("--out", "-o", help="the figure, .png")] = Path("explained.png"),
+    noun: Noun = "object",
+    detector: DetectorName = "aprilgan",
+    maps: MapsFolder = None,
+    checkpoint: Checkpoint = None,
+    normals: Normals = None,
+    method: Method = "nand",
+    model: Weights = None,
+    as_json: AsJson = False,
+) -> None:
+    """One image, one text: where the text is seen, and what that does to the anomaly map, as a figure."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import numpy as np
+
+    from nandlib import plots
+    from nandlib.apply import find_images
+    from nandlib.detectors.base import as_image, check_maps
+
+    if out.suffix.lower() != ".png":
+        raise DataError(f"--out {out}: the figure is a .png")
+    (found,), root = find_images([image]) if image.is_file() or not image.exists() else ((None,), image)
+    if found is None:
+        raise DataError(f"{image} is a folder: explain shows one image; 'nand apply' takes folders")
+    name = None if maps is not None else detector
+    adapted = _adapted(_Setting(text, noun, name, maps, checkpoint, normals, method, model), [found], root)
+    (before,) = check_maps(adapted.detector([found]), 1, type(adapted.detector).__name__)
+    sups = {name: single[0] for name, single in adapted.suppression_maps([found], [before]).items()}
+    after = before * np.prod([1 - sup for sup in sups.values()], axis=0)
+    common = {"image": np.asarray(as_image(found)), "mask": None, "before": before}
+    rows = [{**common, "label": "\n".join(name.split()), "suppression": sup, "after": before * (1 - sup)} for name, sup in sups.items()]
+    if len(sups) > 1:
+        together = 1 - np.prod([1 - sup for sup in sups.values()], axis=0)
+        rows.append({**common, "label": "all texts", "suppression": together, "after": after})
+    plots.use_style()
+    plots.save(plots.before_after(rows), out)
+    seen = {
+        "image": str(found),
+        "noun": noun,
+        "method": method,
+        "score_before": float(before.max()),
+        "score_after": float(after.max()),
+        "suppression_max": {name: float(sup.max()) for name, sup in sups.items()},
+        "suppression_at_peak": {name: float(sup.flat[before.argmax()]) for name, sup in sups.items()},
+        "figure": str(out),
+    }
+    if as_json:
+        print_json(seen)
+        return
+    for name in sups:
+        at_peak, most = seen["suppression_at_peak"][name], seen["suppression_max"][name]
+        typer.echo(f"“{name}”: A_sup is {at_peak:.2f} where the image is most anomalous, {most:.2f} at most")
+    typer.echo(f"score {seen['score_before']:.3f} before, {seen['score_after']:.3f} after\n{out}")
+
+
+@app.command("export", rich_help_panel=ADAPT)
+def export(
+    out: Annotated[Path, typer.Argument(help="the .onnx file to write")],
+    text: Texts,
+    noun: Noun = "object",
+    detector: Annotated[str, typer.Option(help="aprilgan, aprilgan_<k> or patchcore")] = "aprilgan",
+    normals: Normals = None,
+    model: Weights = None,
+) -> None:
+    """The adapted embedded detector as one ONNX graph with the texts baked in (needs the extra 'onnx')."""
+    try:
+        from nandlib.integrations.onnx import export_onnx
+    except ImportError as error:
+        raise ModelError(f"{error.name} is not installed: pip install 'nandlib[onnx]'") from None
+
+    adapted = _adapted(_Setting(text, noun, detector, None, None, normals, "nand", model), [], Path())
+    typer.echo(export_onnx(adapted, out))

@@ -1,0 +1,48 @@
+"""The application that all commands belong to, and what they share."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ADAPT, STUDIES, RESEARCH, STAGES = "Use it on your images", "Studies", "Research", "Stages of the pipeline (dvc repro calls them)"
+
+app = typer.Typer(
+    help="The reproducible study of NAND: normality addition via normality detection.",
+    epilog="Exit codes: 0 done; 1 something given is wrong, and the message on stderr says what, where and how to mend it; 2 the command "
+    "line itself is wrong. With --json, stdout holds one JSON document and nothing else. Progress goes to stderr, on a terminal only.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+StudyName = Annotated[str, typer.Argument(help="name of a study: studies/<name>.yaml")]
+AsJson = Annotated[bool, typer.Option("--json", help="machine-readable")]
+
+
+def progress() -> bool:
+    """Whether to show progress bars: on a terminal only."""
+    return sys.stderr.isatty()
+
+
+def registered_study(name: str) -> Any:
+    """A study that `nand use` has entered into params.yaml."""
+    from nandlib.pipeline import registered
+    from nandlib.study import project_root
+
+    return registered(name, project_root())
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of a table as JSON can hold them: a missing number is null."""
+    return json.loads(table.to_json(orient="records"))
+
+
+def print_json(content: Any) -> None:
+    """One JSON document on stdout."""
+    typer.echo(json.dumps(content, indent=2, ensure_ascii=False))

@@ -1,0 +1,124 @@
+"""Commands for those who change something: own projections and prompts, seeds, wordings, speed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nandlib.cli.app import RESEARCH, StudyName, app, progress, registered_study
+from nandlib.errors import NandError
+
+HELD_OUT_SEED = 424242  # of auxiliary images that train no model
+
+
+@app.command("train-projections", rich_help_panel=RESEARCH)
+def train_projections(
+    root: Annotated[Path, typer.Argument(help="defects with masks in MVTec AD layout; never the data that is tested on")],
+    out: Annotated[Path, typer.Argument(help="file for the projections, .safetensors")],
+    clip_weights: Annotated[Path, typer.Option(help="CLIP ViT-L/14@336")] = Path("data/models/clip/vit_l_14_336.safetensors"),
+    epochs: Annotated[int, typer.Option(min=1, help="the original: 15 on VisA, 3 on MVTec AD")] = 15,
+    mosaic: Annotated[float, typer.Option(min=0, max=1, help="share of 2 x 2 mosaics; the original: 0 on VisA, 0.2 on MVTec AD")] = 0.0,
+    batch_size: Annotated[int, typer.Option(min=1)] = 8,
+    seed: Annotated[int, typer.Option(help="of initialisation, order and mosaics")] = 0,
+    device: Annotated[str, typer.Option(help="torch device")] = "cpu",
+    precision: Annotated[str, typer.Option(help="float32 or autocast")] = "float32",
+) -> None:
+    """Train APRIL-GAN's projections for a frozen CLIP ViT-L/14@336 at 518 px, as the original does; the last epoch counts."""
+    import json
+
+    from safetensors.torch import save_file
+
+    from nandlib.config import RANDOM, PromptConfig
+    from nandlib.errors import ModelError
+    from nandlib.models import Placement
+    from nandlib.models.clip import ClipModel
+    from nandlib.models.projection_training import MaskedImages
+    from nandlib.models.projection_training import train_projections as train
+    from nandlib.prompts import load_prompts
+
+    if clip_weights == RANDOM:
+        raise ModelError("--clip-weights: projections for random weights would be no use: name CLIP's own")
+    model = ClipModel.load(RANDOM, clip_weights, Placement(device, precision))  # its projections are not used
+    images = MaskedImages(root, model, mosaic, seed)
+    projections, losses = train(
+        model, load_prompts(PromptConfig()), images, epochs=epochs, batch_size=batch_size, seed=seed, progress=progress()
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_file(projections.state_dict(), out)
+    recipe = {
+        "root": root.name,
+        "classes": sorted(set(images.rows["class"])),
+        "images": len(images.rows),
+        "clip_weights": clip_weights.name,
+        "precision": precision,
+        "epochs": epochs,
+        "mosaic": mosaic,
+        "batch_size": batch_size,
+        "seed": seed,
+        "losses": losses,
+    }
+    out.with_suffix(".json").write_text(json.dumps(recipe, indent=2) + "\n")
+    typer.echo(f"{out}: loss {losses[0]:.4f} in the first epoch, {losses[-1]:.4f} in the last")
+
+
+@app.command("generate-prompts", rich_help_panel=RESEARCH)
+def generate_prompts(
+    study: Annotated[str, typer.Argument(help="name of a study: its classes and types are asked for")],
+    out: Annotated[Path, typer.Argument(help="prompt file to write, .yaml; answers are recorded beside it")],
+) -> None:
+    """Ask a language model for phrases by the paper's request; address, model and key come from OPENAI_* variables."""
+    from nandlib.prompt_generator import generate
+    from nandlib.study import open_study, project_root
+
+    opened = open_study(study, project_root())
+    phrases = generate(opened.types(), out, progress=progress())
+    typer.echo(f"{out}: {sum(len(p) for types in phrases.values() for p in types.values())} phrases; set prompts.file to it")
+
+
+@app.command(rich_help_panel=RESEARCH)
+def benchmark(
+    study: StudyName,
+    images: Annotated[int, typer.Option(min=1, help="images per pass")] = 2,
+    repeats: Annotated[int, typer.Option(min=1, help="passes of each kind")] = 3,
+) -> None:
+    """Seconds an image of the whole study against a bare pass of the image tower, in one run, as JSON."""
+    import json
+
+    from nandlib.benchmark import image_cost
+
+    typer.echo(json.dumps(image_cost(registered_study(study), images, repeats), indent=2))
+
+
+@app.command(rich_help_panel=RESEARCH)
+def selection(study: StudyName = "validation") -> None:
+    """The values between which the parameters of nand_plus were chosen, on the products of that study."""
+    from nandlib.stages.ablation import write_selection
+
+    write_selection(registered_study(study), progress())
+
+
+@app.command(rich_help_panel=RESEARCH)
+def seeds(
+    study: StudyName,
+    others: Annotated[list[str], typer.Argument(help="the same study with other seeds, after 'nand ablation'")],
+) -> None:
+    """Mean and spread over seeds of every step of the ablation: figures/<study>/plus/seeds.csv."""
+    from nandlib.seeds import seed_table
+    from nandlib.study import open_study
+
+    opened = registered_study(study)
+    opened.write_csv(seed_table([opened, *(open_study(name, opened.root) for name in others)]), "plus/seeds.csv")
+
+
+@app.command(rich_help_panel=RESEARCH)
+def wordings(study: StudyName, n_images: Annotated[int, typer.Option(help="held-out auxiliary images")] = 400) -> None:
+    """Phrases held out of the embedded model's training, against held-out auxiliary images: figures/<study>/model/wordings.csv."""
+    from nandlib.models.training import collect_patches
+    from nandlib.wordings import wording_table
+
+    opened = registered_study(study)
+    if opened.config.model.name != "mini":
+        raise NandError(f"studies/{study}.yaml: model.name is '{opened.config.model.name}': only the embedded model has held-out wordings")
+    opened.write_csv(wording_table(opened.model, collect_patches(HELD_OUT_SEED, n_images, progress())), "model/wordings.csv")

@@ -1,0 +1,130 @@
+"""The stages of the pipeline, one command each; `dvc repro` calls them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nandlib.cli.app import STAGES, StudyName, app, progress, registered_study
+
+
+@app.command(rich_help_panel=STAGES)
+def draw(study: StudyName) -> None:
+    """Stage 'images': draw the embedded data set."""
+    from nandlib.stages.data import draw_images
+
+    draw_images(registered_study(study), progress())
+
+
+@app.command(rich_help_panel=STAGES)
+def manifest(study: StudyName) -> None:
+    """Stage 'manifest': scan and check the images; prints what is odd but allowed."""
+    from nandlib.stages.data import write_manifest
+
+    for note in write_manifest(registered_study(study), progress()):
+        typer.echo(note)
+
+
+@app.command(rich_help_panel=STAGES)
+def patches(
+    out: Path,
+    seed: Annotated[int, typer.Option(help="of the auxiliary images")] = 0,
+    n_images: Annotated[int, typer.Option(help="number of auxiliary images")] = 6000,
+) -> None:
+    """Stage 'patches': draw and encode the auxiliary images that train the embedded model."""
+    from nandlib.stages.embedding import write_patches
+
+    write_patches(out, seed=seed, n_images=n_images, progress=progress())
+
+
+@app.command(rich_help_panel=STAGES)
+def heads(
+    source: Path,
+    out: Path,
+    seed: Annotated[int, typer.Option(help="of initialisation and batches")] = 0,
+    steps: Annotated[int, typer.Option(help="of the optimiser")] = 1000,
+) -> None:
+    """Stage 'heads': train the heads of the embedded model."""
+    from nandlib.stages.embedding import write_heads
+
+    write_heads(source, out, seed=seed, steps=steps, progress=progress())
+
+
+@app.command(rich_help_panel=STAGES)
+def similarities(study: StudyName) -> None:
+    """Stage 'similarities': one forward pass an image; patch tokens against all texts of its class."""
+    from nandlib.stages.similarities import write_similarities
+
+    write_similarities(registered_study(study), progress())
+
+
+@app.command(rich_help_panel=STAGES)
+def maps(study: StudyName) -> None:
+    """Stage 'maps': anomaly maps of WinCLIP and PatchCore."""
+    from nandlib.stages.maps import write_maps
+
+    write_maps(registered_study(study), progress())
+
+
+@app.command(rich_help_panel=STAGES)
+def scores(study: StudyName) -> None:
+    """Stage 'scores': image scores before and after adding each normality."""
+    from nandlib.stages.scores import write_scores
+
+    write_scores(registered_study(study), progress())
+
+
+@app.command(rich_help_panel=STAGES)
+def measure(study: StudyName) -> None:
+    """Stage 'measure': controls, mask oracle, selectivity by pixel, type retrieval, decisions, pairs of groups."""
+    from nandlib.stages.measure import write_measures
+
+    write_measures(registered_study(study), progress())
+
+
+@app.command(rich_help_panel=STAGES)
+def ablation(study: StudyName) -> None:
+    """Stage 'ablation': from the paper's rule to nand_plus, one change at a time."""
+    from nandlib.stages.ablation import write_ablation
+
+    write_ablation(registered_study(study), progress())
+
+
+@app.command(rich_help_panel=STAGES)
+def protocol(study: StudyName) -> None:
+    """Stage 'protocol': AUROC before and after; checks the identity that they must obey."""
+    from nandlib.stages.protocol import write_protocol
+
+    write_protocol(registered_study(study))
+
+
+@app.command(rich_help_panel=STAGES)
+def notebook(
+    name: Annotated[
+        str, typer.Argument(help="item: fig1, table1, fig2, fig3, table2, table3, fig5, paper, measure, plus, failures, sensitivity")
+    ],
+    study: StudyName,
+) -> None:
+    """Execute the notebook of one item of the paper for one study."""
+    from nandlib.notebooks import execute
+
+    execute(name, registered_study(study))
+
+
+@app.command(rich_help_panel=STAGES)
+def report(study: StudyName) -> None:
+    """Stage 'report': all executed notebooks as one self-contained page."""
+    from nandlib.report import write_report
+
+    write_report(registered_study(study))
+
+
+@app.command(rich_help_panel=STAGES)
+def sensitivity(study: StudyName) -> None:
+    """Stage 'sensitivity': every choice that the paper leaves open, set the other way; choice → mean Δ."""
+    from nandlib.sensitivity import sensitivity as vary
+
+    opened = registered_study(study)
+    opened.write_csv(vary(opened, progress()), "sensitivity/sensitivity.csv")

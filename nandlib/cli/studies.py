@@ -1,0 +1,159 @@
+"""Studies: what is here, what is missing, run one, compare two."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nandlib.cli.app import STUDIES, AsJson, app, print_json, progress, records
+from nandlib.errors import NandError
+
+
+@app.command(rich_help_panel=STUDIES)
+def use(preset: Annotated[Path, typer.Argument(help="studies/<name>.yaml")]) -> None:
+    """Enter a study preset into params.yaml, so that 'dvc repro' runs it. Prints the study's name."""
+    from nandlib.pipeline import register
+    from nandlib.study import project_root
+
+    typer.echo(register(preset, project_root()))
+
+
+@app.command(rich_help_panel=STUDIES)
+def fetch(
+    names: Annotated[list[str] | None, typer.Argument(help="sources; 'nand doctor' lists them")] = None,
+    study: Annotated[str | None, typer.Option(help="everything that this study still needs")] = None,
+    local: Annotated[list[Path] | None, typer.Option("--from", help="folder, archive or checkpoint that you have; may be repeated")] = None,
+    accept_licences: Annotated[bool, typer.Option("--accept-licences", help="accept the licences that are shown")] = False,
+) -> None:
+    """Bring weights and data to their places: from this machine where they are, else from the network; always verified."""
+    from nandlib.errors import DataError
+    from nandlib.pipeline import missing_files, read_registry
+    from nandlib.sources import Source, source, source_of
+    from nandlib.sources import fetch as fetch_source
+    from nandlib.study import open_study, project_root
+
+    root = project_root()
+    entries = [source(name) for name in names or ()]
+    if study is not None:
+        needed = missing_files(open_study(study, root), read_registry(root)).values()
+        entries += [entry for path in needed if (entry := source_of(path)) is not None]
+    if not entries:
+        typer.echo("nothing to fetch")
+
+    def accept(entry: Source) -> bool:
+        typer.echo(f"{entry.title}\n  licence: {entry.licence}")
+        return accept_licences or (sys.stdin.isatty() and typer.confirm("  Do you accept it?"))
+
+    for place in local or ():
+        if not place.exists():
+            raise DataError(f"--from {place}: there is no such folder or file")
+    problems = []
+    for entry in entries:
+        try:
+            typer.echo(fetch_source(entry, root, local=local or (), accept=accept, progress=progress()))
+        except NandError as error:
+            problems.append(str(error))
+    if problems:
+        raise DataError("\n".join(problems))
+
+
+@app.command(rich_help_panel=STUDIES)
+def doctor(
+    study: Annotated[str | None, typer.Argument(help="exit with 1 unless this study has all that it needs")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Environment, device, weights and data, disk space, and what each study still needs."""
+    import json
+
+    from nandlib.doctor import describe, examine
+    from nandlib.errors import PresetError, nearest
+    from nandlib.study import project_root
+
+    report = examine(project_root())
+    if study is not None and study not in report["studies"]:
+        raise PresetError(f"no study '{study}': {nearest(study, report['studies'])}")
+    typer.echo(json.dumps(report, indent=2) if as_json else describe(report))
+    if study is not None and not report["studies"][study]["ready"]:
+        raise typer.Exit(1)
+
+
+study_app = typer.Typer(help="List studies, run one, compare two.", no_args_is_help=True)
+app.add_typer(study_app, name="study", rich_help_panel=STUDIES)
+
+
+@study_app.command("list")
+def list_studies(as_json: AsJson = False) -> None:
+    """All presets: what they are, whether they can be run, whether they have been."""
+    from nandlib.pipeline import missing_files, read_registry
+    from nandlib.study import open_study, project_root
+
+    root = project_root()
+    registry, rows = read_registry(root), []
+    for preset in sorted((root / "studies").glob("*.yaml")):
+        try:
+            study = open_study(preset.stem, root)
+        except NandError as error:
+            rows.append({"name": preset.stem, "title": None, "state": "invalid", "problem": str(error)})
+            continue
+        missing = [str(path) for path in missing_files(study, registry).values()]
+        done = (study.figures / "detectors.csv").is_file()
+        state = "results are there" if done else "needs files" if missing else "ready to run"
+        rows.append({"name": study.name, "title": study.config.title, "state": state, "missing": missing})
+    if as_json:
+        print_json(rows)
+        return
+    width = max(len(row["name"]) for row in rows)
+    for row in rows:
+        typer.echo(f"{row['name']:{width}}  {row['state']:17}  {row['title'] or row['problem'].splitlines()[0]}")
+    typer.echo("\n'nand study run NAME' runs one; 'nand doctor NAME' says what one still needs.")
+
+
+@study_app.command("run")
+def run_study(
+    study: Annotated[str, typer.Argument(help="name of a study, or studies/<name>.yaml")],
+    target: Annotated[str, typer.Option(help="stage to run up to: report, table2, fig5, …")] = "report",
+) -> None:
+    """Run a study up to its report: what 'make study' does. What has not changed is not computed again; exits with dvc's code."""
+    import subprocess
+
+    from nandlib.pipeline import register
+    from nandlib.study import project_root
+
+    root = project_root()
+    preset = Path(study) if study.endswith(".yaml") else root / "studies" / f"{study}.yaml"
+    name = register(preset, root)
+    code = subprocess.run([sys.executable, "-m", "dvc", "repro", f"{target}@{name}"], cwd=root, check=False).returncode
+    if code:
+        raise typer.Exit(code)
+    typer.echo(f"tables and figures: {(root / 'figures' / name).relative_to(root)} (start with report.html)")
+
+
+@study_app.command("compare")
+def compare_studies(
+    first: Annotated[str, typer.Argument(metavar="A", help="name of a study that has been run")],
+    second: Annotated[str, typer.Argument(metavar="B", help="name of another")],
+    groups: Annotated[bool, typer.Option("--groups", help="every group, not the means over classes")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Tables of two studies side by side with differences (B less A), and the settings in which they differ."""
+    from nandlib.compare import compare, differing_settings
+    from nandlib.study import open_study, project_root
+    from nandlib.tables import markdown
+
+    root = project_root()
+    a, b = open_study(first, root), open_study(second, root)
+    table, settings = compare(a, b, "groups" if groups else "detectors"), differing_settings(a, b)
+    if as_json:
+        print_json({"first": first, "second": second, "settings": {k: list(v) for k, v in settings.items()}, "rows": records(table)})
+        return
+    keys = [column for column in ("detector", "class", "group") if column in table]
+    for value in [column.removesuffix("_difference") for column in table if column.endswith("_difference")]:
+        part = table[[*keys, *(column for column in table if column.startswith(f"{value}_"))]]
+        part.columns = [*keys, a.name, b.name, "difference"]
+        typer.echo(f"{value} (percent; difference: B less A)\n\n{markdown(part)}")
+    typer.echo("Settings that differ:" if settings else "The presets differ in nothing.")
+    for key, (one, other) in settings.items():
+        typer.echo(f"  {key}: {one} | {other}")

@@ -1,0 +1,60 @@
+"""Any detector of the study for one's own images, by its name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from nandlib.config import NandConfig, PatchCoreConfig, PromptConfig, WinClipConfig
+from nandlib.detectors.aprilgan import AprilGan
+from nandlib.detectors.base import ImageLike, TorchDetector, as_image
+from nandlib.detectors.patchcore import PatchCore
+from nandlib.detectors.winclip import WinClip, WindowEncoder
+from nandlib.errors import DataError, PresetError, nearest
+from nandlib.models import VisionLanguageModel
+from nandlib.prompts import PromptSet, load_prompts
+
+NAMES = ("aprilgan", "aprilgan_<k>", "winclip_<k>", "patchcore")
+
+
+def fit_detector(
+    name: str,
+    model: VisionLanguageModel,
+    *,
+    noun: str = "object",
+    normals: Sequence[ImageLike] = (),
+    prompts: PromptSet | None = None,
+    nand: NandConfig = NandConfig(),
+    patchcore: PatchCoreConfig = PatchCoreConfig(),
+    window_grid: int = WinClipConfig().grid,
+) -> TorchDetector:
+    """A detector for images of one kind.
+
+    Args:
+        name: ``aprilgan`` (zero-shot), ``aprilgan_<k>``, ``winclip_0`` (zero-shot), ``winclip_<k>``, or ``patchcore``. k is the number
+            of reference images: the first k of `normals`.
+        model: Its image and text towers.
+        noun: What the images show, for the texts of APRIL-GAN and WinCLIP.
+        normals: Normal images: all of them fit PatchCore, the first k are references.
+        prompts: APRIL-GAN's templates and states; default: its own.
+        nand: Map size and interpolation of APRIL-GAN.
+        patchcore: Coreset ratio, seed, interpolation.
+        window_grid: Patch tokens a side for WinCLIP's windows.
+
+    Raises:
+        PresetError: If there is no detector of that name.
+        DataError: If there are too few normal images.
+    """
+    match = re.fullmatch(r"(aprilgan|winclip|patchcore)(?:_(\d+))?", name)
+    if match is None or (name.startswith("patchcore_")) or name == "winclip":
+        raise PresetError(f"no detector '{name}': {nearest(name, NAMES)}")
+    family, shots = match[1], int(match[2] or 0)
+    least = 1 if family == "patchcore" else shots
+    if len(normals) < least:
+        raise DataError(f"{name} needs {least} normal image(s), not {len(normals)}")
+    if family == "patchcore":
+        return PatchCore(model, normals, patchcore)
+    references = [as_image(image) for image in normals[:shots]]
+    if family == "winclip":
+        return WinClip(WindowEncoder(model, window_grid), noun, references)
+    return AprilGan(model, prompts or load_prompts(PromptConfig(file="aprilgan")), noun, nand, references)

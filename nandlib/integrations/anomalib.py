@@ -1,0 +1,147 @@
+"""anomalib: a trained model as a detector, and a trained model with added normalities inside `Engine.predict` and `Engine.test`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import anomalib.models
+import torch
+from anomalib.data import InferenceBatch
+from anomalib.models.components import AnomalibModule
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2 import Compose, Normalize
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+from nandlib.adapt import AdaptedDetector, add_normality
+from nandlib.detectors.base import ImageLike, as_image
+from nandlib.errors import ModelError, nearest
+
+
+class AnomalibDetector:
+    """A trained anomalib model as a detector: images to raw anomaly maps, neither normalised nor thresholded.
+
+    Args:
+        module: Any anomalib model whose predictions have an ``anomaly_map``.
+    """
+
+    def __init__(self, module: AnomalibModule) -> None:
+        self.module = module.eval()
+
+    @torch.no_grad()
+    def __call__(self, images: Sequence[ImageLike]) -> list[Tensor]:
+        """One map ``(H, W)`` an image, of the size that the model's pre-processor gives it."""
+        return [self._map(as_image(image)) for image in images]
+
+    def _map(self, image: Image.Image) -> Tensor:
+        batch = pil_to_tensor(image)[None].float() / 255
+        if self.module.pre_processor:
+            batch = self.module.pre_processor(batch)
+        return _anomaly_map(self.module, self.module.model(batch.to(self.module.device)))[0]
+
+
+def load_module(name: str, checkpoint: str | Path) -> AnomalibModule:
+    """A trained anomalib model from the checkpoint that its Engine wrote.
+
+    Args:
+        name: Its class in `anomalib.models` ("Patchcore").
+        checkpoint: The .ckpt file.
+
+    Raises:
+        ModelError: If there is no such class or file, or the checkpoint is of another model.
+    """
+    known = {k: v for k, v in vars(anomalib.models).items() if isinstance(v, type) and issubclass(v, AnomalibModule)}
+    if name not in known:
+        raise ModelError(f"anomalib has no model '{name}': {nearest(name, known)}")
+    if not Path(checkpoint).is_file():
+        raise ModelError(f"{checkpoint} does not exist: give the .ckpt file that anomalib's Engine wrote")
+    try:
+        return known[name].load_from_checkpoint(checkpoint, map_location="cpu").eval()
+    except (RuntimeError, KeyError, TypeError) as error:
+        raise ModelError(f"{checkpoint} is not a checkpoint of anomalib's {name}: {error}") from error
+
+
+def adapt_module(module: AnomalibModule, text: str | Sequence[str], **options: Any) -> AnomalibModule:
+    """Eq. 5 and 6 for a trained anomalib model: the same model, with what `text` says as normal, wherever anomalib predicts.
+
+    In `Engine.predict`, `Engine.test` and when it is called, its raw anomaly maps are damped before they are normalised and
+    thresholded. Thresholds and normalisation stay those of the unadapted model, since validation is not touched. The image score
+    is the model's own times max A_final / max A: for a model whose score is the maximum of its map, that is the paper's max A_final.
+
+    A_sup is computed on what the model sees, resized and cropped by its pre-processor, so that the two maps fit. Exporting is
+    not adapted.
+
+    Args:
+        module: Trained; any anomalib model whose predictions have an ``anomaly_map``. It stays as it is; weights are shared.
+        text: A phrase, or several for the same thing; more normalities by calling this on the result.
+        options: As for `nandlib.add_normality`: ``model``, ``noun``, ``method``, ``normals``, and so on.
+
+    Returns:
+        A model of a subclass of the module's class.
+
+    Example:
+        >>> adapted = adapt_module(patchcore, "loose thread", noun="carpet")  # doctest: +SKIP
+        >>> predictions = Engine().predict(adapted, data_path="carpet/test")  # doctest: +SKIP
+    """
+    adapted = copy.copy(module)
+    if isinstance(module, _WithNormality):
+        adapted.normality = add_normality(module.normality, text, **options)
+        return adapted
+    adapted.normality = add_normality(AnomalibDetector(module), text, **options)
+    adapted.__class__ = type(type(module).__name__, (_WithNormality, type(module)), {"__module__": __name__})
+    return adapted
+
+
+class _WithNormality(AnomalibModule):
+    """Mixed into the class of an adapted model."""
+
+    normality: AdaptedDetector
+
+    def forward(self, batch: Tensor, *args: Any, **kwargs: Any) -> InferenceBatch:
+        batch = self.pre_processor(batch) if self.pre_processor else batch
+        predictions = self._damped(batch, self.model(batch))
+        return self.post_processor(predictions) if self.post_processor else predictions
+
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
+        return batch.update(**self._damped(batch.image, self.model(batch.image))._asdict())
+
+    def test_step(self, batch: Any, batch_idx: int, *args: Any, **kwargs: Any) -> Any:
+        return batch.update(**self._damped(batch.image, self.model(batch.image))._asdict())
+
+    @torch.no_grad()
+    def _damped(self, batch: Tensor, predictions: InferenceBatch) -> InferenceBatch:
+        maps = _anomaly_map(self, predictions)
+        images = [_as_seen(image, self.pre_processor) for image in batch]
+        final = torch.stack([torch.from_numpy(a) for a in self.normality.damp(images, [m.float().cpu().numpy() for m in maps])])
+        before, after = maps.flatten(1).amax(1), final.to(maps).flatten(1).amax(1)
+        score = predictions.pred_score
+        if score is not None:
+            factor = torch.where(before > 0, after / before.clamp_min(torch.finfo(before.dtype).tiny), torch.ones_like(before))
+            score = score * factor.reshape(score.shape)
+        return predictions._replace(anomaly_map=final.to(maps).reshape(predictions.anomaly_map.shape), pred_score=score)
+
+
+def _anomaly_map(module: AnomalibModule, predictions: Any) -> Tensor:
+    """Maps ``(N, H, W)`` of a model's predictions."""
+    maps = getattr(predictions, "anomaly_map", None)
+    if maps is None:
+        raise ModelError(f"{type(module).__name__} yields no anomaly maps: normality can only be added where a model says where")
+    return maps[:, 0] if maps.ndim == 4 else maps
+
+
+def _as_seen(image: Tensor, pre_processor: Any) -> Image.Image:
+    """The preprocessed image ``(3, H, W)`` of a model as a picture again."""
+    for step in reversed(_steps(getattr(pre_processor, "transform", None))):
+        if isinstance(step, Normalize):
+            mean, std = (torch.as_tensor(v, device=image.device)[:, None, None] for v in (step.mean, step.std))
+            image = image * std + mean
+    pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    return Image.fromarray(pixels).convert("RGB")
+
+
+def _steps(transform: Any) -> list[Any]:
+    """A transform, or the parts of a composed one, in order."""
+    return [part for inner in transform.transforms for part in _steps(inner)] if isinstance(transform, Compose) else [transform]

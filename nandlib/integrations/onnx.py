@@ -1,0 +1,82 @@
+"""ONNX: an adapted embedded detector as one graph, with the texts baked in."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from pathlib import Path
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from nandlib.adapt import AdaptedDetector
+from nandlib.detectors.aprilgan import AprilGan
+from nandlib.detectors.patchcore import PatchCore
+from nandlib.errors import ModelError
+from nandlib.models.mini import IMAGE_SIZE, MiniModel
+from nandlib.operators import suppress
+
+INPUT, OUTPUTS = "image", ("anomaly_map", "suppression_map", "final_map", "score")
+
+
+class _Graph(nn.Module):
+    """From pixels to maps: what `AdaptedDetector` does, with its detector, its texts and its memory as constants."""
+
+    def __init__(self, adapted: AdaptedDetector) -> None:
+        super().__init__()
+        self.adapted, self.size = adapted, (adapted.nand.map_size,) * 2
+        self.tower, self.heads = adapted.model.tower, adapted.model.heads
+        self.network = getattr(adapted.detector, "_network", None)  # PatchCore's, with its memory
+        adapted._texts  # noqa: B018 (encoded now: the text tower is no part of the graph)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        batch = (image - 127) / 128
+        base = self.adapted.detector.maps(batch)
+        kept = torch.ones_like(base)
+        for sup in self.adapted.suppression(self.adapted.model.encode_image(batch), base).values():
+            kept = suppress(kept, sup)
+        final = base * kept
+        return base, 1 - kept, final, final.flatten(1).amax(1)
+
+
+def export_onnx(adapted: AdaptedDetector, path: str | Path) -> Path:
+    """Write an adapted detector of the embedded model to an .onnx file.
+
+    The graph takes ``image``, float32 ``(1, 3, 320, 320)``, RGB in [0, 255], squashed to that size bicubically as PIL does
+    (``Image.resize((320, 320), Image.Resampling.BICUBIC)``). It gives ``anomaly_map`` A, ``suppression_map`` 1 - Π (1 - A_sup),
+    ``final_map`` A_final, each ``(1, H, W)``, and ``score`` ``(1,)``. Its metadata say which texts are in it.
+
+    Args:
+        adapted: From `add_normality`, with the embedded model and a detector of `nandlib.detectors.fit.fit_detector`: APRIL-GAN or
+            PatchCore; method ``"nand"``, or ``"nand_plus"`` without regions (a watershed is no tensor operation).
+        path: The file to write.
+
+    Raises:
+        ModelError: If model, detector or method cannot be exported.
+    """
+    if not isinstance(adapted.model, MiniModel):
+        raise ModelError(f"only the embedded model can be exported, not {type(adapted.model).__name__}")
+    if not isinstance(adapted.detector, (AprilGan, PatchCore)):
+        raise ModelError("only a detector of this study can be exported, APRIL-GAN or PatchCore: see nandlib.detectors.fit.fit_detector")
+    if adapted.nand.method == "nand_plus" and adapted.nand.plus.regions:
+        raise ModelError("nand_plus finds regions by a watershed, which ONNX cannot express: export method 'nand', or plus.regions: false")
+    path = Path(path)
+    example = torch.zeros(1, 3, IMAGE_SIZE, IMAGE_SIZE)
+    level = logging.getLogger("torch.onnx").level
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                _Graph(adapted).eval(), (example,), input_names=[INPUT], output_names=list(OUTPUTS), dynamo=True, verbose=False
+            )
+    finally:
+        logging.getLogger("torch.onnx").setLevel(level)
+    proto = program.model_proto
+    said = {"noun": adapted.noun, "normalities": json.dumps(adapted.normalities), "method": adapted.nand.method}
+    onnx.helper.set_model_props(proto, said)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(proto, path)
+    return path

@@ -1,0 +1,101 @@
+"""scikit-learn: a detector with added normalities as an outlier detector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.utils.validation import check_is_fitted
+
+from nandlib.adapt import AdaptedDetector, add_normality, embedded_model
+from nandlib.detectors.base import Detector, ImageLike
+from nandlib.detectors.fit import fit_detector
+from nandlib.errors import DataError
+from nandlib.models import VisionLanguageModel
+
+
+class NormalityDetector(OutlierMixin, BaseEstimator):
+    """Images in, inliers (1) and outliers (-1) out; what the texts say counts as normal.
+
+    An ``X`` is a sequence of images: paths, PIL images or uint8 arrays ``(H, W, 3)``; a uint8 array ``(N, H, W, 3)`` is one too.
+
+    Args:
+        detector: Name of a detector that is fitted on ``X`` ("patchcore", "aprilgan", "winclip_0", "winclip_1", …), or a trained
+            detector, which is used as it is.
+        texts: Normalities to add; may be empty.
+        noun: What the images show ("carpet").
+        method: ``"nand"``, the paper's rule, or ``"nand_plus"``, which is calibrated on ``X``.
+        contamination: Share of the normal images of ``fit`` that may be called outliers; it sets the threshold, once, with the
+            **unadapted** detector: adding a text never moves it.
+        model: Vision-language model; None: the embedded one of the checkout.
+
+    Attributes:
+        detector_: The fitted `nandlib.AdaptedDetector` (or the bare detector, without texts).
+        offset_: Threshold on `score_samples`: below it, an outlier.
+
+    A detector that remembers its training images (PatchCore) scores them lower than new ones. Its own leave-one-out maps set the
+    threshold where it has them; where a detector has none, give `fit` images that it has not seen.
+    """
+
+    def __init__(
+        self,
+        detector: str | Detector = "patchcore",
+        texts: Sequence[str] = (),
+        *,
+        noun: str = "object",
+        method: Literal["nand", "nand_plus"] = "nand",
+        contamination: float = 0.05,
+        model: VisionLanguageModel | None = None,
+    ) -> None:
+        self.detector, self.texts, self.noun = detector, texts, noun
+        self.method, self.contamination, self.model = method, contamination, model
+
+    def fit(self, X: Sequence[ImageLike], y: Any = None) -> NormalityDetector:
+        """Fit the detector, if it is a name, and the threshold on normal images; `y` is ignored.
+
+        Raises:
+            DataError: If there is no image, `texts` is one string, or `contamination` is not between 0 and 0.5.
+        """
+        if isinstance(X, (str, Path)) or not len(X):
+            raise DataError("fit needs a sequence of one or more normal images")
+        if isinstance(self.texts, str):
+            raise DataError(f'texts must be a sequence of phrases: texts=["{self.texts}"]')
+        if not 0 <= self.contamination <= 0.5:
+            raise DataError(f"contamination must be between 0 and 0.5, not {self.contamination}")
+        model = self.model or embedded_model()
+        base = fit_detector(self.detector, model, noun=self.noun, normals=X) if isinstance(self.detector, str) else self.detector
+        normal_maps = base.normal_maps(range(len(X))) if isinstance(self.detector, str) and hasattr(base, "normal_maps") else base(X)
+        self.offset_ = float(np.quantile(-_maxima(normal_maps), self.contamination))
+        self.detector_: AdaptedDetector | Detector = base
+        for text in self.texts:
+            more = {} if isinstance(self.detector_, AdaptedDetector) else self._options(model, X)
+            self.detector_ = add_normality(self.detector_, text, **more)
+        return self
+
+    def _options(self, model: VisionLanguageModel, normals: Sequence[ImageLike]) -> dict[str, Any]:
+        return {"model": model, "noun": self.noun, "method": self.method, "normals": normals if self.method == "nand_plus" else ()}
+
+    def score_samples(self, X: Sequence[ImageLike]) -> np.ndarray:
+        """``(N,)``, larger is more normal: minus the maximum of the adapted anomaly map."""
+        check_is_fitted(self)
+        return -_maxima(self.detector_(X))
+
+    def decision_function(self, X: Sequence[ImageLike]) -> np.ndarray:
+        """``(N,)``: `score_samples` less `offset_`; negative for outliers."""
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X: Sequence[ImageLike]) -> np.ndarray:
+        """``(N,)``: 1 for inliers, -1 for outliers."""
+        return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def anomaly_maps(self, X: Sequence[ImageLike]) -> list[np.ndarray]:
+        """A_final: one float32 ``(H, W)`` map an image."""
+        check_is_fitted(self)
+        return [np.asarray(single, np.float32) for single in self.detector_(X)]
+
+
+def _maxima(maps: Any) -> np.ndarray:
+    return np.array([float(np.asarray(single).max()) for single in maps])

@@ -1,0 +1,138 @@
+"""`nand apply`, `nand explain` and `nand study compare`, as scripts call them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from nandlib import add_normality
+from nandlib.cli import app
+from nandlib.errors import DataError, ModelError, NandError
+
+runner = CliRunner()
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Two folders with an image of the same name each, and maps for them in the same layout."""
+    rng = np.random.default_rng(0)
+    for k, name in enumerate(("good/000", "hair/000", "hair/001")):
+        for folder in ("images", "maps"):
+            (tmp_path / folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (40, 60, 3), dtype=np.uint8)).save(tmp_path / f"images/{name}.png")
+        np.save(tmp_path / f"maps/{name}.npy", np.full((20, 30), k + 1, np.float32))
+    return tmp_path
+
+
+def nand(*words: object) -> str:
+    result = runner.invoke(app, [str(word) for word in words])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_apply_writes_what_the_library_computes(pictures, heads_file, model):
+    out = pictures / "out"
+    said = json.loads(
+        nand("apply", pictures / "images", "-t", "hair; stray hair", "-t", "dust", "--noun", "cloth", "--maps", pictures / "maps",
+             "--model", heads_file, "-o", out, "--json")
+    )  # fmt: skip
+    names = ["good/000", "hair/000", "hair/001"]
+    base = [np.load(pictures / f"maps/{name}.npy") for name in names]
+    images = [pictures / f"images/{name}.png" for name in names]
+    adapted = add_normality(lambda _: base, ["hair", "stray hair"], model=model, noun="cloth").add("dust")
+    table = pd.read_csv(out / "scores.csv")
+    assert table["image"].tolist() == [f"{name}.png" for name in names]
+    for name, expected, before, row in zip(names, adapted(images), base, table.to_dict("records"), strict=True):
+        written = np.load(out / f"maps/{name}.npy")
+        assert written.dtype == np.float32
+        np.testing.assert_allclose(written, expected, rtol=1e-5)
+        assert row["score_before"] == before.max()
+        assert row["score_after"] == pytest.approx(expected.max(), rel=1e-5)
+        assert row["removed"] == pytest.approx(100 * (1 - expected.sum() / before.sum()), rel=1e-4)
+        with Image.open(out / f"overlays/{name}.png") as strip:
+            assert strip.size == (3 * 60 + 8, 40)
+    assert said["normalities"] == {"hair": ["hair", "stray hair"], "dust": ["dust"]}
+    assert [row["image"] for row in said["images"]] == table["image"].tolist()
+
+
+@pytest.mark.parametrize("detector", ["aprilgan", "winclip_0", "winclip_1", "aprilgan_1", "patchcore"])
+def test_every_detector_is_one_command(pictures, heads_file, detector):
+    normals = ["--normals", pictures / "images/good"] if detector[-1] not in "n0" or detector == "patchcore" else []
+    method = ["--method", "nand_plus"] if normals else []
+    out = pictures / "out"
+    said = nand("apply", pictures / "images/hair", "-t", "hair", "--detector", detector, *normals, *method, "--model", heads_file,
+                "-o", out, "--no-overlays")  # fmt: skip
+    assert said.startswith("2 images: mean score")
+    assert not (out / "overlays").exists()
+    table = pd.read_csv(out / "scores.csv")
+    assert (table["score_after"] <= table["score_before"] + 1e-6).all() and len(table) == 2
+
+
+def test_maps_are_found_by_name_alone_where_the_folders_differ(pictures, heads_file):
+    flat = pictures / "flat"
+    flat.mkdir()
+    np.save(flat / "000.npy", np.ones((8, 8)))
+    np.save(flat / "001.npy", np.ones((8, 8)))
+    nand("apply", pictures / "images/hair", "-t", "hair", "--maps", flat, "--model", heads_file, "-o", pictures / "out")
+    (flat / "001.npy").unlink()
+    with pytest.raises(DataError, match=r"1 of 2 images have no map, the first is .*001.png: expected .*flat/001"):
+        nand("apply", pictures / "images/hair", "-t", "hair", "--maps", flat, "--model", heads_file, "-o", pictures / "out")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-t", " ; "], "--text is empty"),
+        (["-t", "hair"], "whose anomaly maps"),
+        (["-t", "hair", "--detector", "aprilgan", "--maps", "."], "not both"),
+        (["-t", "hair", "--detector", "patchcore"], r"patchcore needs 1 normal image\(s\), not 0"),
+        (["-t", "hair", "--detector", "winclip_3"], r"winclip_3 needs 3 normal"),
+        (["-t", "hair", "--detector", "pathcore"], "did you mean 'patchcore'"),
+        (["-t", "hair", "--detector", "aprilgan", "--method", "nad"], "nand or nand_plus"),
+        (["-t", "hair", "--detector", "aprilgan", "--method", "nand_plus"], "calibrated on normal images"),
+        (["-t", "hair", "--detector", "Patchcor", "--checkpoint", "x.ckpt"], "anomalib has no model 'Patchcor': did you mean 'Patchcore'"),
+        (["-t", "hair", "--detector", "Patchcore", "--checkpoint", "x.ckpt"], "x.ckpt does not exist"),
+        (["-t", "w " * 50, "--detector", "aprilgan"], "too long"),
+        (["-t", "hair", "--detector", "aprilgan", "--normals", "nowhere"], "nowhere does not exist"),
+    ],
+)
+def test_what_is_wrong_is_said(pictures, heads_file, words, message):
+    with pytest.raises(NandError, match=message):
+        nand("apply", pictures / "images", "--model", heads_file, "-o", pictures / "out", *words)
+
+
+def test_usage_and_missing_weights(pictures):
+    assert runner.invoke(app, ["apply", str(pictures / "images")]).exit_code == 2
+    assert runner.invoke(app, ["aply"]).exit_code == 2
+    with pytest.raises(ModelError, match="none.safetensors is missing: .*make model"):
+        nand("apply", pictures / "images", "-t", "a", "--detector", "aprilgan", "--model", pictures / "none.safetensors", "-o", pictures)
+    with pytest.raises(DataError, match=r"nothing does not exist"):
+        nand("apply", pictures / "nothing", "-t", "a", "--detector", "aprilgan", "-o", pictures)
+    (pictures / "notes.txt").write_text("x")
+    with pytest.raises(DataError, match=r"notes.txt is no image"):
+        nand("apply", pictures / "notes.txt", "-t", "a", "--detector", "aprilgan", "-o", pictures)
+
+
+def test_explain_shows_one_image(pictures, heads_file, model):
+    image, out = pictures / "images/hair/000.png", pictures / "why.png"
+    words = ["explain", image, "-t", "hair", "-t", "dust", "--noun", "cloth", "--model", heads_file, "-o", out]
+    said = json.loads(nand(*words, "--json"))
+    adapted = add_normality(lambda _: [np.load(pictures / "maps/hair/000.npy")], "hair", model=model, noun="cloth").add("dust")
+    with Image.open(out) as figure:
+        assert figure.width > 400 and np.asarray(figure.convert("L")).std() > 10
+    assert set(said["suppression_max"]) == {"hair", "dust"}
+    assert 0 < said["score_after"] < said["score_before"]
+    mine = json.loads(nand(*words, "--maps", pictures / "maps/hair", "--json"))
+    assert mine["score_before"] == 2
+    assert mine["score_after"] == pytest.approx(adapted([image])[0].max(), rel=1e-5)
+    assert "score 2.000 before" in nand(*words, "--maps", pictures / "maps/hair")
+    with pytest.raises(DataError, match="is a folder"):
+        nand("explain", pictures / "images", "-t", "hair", "--model", heads_file)
+    with pytest.raises(DataError, match="the figure is a .png"):
+        nand("explain", image, "-t", "hair", "-o", "why.pdf", "--model", heads_file)

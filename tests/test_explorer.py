@@ -1,0 +1,173 @@
+"""The explorer: what it computes is what the study says, and no input breaks it. The tiny study stands for any."""
+
+import datetime
+import io
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nandlib.errors import DataError
+from nandlib.explore import Exploration, Gallery, read_texts
+from nandlib.explorer import Explorer
+from nandlib.study import open_study
+
+
+@pytest.fixture(scope="module")
+def explorer(project):
+    """As a notebook opens it: the working directory is below the project."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project / "notebooks")
+        yield Explorer("tiny")
+
+
+@pytest.fixture(scope="module")
+def start(explorer):
+    return explorer.gallery, explorer.texts.value, explorer.accepted.value, explorer.image.value
+
+
+@pytest.fixture(autouse=True)
+def fresh(explorer, start):
+    """Every test starts from the same state; the images are not encoded again."""
+    gallery, texts, accepted, image = start
+    explorer._set(explorer.class_name, value="carpet")
+    explorer._set(explorer.detector, options=list(gallery.base), value="aprilgan")
+    explorer._set(explorer.method, options=["nand"], value="nand")
+    explorer._enter(gallery, texts, accepted)
+    explorer.image.value = image
+    explorer._message.value = ""
+
+
+def png(seed: int, side: int = 50) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (side, side, 3), dtype=np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def upload(*names: str, content: bytes | None = None) -> tuple[dict, ...]:
+    contents = [content or png(k) for k in range(len(names))]
+    about = {"type": "image/png", "last_modified": datetime.datetime.now(tz=datetime.UTC)}
+    return tuple({"name": name, "content": c, "size": len(c), **about} for name, c in zip(names, contents, strict=True))
+
+
+@pytest.mark.parametrize("detector", ["aprilgan", "winclip_1", "patchcore"])
+def test_the_studys_own_texts_give_the_studys_own_numbers(project, explorer, detector):
+    study = open_study("tiny", project)
+    explorer.detector.value = detector
+    for group in explorer.gallery.phrases:
+        explorer.suggestion.value = group
+        row = study.deltas.query("detector == @detector and `class` == 'carpet' and group == @group").iloc[0]
+        areas = explorer.answer.auroc(explorer.gallery.groups, explorer.accepted.value)
+        assert areas == pytest.approx((row.auroc_before, row.auroc_after, row.auroc_ceiling))
+        assert f"AUROC {row.auroc_before:.1f} before, {row.auroc_after:.1f} after" in explorer._result.value
+        scores = study.scores.query("detector == @detector and `class` == 'carpet' and added == @group")
+        np.testing.assert_allclose(explorer.answer.after, scores["after"], rtol=1e-5)
+
+
+def test_nand_plus_gives_what_the_ablation_computes(project, explorer):
+    study = open_study("tiny", project)
+    explorer.detector.value, explorer.method.value = "patchcore", "nand_plus"
+    table, steps = study.ablation_groups, study.ablation.query("kind == 'plus'")["step"]
+    own = table["step"].isin(steps) & (table["detector"] == "patchcore") & (table["class"] == "carpet")
+    table = table[own].set_index("group")
+    for group in explorer.gallery.phrases:
+        explorer.suggestion.value = group
+        _, after, _ = explorer.answer.auroc(explorer.gallery.groups, explorer.accepted.value)
+        assert after == pytest.approx(table.loc[group, "auroc_after"])
+
+
+def test_a_new_text_changes_pictures_and_numbers_and_back(explorer):
+    first = explorer._result.value
+    explorer.texts.value = [*explorer.texts.value, "dark stain"]
+    second = explorer._result.value
+    assert first != second and second.count("<img") == 5
+    explorer.texts.value = explorer.texts.value[:1]
+    assert strip_time(explorer._result.value) == strip_time(first)
+    explorer.texts.value = []
+    assert "No text is added" in explorer._result.value
+    np.testing.assert_array_equal(explorer.answer.after, explorer.answer.before)
+    areas = explorer.answer.auroc(explorer.gallery.groups, ())
+    assert areas[0] == areas[1] == areas[2]
+
+
+def strip_time(shown: str) -> str:
+    return re.sub(r"Answered in \d+ ms", "", shown)
+
+
+def test_the_threshold_counts_images(explorer):
+    explorer.threshold.value = explorer.threshold.min
+    rows = re.findall(r"<td>([^<]*)</td><td>(\d+)</td><td>(\d+)</td><td>(\d+)</td>", explorer._result.value)
+    assert [row[0].split(" (")[0] for row in rows] == list(dict.fromkeys(g.replace("_", " ") for g in explorer.gallery.groups))
+    assert all(row[1] == row[2] == row[3] for row in rows)
+    explorer.threshold.value = explorer.threshold.max
+    rows = re.findall(r"<td>(\d+)</td><td>(\d+)</td><td>(\d+)</td>", explorer._result.value)
+    assert all(row[1:] == ("0", "0") for row in rows)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "   ", ";;;", "🙂🙂🙂", "<script>alert(1)</script>", "%s {} \\x00 'quote\" &amp;", "ß漢字", "thread " * 30]
+)
+def test_nonsense_is_survived(explorer, text):
+    explorer.texts.value = [text]
+    assert "nand-error" not in explorer._message.value
+    assert np.isfinite(explorer.answer.after).all()
+    assert "<script>" not in explorer._result.value
+    explorer.texts.value = ["thread"]
+    assert explorer._message.value == ""
+
+
+def test_what_is_too_much_is_said_and_the_last_answer_stays(explorer):
+    before = explorer._result.value
+    explorer.texts.value = ["word " * 60]
+    assert "too long" in explorer._message.value and explorer._result.value == before
+    explorer.texts.value = [f"text {k}" for k in range(9)]
+    assert "too many" in explorer._message.value
+    explorer.texts.value = ["thread"]
+    assert explorer._message.value == ""
+
+
+def test_own_images(explorer):
+    explorer.upload.value = upload("a.png", "b.png")
+    explorer.noun.value = "cloth"
+    explorer.use_own.click()
+    assert explorer._message.value == ""
+    assert [name for name, _ in explorer.image.options] == ["a.png", "b.png"]
+    assert "AUROC: unknown" in explorer._result.value
+    assert [value for _, value in explorer.method.options] == ["nand"]
+    explorer.upload_normals.value = upload("n0.png", "n1.png", "n2.png")
+    explorer.use_own.click()
+    assert "patchcore" in explorer.gallery.base and [value for _, value in explorer.method.options] == ["nand", "nand_plus"]
+    explorer.detector.value, explorer.method.value = "patchcore", "nand_plus"
+    explorer.texts.value = ["dust"]
+    assert explorer._message.value == "" and (explorer.answer.after <= explorer.answer.before).all()
+    assert explorer.figure().axes and "dust" in explorer.summary()
+
+
+@pytest.mark.parametrize("files", [(), upload("x.png", content=b"not an image"), upload("x.png", content=png(0)[:60])])
+def test_own_files_that_are_no_images(explorer, files):
+    before = explorer._result.value
+    explorer.upload.value = files
+    explorer.use_own.click()
+    assert "nand-error" in explorer._message.value and explorer._result.value == before
+    explorer.upload.value = ()
+
+
+def test_texts_are_read_line_by_line():
+    assert read_texts([" loose   thread ; ;hair", "", "dust", "dust"]) == [("loose thread", "hair"), ("dust",)]
+    assert read_texts([]) == []
+
+
+def test_another_class_study_and_figure(explorer):
+    explorer.class_name.value = "metal_nut"
+    assert explorer.gallery.noun == "metal_nut" and explorer._message.value == ""
+    figure = explorer.figure()
+    assert "ceiling" in explorer.summary() and len(figure.axes) >= 4
+
+
+def test_a_gallery_needs_images_and_nand_plus_normals(model):
+    with pytest.raises(DataError, match="no image was given"):
+        Gallery.of_images({}, model)
+    gallery = Gallery.of_images({"a": Image.open(io.BytesIO(png(0)))}, model)
+    with pytest.raises(DataError, match="calibrated on normal images"):
+        Exploration(gallery, "aprilgan", "nand_plus")

@@ -1,0 +1,222 @@
+"""Added normalities inside anomalib, scikit-learn and ONNX."""
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from anomalib.data import Folder, InferenceBatch, PredictDataset
+from anomalib.engine import Engine
+from anomalib.models import Padim, Patchcore
+from PIL import Image
+from sklearn.base import clone
+from sklearn.utils.validation import NotFittedError
+from torchvision.transforms.v2.functional import resize
+
+from nandlib import add_normality
+from nandlib.config import NandConfig, PlusConfig
+from nandlib.detectors.fit import fit_detector
+from nandlib.errors import DataError, ModelError
+from nandlib.integrations.anomalib import AnomalibDetector, adapt_module, load_module
+from nandlib.integrations.onnx import export_onnx
+from nandlib.integrations.sklearn import NormalityDetector
+from nandlib.models.mini import IMAGE_SIZE
+from nandlib.operators import suppress
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A class in MVTec AD layout; smooth images, so that resizing hardly changes them."""
+    root, rng = tmp_path_factory.mktemp("anomalib"), np.random.default_rng(0)
+    for part, count in (("train/good", 4), ("test/good", 2), ("test/hair", 2)):
+        (root / part).mkdir(parents=True)
+        for k in range(count):
+            small = Image.fromarray(rng.integers(60, 200, (6, 6, 3), dtype=np.uint8))
+            small.resize((96, 80), Image.Resampling.BICUBIC).save(root / part / f"{k:03d}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def patchcore(folder: Path) -> Patchcore:
+    """anomalib's PatchCore, trained by its own Engine; random backbone: nothing can be downloaded."""
+    torch.manual_seed(0)
+    module = Patchcore(backbone="resnet18", layers=["layer2"], pre_trained=False, coreset_sampling_ratio=0.5)
+    data = Folder(name="cloth", root=folder, normal_dir="train/good", normal_test_dir="test/good", abnormal_dir="test/hair",
+                  train_batch_size=2, eval_batch_size=2, num_workers=0)  # fmt: skip
+    engine = engine_of(folder)
+    engine.fit(module, datamodule=data)
+    engine.trainer.save_checkpoint(folder / "model.ckpt")
+    return module
+
+
+def engine_of(folder: Path) -> Engine:
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False, "accelerator": "cpu", "barebones": False}
+    return Engine(default_root_dir=folder / "runs", **quiet)
+
+
+def predict(module, folder: Path) -> list:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return engine_of(folder).predict(module, dataset=PredictDataset(folder / "test"))
+
+
+def resized(path: Path, side: int) -> np.ndarray:
+    """An image as anomalib's pre-processor resizes it, uint8."""
+    pixels = torch.from_numpy(np.asarray(Image.open(path))).permute(2, 0, 1) / 255
+    small = resize(pixels, [side, side], antialias=True)
+    return (small * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
+
+
+def test_predict_of_an_adapted_model_is_damped(folder, patchcore, model):
+    detector = AnomalibDetector(patchcore)
+    paths = sorted((folder / "test").rglob("*.png"))
+    raw = [single.numpy() for single in detector(paths)]
+    adapted = adapt_module(patchcore, "hair", model=model, noun="cloth")
+    assert isinstance(adapted, Patchcore) and adapted is not patchcore
+    patchcore.post_processor.enable_normalization = False
+    try:
+        before, after = predict(patchcore, folder), predict(adapted, folder)
+    finally:
+        patchcore.post_processor.enable_normalization = True
+    library = add_normality(lambda _: raw, "hair", model=model, noun="cloth")
+    seen = [resized(path, 256) for path in paths]
+    for path, base, final, one, other in zip(paths, raw, library(seen), before, after, strict=True):
+        assert one.image_path == [str(path)]
+        np.testing.assert_allclose(one.anomaly_map[0].squeeze(), base, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(other.anomaly_map[0].squeeze(), final, rtol=0.02)  # one grey level, where 8 bits are rounded
+        assert (other.anomaly_map < one.anomaly_map).all()
+        share = other.anomaly_map.max() / one.anomaly_map.max()
+        assert other.pred_score[0] == pytest.approx(float(one.pred_score[0] * share), rel=1e-4)
+
+
+def test_thresholds_stay_and_forward_is_damped_too(folder, patchcore, model):
+    adapted = adapt_module(patchcore, "hair", model=model, noun="cloth")
+    twice = adapt_module(adapted, "dust")
+    assert set(twice.normality.normalities) == {"hair", "dust"} and set(adapted.normality.normalities) == {"hair"}
+    assert adapted.post_processor.image_threshold == patchcore.post_processor.image_threshold
+    before, after, least = ([float(p.anomaly_map.max()) for p in predict(m, folder)] for m in (patchcore, adapted, twice))
+    assert all(b >= a >= c for b, a, c in zip(before, after, least, strict=True)) and sum(before) > sum(after) > sum(least)
+    batch = torch.rand(1, 3, 80, 96)
+    with torch.no_grad():
+        assert (adapted(batch).anomaly_map <= patchcore(batch).anomaly_map).all()
+        assert adapted(batch).anomaly_map.sum() < patchcore(batch).anomaly_map.sum()
+    assert [r["image_AUROC"] for r in engine_of(folder).test(adapted, datamodule=data_of(folder), verbose=False)]
+
+
+def data_of(folder: Path) -> Folder:
+    return Folder(name="cloth", root=folder, normal_dir="train/good", normal_test_dir="test/good", abnormal_dir="test/hair", num_workers=0)
+
+
+def test_a_checkpoint_is_adapted_without_training(folder, patchcore, model):
+    loaded = load_module("Patchcore", folder / "model.ckpt")
+    paths = sorted((folder / "test").rglob("*.png"))
+    for one, other in zip(AnomalibDetector(loaded)(paths), AnomalibDetector(patchcore)(paths), strict=True):
+        torch.testing.assert_close(one, other)
+    with pytest.raises(ModelError, match="not a checkpoint of anomalib's Padim"):
+        load_module("Padim", folder / "model.ckpt")
+
+
+def test_a_crop_is_damped_where_the_model_looks(folder, model):
+    """The pre-processor crops: A_sup must be that of the crop, not of the whole file."""
+    torch.manual_seed(0)
+    processor = Patchcore.configure_pre_processor(image_size=(96, 96), center_crop_size=(48, 48))
+    module = Patchcore(backbone="resnet18", layers=["layer2"], pre_trained=False, pre_processor=processor)
+    module.model.memory_bank = torch.randn(8, 128)
+    adapted = adapt_module(module.eval(), "hair", model=model, noun="cloth")
+    (path, *_) = sorted((folder / "test").rglob("*.png"))
+    raw = AnomalibDetector(module)([path])[0].numpy()
+    assert raw.shape == (48, 48)
+    crop = resized(path, 96)[24:72, 24:72]
+    expected = add_normality(lambda _: [raw], "hair", model=model, noun="cloth")([crop])[0]
+    with torch.no_grad():
+        batch = module.pre_processor(torch.from_numpy(np.asarray(Image.open(path))).permute(2, 0, 1)[None] / 255)
+        final = adapted._damped(batch, module.model(batch)).anomaly_map[0, 0].numpy()
+    np.testing.assert_allclose(final, expected, rtol=0.02)  # one grey level
+    whole = add_normality(lambda _: [raw], "hair", model=model, noun="cloth")([path])[0]
+    assert np.abs(final - whole).max() > 5 * np.abs(final - expected).max()
+
+
+def test_a_model_without_maps_is_refused():
+    module = Padim(backbone="resnet18", layers=["layer1"], pre_trained=False, n_features=10)
+    module.model.forward = lambda batch: InferenceBatch(pred_score=torch.zeros(1))
+    with pytest.raises(ModelError, match="Padim yields no anomaly maps"):
+        AnomalibDetector(module)([np.zeros((8, 8, 3), np.uint8)])
+
+
+def images(count: int, seed: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [np.asarray(Image.fromarray(rng.integers(60, 200, (6, 6, 3), dtype=np.uint8)).resize((64, 64))) for _ in range(count)]
+
+
+def test_estimator_follows_scikit_learn(model):
+    normals, others = images(5, 0), images(3, 1)
+    estimator = NormalityDetector(texts=["hair"], noun="cloth", model=model, contamination=0.2)
+    with pytest.raises(NotFittedError):
+        estimator.predict(others)
+    assert estimator.fit(normals) is estimator
+    scores = estimator.score_samples(others)
+    assert scores.shape == (3,)
+    np.testing.assert_array_equal(estimator.predict(others), np.where(scores - estimator.offset_ < 0, -1, 1))
+    np.testing.assert_allclose(estimator.decision_function(others), scores - estimator.offset_)
+    np.testing.assert_allclose(scores, [-single.max() for single in estimator.anomaly_maps(others)])
+    assert clone(estimator).get_params()["texts"] == ["hair"] and not hasattr(clone(estimator), "detector_")
+    np.testing.assert_array_equal(np.stack(others), np.stack(others))
+    np.testing.assert_allclose(estimator.score_samples(np.stack(others)), scores)
+
+
+def test_a_text_never_moves_the_threshold(model):
+    normals = images(5, 0)
+    plain, added = (NormalityDetector(texts=texts, noun="cloth", model=model).fit(normals) for texts in ([], ["hair", "dust"]))
+    assert plain.offset_ == added.offset_
+    assert (added.score_samples(images(3, 1)) > plain.score_samples(images(3, 1))).all()
+    own = fit_detector("patchcore", model, normals=normals).normal_maps(range(5))
+    assert plain.offset_ == pytest.approx(float(np.quantile(-own.flatten(1).amax(1).numpy(), 0.05)))
+
+
+def test_estimator_takes_a_trained_detector_and_refuses_nonsense(model):
+    fixed = lambda pictures: np.stack([np.full((8, 8), k, np.float32) for k in range(len(pictures))])
+    estimator = NormalityDetector(fixed, model=model, contamination=0.5).fit(images(3, 0))
+    assert estimator.offset_ == -1
+    plus = NormalityDetector(fixed, ["hair"], model=model, method="nand_plus").fit(images(3, 0))
+    assert plus.detector_.normal_token is not None
+    for wrong, message in (({"texts": "hair"}, r'texts=\["hair"\]'), ({"contamination": 0.7}, "between 0 and 0.5")):
+        with pytest.raises(DataError, match=message):
+            NormalityDetector(fixed, model=model, **wrong).fit(images(2, 0))
+    with pytest.raises(DataError, match="one or more normal images"):
+        NormalityDetector(fixed, model=model).fit([])
+
+
+@pytest.mark.parametrize("name", ["aprilgan", "patchcore"])
+def test_onnx_agrees_with_python(name, model, tmp_path):
+    detector = fit_detector(name, model, noun="cloth", normals=images(3, 0))
+    adapted = add_normality(detector, ["hair", "stray hair"], model=model, noun="cloth").add("dust")
+    path = export_onnx(adapted, tmp_path / "adapted.onnx")
+    session = onnxruntime.InferenceSession(str(path))
+    for image in images(2, 1):
+        pixels = np.asarray(Image.fromarray(image).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC), np.float32)
+        base, sup, final, score = session.run(None, {"image": pixels.transpose(2, 0, 1)[None]})
+        before, after = detector([image])[0], adapted([image])[0]
+        scale = before.max()
+        assert np.abs(base[0] - before).max() <= 1e-4 * scale
+        assert np.abs(final[0] - after).max() <= 1e-4 * scale
+        assert np.abs(suppress(torch.from_numpy(before), torch.from_numpy(sup[0])).numpy() - after).max() <= 1e-4 * scale
+        assert abs(score[0] - after.max()) <= 1e-4 * scale
+        assert after.max() < 0.999 * before.max()
+    said = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    assert json.loads(said["normalities"]) == {"hair": ["hair", "stray hair"], "dust": ["dust"]} and said["noun"] == "cloth"
+
+
+def test_onnx_refuses_what_it_cannot_hold(model, tmp_path):
+    detector = fit_detector("aprilgan", model)
+    plus = NandConfig(method="nand_plus", plus=PlusConfig(calibrate=False))
+    for adapted, message in (
+        (add_normality(lambda _: [], "hair", model=model), "a detector of this study"),
+        (add_normality(fit_detector("winclip_0", model), "hair", model=model), "APRIL-GAN or PatchCore"),
+        (add_normality(detector, "hair", model=model, nand=plus), "watershed"),
+    ):
+        with pytest.raises(ModelError, match=message):
+            export_onnx(adapted, tmp_path / "x.onnx")

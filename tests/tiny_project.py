@@ -1,0 +1,40 @@
+"""A copy of the project with the tiny study, which several test files look at."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(project: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(project),
+        "PYTHONWARNINGS": "ignore",
+    }
+    result = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    if check and result.returncode:
+        pytest.fail(f"{' '.join(command)}\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}")
+    return result
+
+
+def make(project: Path) -> None:
+    """Fill a folder with the project and run the tiny study once, from raw images to the report."""
+    ignore = shutil.ignore_patterns("__pycache__")
+    for name in ("nandlib", "notebooks"):
+        shutil.copytree(ROOT / name, project / name, ignore=ignore)
+    for name in ("dvc.yaml", ".dvcignore", "pyproject.toml"):
+        shutil.copy(ROOT / name, project / name)
+    (project / "studies").mkdir()
+    preset = (ROOT / "tests/tiny.yaml").read_text().replace("{file: mvtec_ad}", "{file: studies/prompts.yaml}")
+    (project / "studies/tiny.yaml").write_text(preset)
+    shutil.copy(ROOT / "nandlib/resources/prompts/mvtec_ad.yaml", project / "studies/prompts.yaml")
+    (project / "params.yaml").write_text("studies: {}\ndrawn: {}\nmodels: {tiny: {seed: 0, n_images: 40, steps: 25}}\n")
+    run(project, "dvc", "init", "--no-scm", "-q")
+    run(project, "nand", "use", "studies/tiny.yaml")
+    run(project, "dvc", "repro")

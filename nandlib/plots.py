@@ -17,6 +17,7 @@ MAP_COLOURS = "inferno"  # anomaly maps
 SUPPRESSION_COLOURS = "viridis"  # suppression maps, always on [0, 1]
 DELTA_COLOURS = "PuOr"  # losses orange-brown, gains purple, symmetric about 0
 OURS, PAPER = "#0072B2", "#D55E00"  # Okabe-Ito blue and vermilion
+WIDTH = 7.2  # of the widest figures, in inches: at half the width of a page their text is still readable
 OUTLINE = "#00E5FF"  # of ground-truth masks
 LABELS = {
     "aprilgan": "APRIL-GAN",
@@ -31,9 +32,9 @@ LABELS = {
 
 def use_style() -> None:
     """The style of every figure of the study."""
-    sns.set_theme(style="white", context="notebook", palette="colorblind", font_scale=0.9)
+    sns.set_theme(style="white", context="notebook", palette="colorblind", font_scale=0.8)
     mpl.rcParams.update(
-        {"figure.dpi": 100, "savefig.dpi": 110, "savefig.bbox": "tight", "axes.titlesize": 10, "figure.constrained_layout.use": True}
+        {"figure.dpi": 100, "savefig.dpi": 110, "savefig.bbox": "tight", "axes.titlesize": 9.5, "figure.constrained_layout.use": True}
     )
 
 
@@ -87,7 +88,7 @@ def _frame(ax: Axes, title: str) -> None:
 
 
 def _row_label(ax: Axes, text: str) -> None:
-    ax.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=10, labelpad=8)
+    ax.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=9, labelpad=6)
 
 
 def before_after(rows: Sequence[dict], suppression: bool = True) -> Figure:
@@ -100,7 +101,9 @@ def before_after(rows: Sequence[dict], suppression: bool = True) -> Figure:
     """
     columns = ["image", "before", "suppression", "after"] if suppression else ["image", "before", "after"]
     titles = {"image": "image", "before": "A: before", "suppression": "A_sup", "after": "A_final: after"}
-    figure, axes = plt.subplots(len(rows), len(columns), figsize=(2.1 * len(columns) + 1.6, 2.15 * len(rows)), squeeze=False)
+    figure, axes = plt.subplots(
+        len(rows), len(columns), figsize=(WIDTH, (WIDTH - 1) / len(columns) * len(rows) + 0.35 * len(rows) + 0.55), squeeze=False
+    )
     vmin = min(float(row["before"].min()) for row in rows)
     vmin, vmax = min(vmin, 0), max(float(row["before"].max()) for row in rows)
     for k, row in enumerate(rows):
@@ -129,9 +132,9 @@ def pairs(blocks: Sequence[dict], columns: int = 2) -> Figure:
         columns: Blocks next to each other.
     """
     n_rows = -(-len(blocks) // columns)
-    figure = plt.figure(figsize=(6.2 * columns, 3.5 * n_rows))
+    figure = plt.figure(figsize=(WIDTH / 2 * columns, 2.45 * n_rows))
     for block, sub in zip(blocks, figure.subfigures(n_rows, columns, squeeze=False).flat, strict=False):
-        sub.suptitle(block["title"], fontsize=11)
+        sub.suptitle(block["title"], fontsize=9)
         axes = sub.subplots(len(block["rows"]), 3, squeeze=False)
         vmin = min(0.0, *(float(row["before"].min()) for row in block["rows"]))
         vmax = max(float(row["before"].max()) for row in block["rows"])
@@ -140,15 +143,15 @@ def pairs(blocks: Sequence[dict], columns: int = 2) -> Figure:
             _row_label(axes[k, 0], row["label"])
             show_map(axes[k, 1], row["before"], vmin=vmin, vmax=vmax, title="before" if k == 0 else "")
             show_map(axes[k, 2], row["after"], vmin=vmin, vmax=vmax, title="after" if k == 0 else "")
-            axes[k, 1].set_xlabel(f"{row['before'].max():.2f}", fontsize=9)
-            axes[k, 2].set_xlabel(f"{row['after'].max():.2f}", fontsize=9)
+            axes[k, 1].set_xlabel(f"{row['before'].max():.2f}", fontsize=8)
+            axes[k, 2].set_xlabel(f"{row['after'].max():.2f}", fontsize=8)
     return figure
 
 
 def image_grid(cells: Sequence[Sequence[dict | None]]) -> Figure:
     """Images with mask outlines in a ragged grid; a cell has ``image``, ``mask``, ``title``, or is None: a gap."""
     width = max(len(row) for row in cells)
-    figure, axes = plt.subplots(len(cells), width, figsize=(2.0 * width, 2.45 * len(cells)), squeeze=False)
+    figure, axes = plt.subplots(len(cells), width, figsize=(WIDTH / 5 * width, 1.95 * len(cells)), squeeze=False)
     for row, axs in zip(cells, axes, strict=True):
         for k, ax in enumerate(axs):
             cell = row[k] if k < len(row) else None
@@ -165,9 +168,9 @@ def map_strip(panels: Sequence[dict]) -> Figure:
     Args:
         panels: Each has ``title`` and either ``image`` (and ``mask``) or ``map`` with ``vmax`` and ``colours``.
     """
-    columns = min(len(panels), 6)
+    columns = min(len(panels), 4)
     n_rows = -(-len(panels) // columns)
-    figure, axes = plt.subplots(n_rows, columns, figsize=(2.3 * columns, 2.5 * n_rows), squeeze=False)
+    figure, axes = plt.subplots(n_rows, columns, figsize=(WIDTH / 4 * columns, 2.1 * n_rows), squeeze=False)
     for ax, panel in zip(axes.flat, panels, strict=False):
         if "image" in panel:
             show_image(ax, panel["image"], panel.get("mask"), panel["title"])
@@ -180,7 +183,7 @@ def map_strip(panels: Sequence[dict]) -> Figure:
 
 
 def delta_heatmap(ours: pd.DataFrame, paper: pd.DataFrame | None = None) -> Figure:
-    """Δ AUROC of every group, one row a class; beside it the paper's, where the classes are the same.
+    """Δ AUROC of every group, one row a class; below it the paper's, where the classes are the same.
 
     Args:
         ours: class, group, delta, ci_low, ci_high, p_holm. A group is in bold where the 95 % interval of its Δ leaves out 0, and
@@ -191,8 +194,9 @@ def delta_heatmap(ours: pd.DataFrame, paper: pd.DataFrame | None = None) -> Figu
     classes = list(dict.fromkeys(ours["class"]))
     width = max(max(frame.groupby("class").size()) for _, frame in panels)
     limit = max(5.0, float(np.ceil(max(frame["delta"].abs().quantile(0.95) for _, frame in panels))))
-    figure, axes = plt.subplots(1, len(panels), figsize=(1.45 * width * len(panels) + 2.2, 0.52 * len(classes) + 1.3), squeeze=False)
-    for ax, (title, frame) in zip(axes[0], panels, strict=True):
+    height = 0.5 * len(classes) + 0.6
+    figure, axes = plt.subplots(len(panels), 1, figsize=(WIDTH, height * len(panels)), squeeze=False)
+    for ax, (title, frame) in zip(axes[:, 0], panels, strict=True):
         values, words = np.full((len(classes), width), np.nan), np.full((len(classes), width), "", object)
         sure = np.zeros((len(classes), width), bool)
         for r, class_name in enumerate(classes):
@@ -200,7 +204,6 @@ def delta_heatmap(ours: pd.DataFrame, paper: pd.DataFrame | None = None) -> Figu
                 values[r, c] = row.delta
                 words[r, c] = f"{pretty(row.group)}\n{row.delta:+.1f}" + ("*" if getattr(row, "p_holm", 1) < 0.05 else "")
                 sure[r, c] = getattr(row, "ci_low", 0) > 0 or getattr(row, "ci_high", 0) < 0
-        last = ax is axes[0, -1]
         sns.heatmap(
             values,
             ax=ax,
@@ -211,18 +214,17 @@ def delta_heatmap(ours: pd.DataFrame, paper: pd.DataFrame | None = None) -> Figu
             vmin=-limit,
             vmax=limit,
             linewidths=1,
-            annot_kws={"fontsize": 7.5},
-            cbar=last,
-            cbar_kws={"label": "Δ AUROC (points)", "extend": "both"} if last else None,
-            yticklabels=[pretty(c) for c in classes] if ax is axes[0, 0] else False,
+            annot_kws={"fontsize": 7},
+            cbar_kws={"label": "Δ AUROC (points)", "extend": "both", "pad": 0.01, "aspect": 30},
+            yticklabels=[pretty(c) for c in classes],
             xticklabels=False,
         )
         shown = np.argwhere(np.isfinite(values))
         for (r, c), text in zip(shown, ax.texts, strict=True):
             if sure[r, c]:
                 text.set_fontweight("bold")
-        ax.set_title(f"{title}: mean Δ {frame.groupby('class')['delta'].mean().mean():+.1f}", fontsize=11)
-    axes[0, 0].tick_params(axis="y", rotation=0)
+        ax.set_title(f"{title}: mean Δ {frame.groupby('class')['delta'].mean().mean():+.1f}", fontsize=10)
+        ax.tick_params(axis="y", rotation=0)
     return figure
 
 
@@ -243,7 +245,7 @@ def agreement_scatter(compared: pd.DataFrame) -> Figure:
     Args:
         compared: Rows of Table 2 of `nandlib.paper.comparison`.
     """
-    figure, axes = plt.subplots(1, 3, figsize=(10.5, 3.7))
+    figure, axes = plt.subplots(1, 3, figsize=(WIDTH, 2.8))
     for ax, what in zip(axes, ("before", "after", "delta"), strict=True):
         x, y = compared[f"paper_{what}"], compared[f"ours_{what}"]
         low, high = min(x.min(), y.min()), max(x.max(), y.max())
@@ -267,7 +269,7 @@ def control_bars(table: pd.DataFrame) -> Figure:
         table: `nandlib.measure.control_table`.
     """
     detectors = list(dict.fromkeys(table["detector"]))
-    figure, axes = plt.subplots(1, len(detectors), figsize=(4.6 * len(detectors) + 1, 3.4), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(1, len(detectors), figsize=(WIDTH / 2 * min(len(detectors), 2), 3.0), sharey=True, squeeze=False)
     for ax, detector in zip(axes[0], detectors, strict=True):
         part = table[table["detector"] == detector]
         colours = [OURS if c == "its text" else PAPER if c == "mask oracle" else "0.7" for c in part["control"]]
@@ -307,7 +309,7 @@ def choice_dots(table: pd.DataFrame) -> Figure:
         table: From `nandlib.sensitivity.sensitivity`.
     """
     own = table.loc[table["is_default"], "delta"].iloc[0]
-    figure, ax = plt.subplots(figsize=(7.6, 0.27 * len(table) + 0.8))
+    figure, ax = plt.subplots(figsize=(WIDTH, 0.25 * len(table) + 0.8))
     ax.axvline(own, color="0.75", lw=1, zorder=0)
     gaps = (table["choice"] != table["choice"].shift()).cumsum() - 1
     y = np.arange(len(table)) + 0.6 * gaps
@@ -334,7 +336,7 @@ def ablation_steps(table: pd.DataFrame) -> Figure:
     """
     shown = table[table["kind"] != "frontier"]
     detectors = list(dict.fromkeys(shown["detector"]))
-    figure, axes = plt.subplots(1, len(detectors), figsize=(4.4 * len(detectors) + 2, 3.6), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(1, len(detectors), figsize=(WIDTH, 3.6), sharey=True, squeeze=False)
     colours = {"nand": "0.2", "path": OURS, "plus": OURS, "without": "0.6", "known": PAPER}
     for ax, detector in zip(axes[0], detectors, strict=True):
         for k, row in enumerate(shown[shown["detector"] == detector].itertuples()):
@@ -356,7 +358,7 @@ def frontier(table: pd.DataFrame) -> Figure:
         table: `nandlib.ablation.ablation`.
     """
     detectors = list(dict.fromkeys(table["detector"]))
-    figure, axes = plt.subplots(1, len(detectors), figsize=(4.4 * len(detectors) + 0.5, 3.6), squeeze=False)
+    figure, axes = plt.subplots(1, len(detectors), figsize=(WIDTH, 3.4), squeeze=False)
     for ax, detector in zip(axes[0], detectors, strict=True):
         own = table[table["detector"] == detector]
         line = own[own["kind"].isin(["frontier", "plus"])].sort_values("removed_other")

@@ -1,0 +1,113 @@
+"""The lesson: it runs unsolved and solved, its checks know right from wrong, and both notebooks tell the same story."""
+
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from nbclient import NotebookClient
+
+from nandlib import lesson
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+
+
+def executed(name: str) -> tuple[nbformat.NotebookNode, str]:
+    """A notebook run as Jupyter runs it, and all that it printed as Markdown."""
+    notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(NOTEBOOKS)}}).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    assert not any(output.output_type == "error" for output in outputs)
+    return notebook, "\n".join(output["data"].get("text/markdown", "") for output in outputs if "data" in output)
+
+
+def test_the_lesson_runs_before_anything_is_solved():
+    _, said = executed("lesson")
+    assert "0 of 6 exercises solved" in said
+    assert said.count("first write down your prediction") == 6
+
+
+def test_the_solutions_solve_all_exercises():
+    notebook, said = executed("lesson_solutions")
+    assert "6 of 6 exercises solved" in said
+    assert said.count("Your prediction was right") == 6
+    assert sum("image/png" in o.get("data", {}) for c in notebook.cells for o in c.get("outputs", ())) >= 7
+
+
+def test_both_notebooks_differ_in_the_exercises_alone():
+    lesson_cells, solved = (nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells for name in ("lesson", "lesson_solutions"))
+    solved = [cell for cell in solved if not cell.source.startswith("**Why ")]
+    assert len(lesson_cells) == len(solved)
+    for one, other in zip(lesson_cells[1:], solved[1:], strict=True):
+        exercise = any(tag.startswith("exercise") for tag in one.metadata.get("tags", ()))
+        assert (one.source == other.source) != exercise
+    assert sum(cell.source.startswith("### Exercise") for cell in lesson_cells) == 6
+
+
+@pytest.mark.parametrize("number", lesson.EXERCISES)
+def test_right_code_passes_whatever_the_prediction(number):
+    exercise = lesson.EXERCISES[number]
+    for guess in "abc":
+        solved, said = lesson.verdict(number, guess, exercise.reference)
+        assert solved and ("was right" in said) == (guess == exercise.answer)
+
+
+WRONG = {
+    1: [lambda f, t: f @ t, lambda f, t: f @ t / np.linalg.norm(f, axis=-1), lambda f, t: f @ t / np.linalg.norm(f)],
+    2: [lambda a, b, t: np.exp(t * a) / (1 + np.exp(t * b)), lambda a, b, t: 1 / (1 + np.exp(t * (a - b))), lambda a, b, t: a > b],
+    3: [lambda p: p.mean(0), lambda p: p.mean(0) / np.linalg.norm(p.mean(0)), lambda p: p / np.linalg.norm(p, axis=1, keepdims=True)],
+    4: [lambda m: m.sum(0), lambda m: m.max(0), lambda m: m.sum(0).clip(0, 1), lambda m: m.mean()],
+    5: [
+        lambda a, s: a * (1 - s),
+        lambda a, s: (a - s, (a - s).max()),
+        lambda a, s: (a * s, (a * s).max()),
+        lambda a, s: (a * (1 - s), 0.0),
+    ],
+    6: [lambda s, k, n: 50.0, lambda s, k, n: lesson.auroc(-s, k, n), lambda s, k, n: lesson.auroc(s, k, ["good"]), lambda s, k, n: 0.5],
+}
+
+
+@pytest.mark.parametrize("number", lesson.EXERCISES)
+def test_wrong_code_is_told_what_is_wrong(number):
+    for function in WRONG[number]:
+        solved, said = lesson.verdict(number, "a", function)
+        assert not solved and any(words in said for words in ("not right yet", "the shape is", "return 2 things")), said
+    for function, words in (
+        (lambda *_: None, "not done yet"),
+        (lambda *_: ..., "not done yet"),
+        (lambda *_: 1 / 0, "ZeroDivisionError"),
+        (lambda *_: "x", "return numbers" if number != 5 else "return 2 things"),
+    ):
+        solved, said = lesson.verdict(number, "a", function)
+        assert not solved and words in said
+    assert "first write down" in lesson.verdict(number, ..., lesson.EXERCISES[number].reference)[1]
+    assert lesson.check(number, "a", WRONG[number][0]) is lesson.EXERCISES[number].reference
+
+
+def test_the_toy_world_shows_what_the_lesson_says():
+    """NAND helps, its controls do not, and other defects lose score: else the prose would be wrong."""
+    nor, abn = (lesson.ensemble(lesson.prompts("carpet", word)) for word in ("flawless", "damaged"))
+    images = lesson.test_set()
+    kinds, normal = [image.kind for image in images], ["good", "thread"]
+
+    def maps(image, vector):
+        return np.stack([lesson.probability(lesson.cosine_map(f, vector), lesson.cosine_map(f, nor), 6) for f in image.features])
+
+    bases = [maps(image, abn).sum(0) for image in images]
+    before = np.array([base.max() for base in bases])
+    gains, kept = {}, {}
+    for word in ("thread", "hole", "damaged"):
+        add = lesson.ensemble(lesson.prompts("carpet", word))
+        after = np.array([lesson.adapt(b, lesson.suppression(maps(i, add)))[1] for b, i in zip(bases, images, strict=True)])
+        gains[word] = lesson.auroc(after, kinds, normal) - lesson.auroc(before, kinds, normal)
+        kept[word] = (after / before)[np.isin(kinds, ["hole", "stain"])].mean()
+    assert lesson.auroc(before, kinds, ["good"]) > 99 > lesson.auroc(before, kinds, normal)
+    assert gains["thread"] > 10 and gains["hole"] < -10 and gains["damaged"] < -10
+    assert 0.3 < kept["thread"] < 0.7
+
+
+def test_unknown_words_and_exercises_are_refused():
+    with pytest.raises(ValueError, match="the toy world knows carpet"):
+        lesson.text("carpet", "rust")
+    with pytest.raises(ValueError, match="exercises 1 to 6"):
+        lesson.verdict(7, "a", print)

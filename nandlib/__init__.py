@@ -6,8 +6,12 @@ The two entries that most users need::
     adapted = add_normality(detector, "thread on carpet", model=load_model("mini", "data/models/mini/heads.safetensors"))
 """
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+# anomalib imports what timm and anomalib itself call deprecated: nothing that a reader of a notebook could mend
+warnings.filterwarnings("ignore", category=FutureWarning, module=r"(timm|anomalib)\.")
 
 if TYPE_CHECKING:
     from nandlib.adapt import AdaptedDetector, add_normality

@@ -75,14 +75,16 @@ class Explorer(w.VBox):
         boxes = w.Box([self.upload, self.upload_normals, self.noun, self.use_own], layout=row)
         self._own = w.Accordion([w.VBox([explain, boxes])], titles=["Your own images"], selected_index=None)
 
-        self.texts = w.TagsInput(allow_duplicates=False, placeholder="type a text, press Enter", layout={"width": "100%"})
+        self.typed = w.Text(placeholder="type a text and press Enter", continuous_update=False, layout={"width": "100%"})
+        self.typed.add_class("nand-typed")
+        self.texts = w.TagsInput(allow_duplicates=False, layout={"width": "100%"})
         self.texts.add_class("nand-texts")
         self.suggestion = w.Dropdown(description="phrases of the study", **named)
         self.accepted = w.SelectMultiple(description="counts as normal", rows=4, **named)
         self.threshold = w.FloatSlider(min=0, max=1, step=0.01, description="threshold", readout_format=".2f", **named)
         label = w.HTML("<b>Add as normal</b>")
         self._ask = w.VBox(
-            [w.HTML(f"<div class='nand-note'>{HELP}</div>"), label, self.texts]
+            [w.HTML(f"<div class='nand-note'>{HELP}</div>"), label, self.typed, self.texts]
             + [w.Box([self.suggestion, self.accepted, self.threshold], layout=row)]
         )
         self._message, self._result = w.HTML(), w.HTML()
@@ -93,6 +95,7 @@ class Explorer(w.VBox):
             (self.class_name, self._load_class),
             (self.detector, self._choose),
             (self.method, self._choose),
+            (self.typed, self._add),
             (self.texts, self._answer),
             (self.image, self._show),
             (self.accepted, self._show),
@@ -188,6 +191,14 @@ class Explorer(w.VBox):
             self._set(self.suggestion, value="")
             self._set(self.texts, value=["; ".join(self.gallery.phrases[group])])
             self._answer()
+
+    def _add(self) -> None:
+        """What was typed joins the texts; if it is refused, it stays in its field to be mended."""
+        texts = [*self.texts.value, self.typed.value]
+        read_texts(texts)
+        self._set(self.typed, value="")
+        self._set(self.texts, value=[text for text in dict.fromkeys(texts) if text.strip()])
+        self._answer()
 
     def _answer(self) -> None:
         self.answer: Answer = self.exploration.answer(read_texts(self.texts.value))

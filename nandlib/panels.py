@@ -28,7 +28,10 @@ STYLE = """<style>
 .nand-numbers thead th { border-bottom: 1px solid rgba(128,128,128,.6); font-weight: bold; }
 .nand-note { font-size: 12px; line-height: 1.4; color: var(--jp-ui-font-color1, inherit); max-width: 60em; }
 .nand-error { font-size: 13px; color: #b3261e; background: #fdecea; padding: 6px 10px; border-radius: 4px; }
+.nand-texts .jupyter-widget-tag { max-width: 100%; height: auto; white-space: normal; }
+.nand-texts input { display: none; }
 .nand-side { display: flex; flex-wrap: wrap; gap: 24px; align-items: flex-start; }
+.nand-side > div { max-width: 100%; min-width: 0; }
 .nand-side svg { max-width: 100%; height: auto; }
 </style>"""
 

@@ -100,7 +100,7 @@ def before_after(rows: Sequence[dict], suppression: bool = True) -> Figure:
         suppression: Show the suppression map.
     """
     columns = ["image", "before", "suppression", "after"] if suppression else ["image", "before", "after"]
-    titles = {"image": "image", "before": "A: before", "suppression": "A_sup", "after": "A_final: after"}
+    titles = {"image": "image", "before": "$A$: before", "suppression": "$A_{sup}$", "after": "$A_{final}$: after"}
     figure, axes = plt.subplots(
         len(rows), len(columns), figsize=(WIDTH, (WIDTH - 1) / len(columns) * len(rows) + 0.35 * len(rows) + 0.55), squeeze=False
     )
@@ -159,6 +159,7 @@ def image_grid(cells: Sequence[Sequence[dict | None]]) -> Figure:
                 ax.set_axis_off()
             else:
                 show_image(ax, cell["image"], cell["mask"], cell["title"])
+                ax.title.set_fontsize(8)
     return figure
 
 
@@ -358,7 +359,7 @@ def frontier(table: pd.DataFrame) -> Figure:
         table: `nandlib.ablation.ablation`.
     """
     detectors = list(dict.fromkeys(table["detector"]))
-    figure, axes = plt.subplots(1, len(detectors), figsize=(WIDTH, 3.4), squeeze=False)
+    figure, axes = plt.subplots(1, len(detectors), figsize=(WIDTH, 3.7), squeeze=False)
     for ax, detector in zip(axes[0], detectors, strict=True):
         own = table[table["detector"] == detector]
         line = own[own["kind"].isin(["frontier", "plus"])].sort_values("removed_other")
@@ -372,7 +373,8 @@ def frontier(table: pd.DataFrame) -> Figure:
             ax.plot(point["removed_other"], point["share"], marker, color=colour, ms=8, label=label, zorder=3)
         ax.axhline(0, color="0.4", lw=0.8)
         ax.set(xlabel="score removed from other types (%)", ylabel="share of the achievable gain (%)", title=LABELS.get(detector, detector))
-    axes[0, -1].legend(fontsize=8, frameon=False)
+    handles, labels = axes[0, -1].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=2, fontsize=8, frameon=False)
     sns.despine(figure)
     return figure
 

@@ -100,7 +100,7 @@ def layer_panels(study: OpenStudy, maps: ClassMaps, index: int, added: str | Non
     at, row = slice(index, index + 1), study.rows(maps.class_name).iloc[index]
     layers = maps.layers(added, at)[0].numpy()
     colours = MAP_COLOURS if added is None else SUPPRESSION_COLOURS
-    name = "A" if added is None else "A_sup"
+    name = "$A$" if added is None else "$A_{sup}$"
     panels = [picture(study, row, f"{pretty(maps.class_name)}: {pretty(row['type'])}")]
     return panels + [{"map": layer, "vmax": 1, "colours": colours, "title": f"{name}, layer {k + 1}"} for k, layer in enumerate(layers)]
 

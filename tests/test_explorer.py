@@ -95,6 +95,17 @@ def strip_time(shown: str) -> str:
     return re.sub(r"Answered in \d+ ms", "", shown)
 
 
+def test_what_is_typed_joins_the_texts(explorer):
+    count = len(explorer.texts.value)
+    explorer.typed.value = " dark  stain "
+    assert explorer.texts.value[count:] == [" dark  stain "] and explorer.typed.value == ""
+    explorer.typed.value = "word " * 60
+    assert "too long" in explorer._message.value and len(explorer.texts.value) == count + 1
+    assert explorer.typed.value == "word " * 60  # to be mended
+    explorer.typed.value = "   "
+    assert explorer._message.value == "" and len(explorer.texts.value) == count + 1
+
+
 def test_the_threshold_counts_images(explorer):
     explorer.threshold.value = explorer.threshold.min
     rows = re.findall(r"<td>([^<]*)</td><td>(\d+)</td><td>(\d+)</td><td>(\d+)</td>", explorer._result.value)

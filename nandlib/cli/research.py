@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nandlib.cli.app import RESEARCH, StudyName, app, progress, registered_study
+from nandlib.cli.app import RESEARCH, StudyName, app, print_json, progress, records, registered_study
 from nandlib.errors import NandError
 
 HELD_OUT_SEED = 424242  # of auxiliary images that train no model
@@ -82,13 +82,18 @@ def benchmark(
     study: StudyName,
     images: Annotated[int, typer.Option(min=1, help="images per pass")] = 2,
     repeats: Annotated[int, typer.Option(min=1, help="passes of each kind")] = 3,
+    texts: Annotated[bool, typer.Option("--texts", help="how fast the explorer answers: figures/<study>/model/explorer.csv")] = False,
 ) -> None:
     """Seconds an image of the whole study against a bare pass of the image tower, in one run, as JSON."""
-    import json
+    from nandlib.benchmark import image_cost, text_latency
 
-    from nandlib.benchmark import image_cost
-
-    typer.echo(json.dumps(image_cost(registered_study(study), images, repeats), indent=2))
+    opened = registered_study(study)
+    if not texts:
+        print_json(image_cost(opened, images, repeats))
+        return
+    table = text_latency(opened)
+    opened.write_csv(table, "model/explorer.csv")
+    print_json(records(table))
 
 
 @app.command(rich_help_panel=RESEARCH)

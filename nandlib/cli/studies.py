@@ -157,3 +157,25 @@ def compare_studies(
     typer.echo("Settings that differ:" if settings else "The presets differ in nothing.")
     for key, (one, other) in settings.items():
         typer.echo(f"  {key}: {one} | {other}")
+
+
+@study_app.command("verify")
+def verify_study(
+    name: Annotated[str, typer.Argument(metavar="STUDY", help="name of a study that has been run")],
+    against: Annotated[Path | None, typer.Option(help="folder with the expected tables; default: what git has of figures/<study>")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Whether the results agree with the expected ones: largest difference of every table; exit code 1 if one is too large."""
+    from nandlib.study import open_study, project_root
+    from nandlib.verify import verify
+
+    table = verify(open_study(name, project_root()), against)
+    if as_json:
+        print_json(records(table))
+    else:
+        for row in table.to_dict("records"):
+            found = f"largest difference {row['largest_difference']:.2g}" + (f" ({row['at']})" if row["at"] else "")
+            verdict = "agrees" if row["agrees"] else "DIFFERS"
+            typer.echo(f"{verdict:8} {row['file']:22} {row['values']:4} values, {found}, tolerance {row['tolerance']:g}")
+    if not table["agrees"].all():
+        raise typer.Exit(1)

@@ -1,0 +1,236 @@
+"""What people see, in a real browser: Debian's Chromium opens JupyterLab and the report. Skipped where there is no Chromium.
+
+Screenshots are kept where NAND_SCREENSHOTS says.
+"""
+
+import itertools
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+NOTEBOOKS = sorted(path.stem for path in (Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+ON_DEMAND = "09_sensitivity_choices"  # needs a study of its own
+SETTINGS = {  # all cells in the page, not only those in view; no news, no network
+    "notebook-extension/tracker": {"windowingMode": "none"},
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+}
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: 'make test-browser' says how to install it")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def lab(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a JupyterLab in the tiny project, on copies of the notebooks that ask for the tiny study."""
+    home = tmp_path_factory.mktemp("jupyter")
+    for name, values in SETTINGS.items():
+        path = home / "settings/@jupyterlab" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(values))
+    folder = project / "lab"
+    folder.mkdir(exist_ok=True)
+    for path in (project / "notebooks").glob("*.ipynb"):
+        (folder / path.name).write_text(path.read_text().replace('study = \\"mini\\"', 'study = \\"tiny\\"'))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {
+        "PYTHONPATH": str(project),
+        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
+        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
+    }
+    options = [
+        "--no-browser",
+        "--allow-root",
+        f"--port={port}",
+        "--IdentityProvider.token=",
+        "--ServerApp.disable_check_xsrf=True",
+        f"--ServerApp.root_dir={project}",
+    ]
+    log = (home / "log").open("w")
+    server = subprocess.Popen([sys.executable, "-m", "jupyterlab", *options], env=environment, cwd=project, stdout=log, stderr=log)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        _wait_for(f"{address}/api/status", home / "log")
+        yield address
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def _wait_for(address: str, log: Path) -> None:
+    for _ in range(120):
+        try:
+            urllib.request.urlopen(address)
+            return
+        except OSError:
+            time.sleep(0.5)
+    pytest.fail(log.read_text()[-2000:])
+
+
+def screenshot(page: Page, name: str) -> None:
+    folder = os.environ.get("NAND_SCREENSHOTS")
+    if folder:
+        page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+def run_all(page: Page, lab: str, name: str) -> None:
+    """Open a notebook, run all cells by the menu, and wait until the kernel has done them."""
+    page.goto(f"{lab}/lab/tree/lab/{name}.ipynb?reset")
+    page.wait_for_selector(".jp-NotebookPanel .jp-Cell", timeout=60_000)
+    expect(page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")).to_be_attached(timeout=60_000)
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    code = page.locator(".jp-CodeCell")
+    last = code.last.locator(".jp-InputPrompt")
+    expect(last).to_have_text(re.compile(r"\[\d+\]:"), timeout=120_000)
+    errors = page.locator("[data-mime-type='application/vnd.jupyter.error']")
+    assert errors.count() == 0, errors.first.inner_text()
+
+
+def close(page: Page, lab: str) -> None:
+    """End the page and all kernels, so that they do not pile up."""
+    page.close()
+    for kernel in json.load(urllib.request.urlopen(f"{lab}/api/sessions")):
+        urllib.request.urlopen(urllib.request.Request(f"{lab}/api/sessions/{kernel['id']}", method="DELETE"))
+
+
+@pytest.mark.parametrize("name", [name for name in NOTEBOOKS if name not in (ON_DEMAND, "explorer", "lesson_solutions")])
+def test_notebook_runs_in_jupyterlab(browser, lab, name):
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    try:
+        run_all(page, lab, name)
+        outputs = page.locator(".jp-OutputArea-output")
+        assert outputs.count() >= 2
+        pictures = page.locator(".jp-OutputArea-output img")
+        assert pictures.count() >= 1
+        for k in range(pictures.count()):
+            assert pictures.nth(k).evaluate("image => image.complete && image.naturalWidth > 100")
+        screenshot(page, f"{name}_1280")
+        page.set_viewport_size({"width": 800, "height": 900})
+        screenshot(page, f"{name}_800")
+    finally:
+        close(page, lab)
+
+
+def test_typing_a_text_into_the_explorer(browser, lab):
+    page = browser.new_page(viewport={"width": 1280, "height": 1600})
+    try:
+        run_all(page, lab, "explorer")
+        result = page.locator(".nand-result")
+        expect(result.locator("img")).to_have_count(5, timeout=30_000)
+        after, numbers = result.locator("img").last, result.locator(".nand-auroc")
+        picture, said = after.get_attribute("src"), numbers.inner_text()
+        assert re.search(r"AUROC \d+\.\d before, \d+\.\d after", said)
+        _view(page, "explorer", 1280)
+        page.get_by_placeholder("type a text and press Enter").click()
+        page.keyboard.type("small hole in the fabric")
+        page.keyboard.press("Enter")
+        expect(after).not_to_have_attribute("src", picture, timeout=10_000)
+        expect(page.locator(".nand-texts .jupyter-widget-tag:not(input)")).to_have_count(2)
+        expect(page.get_by_placeholder("type a text and press Enter")).to_have_value("")
+        assert numbers.inner_text().split(" before")[0] == said.split(" before")[0]
+        _view(page, "explorer_typed", 1280)
+        page.get_by_placeholder("type a text and press Enter").fill("x " * 60)  # too long: a message, and the last answer stays
+        page.keyboard.press("Enter")
+        expect(page.locator(".nand-error")).to_contain_text("too long", timeout=10_000)
+        expect(result.locator("img")).to_have_count(5)
+        tags = page.locator(".nand-texts .jupyter-widget-tag:not(input)")
+        for left in (1, 0):
+            tags.first.locator("i, .jupyter-widget-tag-close, .fa-times").first.click()
+            expect(tags).to_have_count(left)
+        expect(result).to_contain_text("No text is added")
+        page.locator("select").nth(3).select_option(index=1)  # another detector
+        expect(page.locator(".nand-error")).to_have_count(0)
+        page.set_viewport_size({"width": 800, "height": 1600})
+        _view(page, "explorer", 800)
+        assert result.evaluate("box => box.scrollWidth <= box.clientWidth + 1")
+    finally:
+        close(page, lab)
+
+
+def _view(page: Page, name: str, width: int) -> None:
+    page.locator(".nand-texts").scroll_into_view_if_needed()
+    screenshot(page, f"{name}_{width}")
+
+
+@pytest.fixture
+def report(browser, project) -> Iterator[Page]:
+    """The report on a phone; what it asks for and complains about is kept."""
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.requests, page.complaints = [], []
+    page.on("request", lambda request: page.requests.append(request.url))
+    page.on("console", lambda message: page.complaints.append(message.text))
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    page.goto((project / "figures/tiny/report.html").as_uri(), wait_until="load")
+    yield page
+    page.close()
+
+
+def test_report_on_a_phone(report):
+    for image in report.locator("img").all():
+        image.scroll_into_view_if_needed()
+        assert len(image.get_attribute("alt")) > 20
+        assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 100
+    formulas = report.locator("math")
+    assert formulas.count() >= 20 and report.locator("math:empty, mi:empty, mrow:empty").count() == 0
+    assert report.complaints == []
+    assert all(url.startswith(("file:", "data:")) for url in report.requests)
+    assert report.evaluate("document.documentElement.scrollWidth") <= 390
+    assert len(set(report.locator("img").evaluate_all("all => all.map(i => i.alt)"))) >= 8
+    screenshot(report, "report_390")
+
+
+def test_report_contents_lead_somewhere(report):
+    links = report.locator("nav a")
+    assert links.count() == report.locator("main > section").count() - 1
+    for link in links.all():
+        assert report.locator(f"[id='{link.get_attribute('href')[1:]}']").count() == 1
+    identifiers = report.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)")
+    assert len(set(identifiers)) == len(identifiers)
+    levels = report.evaluate("[...document.querySelectorAll('h1,h2,h3')].map(e => +e.tagName[1])")
+    assert levels[0] == 1 and levels.count(1) == 1 and all(b - a <= 1 for a, b in itertools.pairwise(levels))
+
+
+def test_report_in_the_dark_and_in_print(report):
+    def colours() -> list[str]:
+        return report.evaluate("[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]")
+
+    def contrast(pair: list[str]) -> float:
+        light = []
+        for colour in pair:
+            channels = [int(c) / 255 for c in re.findall(r"\d+", colour)[:3]]
+            linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+            light.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
+        return (max(light) + 0.05) / (min(light) + 0.05)
+
+    report.emulate_media(color_scheme="light")
+    light = colours()
+    report.emulate_media(color_scheme="dark")
+    dark = colours()
+    assert light != dark and contrast(light) > 7 and contrast(dark) > 7
+    report.set_viewport_size({"width": 1280, "height": 900})
+    screenshot(report, "report_dark_1280")
+    report.emulate_media(color_scheme="dark", media="print")
+    assert colours()[1] == "rgb(255, 255, 255)"
+    assert report.locator("details").first.is_hidden()
+    assert len(report.pdf(format="A4")) > 50_000

@@ -3,16 +3,19 @@
 # make seeds   the embedded study with two more seeds (about twenty minutes), and the spread over the three
 # make validation   the products on which nand_plus was chosen, and the values that were considered
 # make test    run the tests (ARGS=... goes to pytest); make lint checks style
+# make test-browser   the tests in a real browser alone; says what to install if there is no Chromium
 # make model   train the embedded model only (about five minutes)
 # make lab     open the notebooks in JupyterLab
+# make docs    the reference of all functions, from their docstrings: site/index.html
 # make clean   remove intermediate results (keeps images, weights, figures/ and the environment)
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 STUDY ?= studies/mini.yaml
 BIN := .venv/bin
 NAME = $(basename $(notdir $(STUDY)))
+MODULES = $(filter-out nandlib,$(subst /,.,$(patsubst %/__init__,%,$(basename $(wildcard nandlib/*.py nandlib/*/__init__.py nandlib/models/[a-z]*.py)))))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: study sensitivity seeds validation model test lint lab clean
+.PHONY: study sensitivity seeds validation model test test-browser lint lab docs clean
 
 study: .venv/installed
 	nand use $(STUDY)
@@ -40,14 +43,25 @@ model: .venv/installed
 test: .venv/installed
 	python -m pytest $(ARGS)
 
+test-browser: .venv/installed
+	@command -v chromium chromium-browser google-chrome >/dev/null || test -n "$$CHROMIUM" || { \
+	  echo "No Chromium here. Debian, Ubuntu: 'sudo apt-get install chromium'; elsewhere install Chrome or Chromium, or set"; \
+	  echo "CHROMIUM=/path/to/it."; exit 1; }
+	python -m pytest tests/test_browser.py $(ARGS)
+
 lint: .venv/installed
 	ruff check . && ruff format --check .
 
 lab: .venv/installed
 	jupyter lab notebooks
 
+docs: .venv/installed
+	rm -rf site
+	python -m pdoc --docformat google --math --output-directory site $(MODULES)
+	@echo "Open site/index.html"
+
 clean:
-	rm -rf data/auxiliary figures/*/report.html .dvc/cache .dvc/tmp
+	rm -rf site data/auxiliary figures/*/report.html .dvc/cache .dvc/tmp
 	rm -rf data/*/similarities data/*/maps data/*/scores.parquet data/*/manifest.csv data/*/manifest_notes.txt
 
 .venv/installed: pyproject.toml constraints.txt

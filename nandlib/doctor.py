@@ -13,7 +13,7 @@ import psutil
 import torch
 
 from nandlib.errors import NandError
-from nandlib.pipeline import missing_files, read_registry
+from nandlib.pipeline import missing_files, presets, read_registry
 from nandlib.sources import source_of, sources, state
 from nandlib.study import open_study
 
@@ -54,7 +54,7 @@ def examine(root: Path) -> dict[str, Any]:
     """
     studies: dict[str, Any] = {}
     registry = read_registry(root)
-    for preset in sorted((root / "studies").glob("*.yaml")):
+    for preset in presets(root):
         try:
             missing = missing_files(open_study(preset.stem, root), registry)
             needs = {key: {"path": str(path), "source": getattr(source_of(path), "name", None)} for key, path in missing.items()}

@@ -20,7 +20,7 @@ from nandlib.plots import MAP_COLOURS, OURS, OUTLINE, PAPER, SUPPRESSION_COLOURS
 STYLE = """<style>
 .nand-panels { display: flex; flex-wrap: wrap; gap: 10px; margin: 4px 0; }
 .nand-panels figure { margin: 0; flex: 1 1 130px; max-width: 230px; }
-.nand-panels img { width: 100%; height: auto; display: block; border: 1px solid rgba(128,128,128,.4); }
+.nand-panels img { box-sizing: border-box; width: 100%; height: auto; display: block; border: 1px solid rgba(128,128,128,.4); }
 .nand-panels figcaption { font-size: 12px; line-height: 1.35; padding-top: 3px; color: var(--jp-ui-font-color1, inherit); }
 .nand-numbers { border-collapse: collapse; font-size: 13px; line-height: 1.3; color: var(--jp-ui-font-color1, inherit); }
 .nand-numbers td, .nand-numbers th { padding: 3px 10px 3px 0; text-align: right; font-weight: normal; }
@@ -121,11 +121,10 @@ class View:
                 marks.append(f"<circle cx='{after}' cy='{y + 11}' r='3.5' fill='{OURS}' opacity='.8'{ring}/>")
         x = at(self.limit)
         marks.append(f"<line x1='{x}' x2='{x}' y1='4' y2='{bottom}' stroke='{PAPER}' stroke-width='2'/>")
-        legend = f"score, 0 to {top:.2f}: hollow before, filled after; line: threshold"
+        legend = f"Scores of all images, 0 to {top:.2f}: hollow before, filled after; the line is the threshold."
         return (
-            f"<svg width='{width}' height='{bottom + 22}' viewBox='0 0 {width} {bottom + 22}' role='img' fill='currentColor' "
-            f"style='color: var(--jp-ui-font-color1, #222)' aria-label='scores of all images before and after'>"
-            f"{''.join(marks)}<text x='{left}' y='{bottom + 14}' font-size='11'>{legend}</text></svg>"
+            f"<svg viewBox='0 0 {width} {bottom + 4}' role='img' fill='currentColor' aria-label='scores of all images before and after' "
+            f"style='color: var(--jp-ui-font-color1, #222); width: {width}px'>{''.join(marks)}</svg><div class='nand-note'>{legend}</div>"
         )
 
 

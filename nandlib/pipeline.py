@@ -7,7 +7,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from nandlib.config import RANDOM, load_study
+from nandlib.config import RANDOM, load_study, read_yaml
 from nandlib.errors import DataError, PresetError
 from nandlib.groups import RESOURCES, resource
 from nandlib.sources import source_of
@@ -50,6 +50,12 @@ def _yaml() -> YAML:
 def read_registry(root: Path) -> dict[str, Any]:
     """The content of ``params.yaml``."""
     return _yaml().load((root / "params.yaml").read_text(encoding="utf-8"))
+
+
+def presets(root: Path) -> list[Path]:
+    """The study presets in ``studies/``: files there that have a preset's keys (prompts and groupings may lie beside them)."""
+    found = {path: read_yaml(path) for path in sorted((root / "studies").glob("*.yaml"))}
+    return [path for path, content in found.items() if isinstance(content, dict) and {"data", "detectors"} & set(content)]
 
 
 def register(preset: Path, root: Path) -> str:

@@ -87,12 +87,12 @@ app.add_typer(study_app, name="study", rich_help_panel=STUDIES)
 @study_app.command("list")
 def list_studies(as_json: AsJson = False) -> None:
     """All presets: what they are, whether they can be run, whether they have been."""
-    from nandlib.pipeline import missing_files, read_registry
+    from nandlib.pipeline import missing_files, presets, read_registry
     from nandlib.study import open_study, project_root
 
     root = project_root()
     registry, rows = read_registry(root), []
-    for preset in sorted((root / "studies").glob("*.yaml")):
+    for preset in presets(root):
         try:
             study = open_study(preset.stem, root)
         except NandError as error:

@@ -1,0 +1,96 @@
+"""`nand study …`, the help, and what scripts rely on: exit codes, JSON on stdout, messages on stderr."""
+
+import json
+import re
+import shutil
+
+import pandas as pd
+import pytest
+from tiny_project import run
+from typer.testing import CliRunner
+
+from nandlib.cli import app
+from nandlib.compare import compare, differing_settings
+from nandlib.study import open_study
+from nandlib.verify import CHECKS, verify
+
+
+@pytest.fixture(scope="module")
+def twin(project):
+    """A second study in the project: the tiny one, with one setting and one result changed."""
+    preset = (project / "studies/tiny.yaml").read_text().replace("name: tiny", "name: twin").replace("map_size: 64", "map_size: 32")
+    (project / "studies/twin.yaml").write_text(preset)
+    shutil.copytree(project / "figures/tiny", project / "figures/twin", dirs_exist_ok=True)
+    for name in ("detectors.csv", "deltas.csv"):
+        table = pd.read_csv(project / "figures/twin" / name)
+        table["auroc_after"] += 2.0
+        table.to_csv(project / "figures/twin" / name, index=False)
+    yield project
+    shutil.rmtree(project / "figures/twin")
+    (project / "studies/twin.yaml").unlink()
+
+
+def test_compare_shows_both_and_the_difference(twin):
+    a, b = open_study("tiny", twin), open_study("twin", twin)
+    table = compare(a, b)
+    assert table["detector"].tolist() == a.detectors["detector"].tolist() or set(table["detector"]) == set(a.detectors["detector"])
+    assert table["auroc_after_difference"].tolist() == pytest.approx([2.0] * len(table))
+    assert (table["auroc_before_difference"] == 0).all()
+    assert (table["auroc_after_twin"] - table["auroc_after_tiny"]).tolist() == pytest.approx([2.0] * len(table))
+    groups = compare(a, b, "groups")
+    assert len(groups) == len(a.deltas) and groups["auroc_after_difference"].tolist() == pytest.approx([2.0] * len(groups))
+    assert differing_settings(a, b) == {"nand.map_size": (64, 32)}
+    assert differing_settings(a, a) == {}
+
+
+def test_compare_and_list_from_the_shell(twin):
+    said = json.loads(run(twin, "nand", "study", "compare", "tiny", "twin", "--json").stdout)
+    assert said["settings"] == {"nand.map_size": [64, 32]}
+    assert all(row["auroc_after_difference"] == pytest.approx(2) for row in said["rows"])
+    text = run(twin, "nand", "study", "compare", "tiny", "twin", "--groups").stdout
+    assert "auroc_after (percent; difference: B less A)" in text and "nand.map_size: 64 | 32" in text
+    states = {row["name"]: row["state"] for row in json.loads(run(twin, "nand", "study", "list", "--json").stdout)}
+    assert states == {"tiny": "results are there", "twin": "results are there"}
+    missing = run(twin, "nand", "study", "compare", "tiny", "tine", check=False)
+    assert missing.returncode == 1 and missing.stdout == "" and "did you mean" in missing.stderr
+
+
+def test_verify_tells_what_differs(twin):
+    tiny, other = open_study("tiny", twin), twin / "figures/twin"
+    assert verify(tiny, twin / "figures/tiny")["agrees"].all()
+    table = verify(tiny, other).set_index("file")
+    assert table["values"].gt(0).all() and table.index.tolist() == list(CHECKS)
+    assert not table.loc["detectors.csv", "agrees"] and table.loc["detectors.csv", "largest_difference"] == pytest.approx(2)
+    assert table.loc["detectors.csv", "at"].endswith("auroc_after") and table.loc["deltas.csv", "agrees"]
+    result = run(twin, "nand", "study", "verify", "tiny", "--against", str(other), check=False)
+    assert result.returncode == 1 and re.search(r"DIFFERS\s+detectors.csv", result.stdout)
+    assert run(twin, "nand", "study", "verify", "tiny", "--against", str(twin / "figures/tiny"), "--json").returncode == 0
+    nothing = run(twin, "nand", "study", "verify", "tiny", check=False)
+    assert nothing.returncode == 1 and "--against FOLDER" in nothing.stderr
+
+
+def test_run_does_what_make_study_does(project):
+    done = run(project, "nand", "study", "run", "tiny", "--target", "protocol")
+    assert "figures/tiny" in done.stdout and "Running stage" not in done.stdout
+    unknown = run(project, "nand", "study", "run", "tiny", "--target", "nothing", check=False)
+    assert unknown.returncode not in (0, None)
+
+
+def test_latency_is_measured(project):
+    said = json.loads(run(project, "nand", "benchmark", "tiny", "--texts").stdout)
+    assert [row["method"] for row in said] == ["nand", "nand_plus"]
+    assert all(0 < row["median_ms"] <= row["p95_ms"] <= row["worst_ms"] for row in said)
+    shutil.rmtree(project / "figures/tiny/model")
+
+
+def commands():
+    runner = CliRunner()
+    return [[], ["study"], *([name] for name in re.findall(r"│ ([a-z][a-z-]+)  ", runner.invoke(app, ["--help"]).stdout))]
+
+
+@pytest.mark.parametrize(
+    "words", [*commands(), ["study", "list"], ["study", "run"], ["study", "compare"], ["study", "verify"]], ids=" ".join
+)
+def test_every_command_explains_itself(words):
+    shown = CliRunner().invoke(app, [*words, "--help"])
+    assert shown.exit_code == 0 and len(shown.stdout) > 100 and "Usage:" in shown.stdout

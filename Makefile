@@ -44,9 +44,9 @@ test: .venv/installed
 	python -m pytest $(ARGS)
 
 test-browser: .venv/installed
-	@command -v chromium chromium-browser google-chrome >/dev/null || test -n "$$CHROMIUM" || { \
+	@for name in $$CHROMIUM chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
 	  echo "No Chromium here. Debian, Ubuntu: 'sudo apt-get install chromium'; elsewhere install Chrome or Chromium, or set"; \
-	  echo "CHROMIUM=/path/to/it."; exit 1; }
+	  echo "CHROMIUM=/path/to/it."; exit 1
 	python -m pytest tests/test_browser.py $(ARGS)
 
 lint: .venv/installed

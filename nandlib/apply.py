@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+import tifffile
 from PIL import Image
 from tqdm.auto import tqdm
 
@@ -20,14 +22,18 @@ from nandlib.plots import MAP_COLOURS
 BATCH = 8  # images at a time
 
 
-def find_images(places: Sequence[Path]) -> tuple[list[Path], Path]:
-    """All images in folders (with their subfolders) and files, sorted, and the folder that all of them are in.
+def find_images(places: Sequence[Path], without: Sequence[Path] = ()) -> tuple[list[Path], Path]:
+    """All images in folders (with their subfolders) and files, as absolute paths, sorted; and the folder that all of them are in.
+
+    Args:
+        places: Folders and files.
+        without: Folders below which nothing is taken: results and maps may lie among the images.
 
     Raises:
         DataError: If a place does not exist, a file is no image by its name, or nothing is found.
     """
     found: list[Path] = []
-    for place in places:
+    for place in map(Path.absolute, places):
         if place.is_dir():
             found += [p for p in place.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
         elif not place.exists():
@@ -36,35 +42,42 @@ def find_images(places: Sequence[Path]) -> tuple[list[Path], Path]:
             raise DataError(f"{place} is no image: {', '.join(IMAGE_SUFFIXES)} are read")
         else:
             found.append(place)
+    found = [path for path in found if not any(path.is_relative_to(folder.absolute()) for folder in without)]
     if not found:
         raise DataError(f"no image in {', '.join(map(str, places))}: looked for {', '.join(IMAGE_SUFFIXES)}")
-    root = places[0] if len(places) == 1 and places[0].is_dir() else _common(found)
+    root = places[0].absolute() if len(places) == 1 and places[0].is_dir() else Path(os.path.commonpath([path.parent for path in found]))
     return sorted(set(found)), root
 
 
-def _common(paths: Sequence[Path]) -> Path:
-    folders = [path.parent for path in paths]
-    while not all(folder.is_relative_to(folders[0]) for folder in folders):
-        folders[0] = folders[0].parent
-    return folders[0]
-
-
 def map_folder(folder: Path, images: Sequence[Path], root: Path) -> MapFolder:
-    """The maps of images: under the images' relative paths, or, where that is not so, under their names alone.
+    """The maps of images: under the images' relative paths, or, where no two images share a name, under their names alone.
 
     Raises:
-        DataError: If an image has no map; the message names the first and says how many more.
+        DataError: If an image has no map, or a map cannot be read; the message names the first and says how many more.
     """
-    tried = [MapFolder(folder, root), MapFolder(folder)]
-    for maps in tried:
+    unique = len({image.stem for image in images}) == len(images)
+    for maps in (MapFolder(folder, root), *((MapFolder(folder),) if unique else ())):
         missing = [image for image in images if not _has(maps, image)]
         if not missing:
+            for image in images:
+                _check_readable(maps.path_of(image))
             return maps
     relative = missing[0].relative_to(root).with_suffix("")
     raise DataError(
         f"{len(missing)} of {len(images)} images have no map, the first is {missing[0]}: expected {folder / relative} "
-        f"(or {relative.name} in that folder) with one of {', '.join(MAP_SUFFIXES)}"
+        + (f"(or {relative.name} in that folder) " if unique else "(several images share a name, so the folders must be the same) ")
+        + f"with one of {', '.join(MAP_SUFFIXES)}"
     )
+
+
+def _check_readable(path: Path) -> None:
+    try:
+        if path.suffix == ".npy":
+            np.load(path, mmap_mode="r")
+        else:
+            tifffile.TiffFile(path).close()
+    except (ValueError, OSError, EOFError, tifffile.TiffFileError) as error:
+        raise DataError(f"{path} cannot be read as an anomaly map: {error}") from error
 
 
 def _has(maps: MapFolder, image: Path) -> bool:

@@ -14,7 +14,6 @@ import torch
 
 from nandlib.detection import suppression_map, text_feature
 from nandlib.detectors.aprilgan import anomaly_map
-from nandlib.explorer import Explorer
 from nandlib.operators import image_score, similarities, suppress
 from nandlib.store import batches, image_paths
 from nandlib.study import OpenStudy
@@ -92,6 +91,8 @@ def text_latency(study: OpenStudy, n_texts: int = 60) -> pd.DataFrame:
     Returns:
         One row a method: method, class, images, texts, median_ms, p95_ms, worst_ms, share_below_300_ms.
     """
+    from nandlib.explorer import Explorer  # the widget: nothing else here needs it
+
     class_name = study.manifest.query("split == 'test'").groupby("class").size()[study.classes()].idxmax()
     explorer = Explorer(study.name, class_name, texts=["scratch"], root=study.root)
     phrases = [p for c, groups in study.test_groups().items() for g, t in groups.items() for p in study.prompts.group_phrases(c, g, t)]

@@ -67,12 +67,13 @@ class Explorer(w.VBox):
             accept="image/*", multiple=True, description="normal images (optional)", layout={"width": "auto"}
         )
         self.noun = w.Text(value="object", description="they show a", **named)
-        self.use_own = w.Button(description="use them", button_style="")
+        self.use_own = w.Button(description="use them")
+        self.back = w.Button(description="back to the study")
         explain = w.HTML(
             "<div class='nand-note'>Images of one kind, of any size. Some normal ones add PatchCore, few-shot WinCLIP, nand_plus and a "
             "threshold. Nothing leaves this machine.</div>"
         )
-        boxes = w.Box([self.upload, self.upload_normals, self.noun, self.use_own], layout=row)
+        boxes = w.Box([self.upload, self.upload_normals, self.noun, self.use_own, self.back], layout=row)
         self._own = w.Accordion([w.VBox([explain, boxes])], titles=["Your own images"], selected_index=None)
 
         self.typed = w.Text(placeholder="type a text and press Enter", continuous_update=False, layout={"width": "100%"})
@@ -104,6 +105,7 @@ class Explorer(w.VBox):
         ):
             control.observe(self._guarded(action), "value")
         self.use_own.on_click(self._guarded(self._load_own))
+        self.back.on_click(self._guarded(self._load_class))
 
     def _studies(self, chosen: str) -> list[str]:
         ready = {path.parent.name for path in self._root.glob("data/*/similarities")}
@@ -142,6 +144,8 @@ class Explorer(w.VBox):
 
     def _load_study(self, class_name: str | None = None, texts: Sequence[str] | None = None) -> None:
         study = open_study(self.study.value, self._root)
+        if not (study.data / "similarities").is_dir():
+            raise DataError(f"the study '{study.name}' has not been run here: 'make study', or 'nand study run {study.name}'")
         example, group = study.example()
         self._set(self.class_name, options=[(pretty(name), name) for name in study.classes()], value=class_name or example)
         self._load_class(texts, group if self.class_name.value == example else None)
@@ -150,10 +154,8 @@ class Explorer(w.VBox):
         study = open_study(self.study.value, self._root)
         gallery = Gallery.of_study(study, self.class_name.value, self._progress)
         group = group or next(iter(gallery.phrases))
-        self._enter(gallery, texts if texts is not None else ["; ".join(gallery.phrases[group])], [group] if texts is None else [])
-        first = gallery.groups.index(group)
-        self._set(self.image, value=first)
-        self._show()
+        accepted, texts = ([group], ["; ".join(gallery.phrases[group])]) if texts is None else ([], texts)
+        self._enter(gallery, texts, accepted, gallery.groups.index(group))
 
     def _load_own(self) -> None:
         images, normals = _uploaded(self.upload.value), _uploaded(self.upload_normals.value)
@@ -161,14 +163,14 @@ class Explorer(w.VBox):
         gallery = Gallery.of_images(images, self.gallery.model, noun=noun, normals=list(normals.values()), progress=self._progress)
         self._enter(gallery, self.texts.value, [])
 
-    def _enter(self, gallery: Gallery, texts: Sequence[str], accepted: Sequence[str]) -> None:
+    def _enter(self, gallery: Gallery, texts: Sequence[str], accepted: Sequence[str], index: int = 0) -> None:
         """Fill all controls for a gallery, and answer."""
         self.gallery = gallery
         kept = self.detector.value if self.detector.value in gallery.base else next(iter(gallery.base))
         method = self.method.value if self.method.value in gallery.methods else gallery.methods[0]
         self._set(self.detector, options=[(LABELS.get(name, name), name) for name in gallery.base], value=kept)
         self._set(self.method, options=[(METHODS[name], name) for name in gallery.methods], value=method)
-        self._set(self.image, options=[(name, k) for k, name in enumerate(gallery.names)], value=0)
+        self._set(self.image, options=[(name, k) for k, name in enumerate(gallery.names)], value=index)
         groups = [g for g in dict.fromkeys(gallery.groups) if g not in ("good", "")]
         self._set(self.accepted, options=[(pretty(g), g) for g in groups], value=tuple(accepted))
         options = [("choose …", ""), *((f"for “{pretty(g)}”", g) for g in gallery.phrases)]
@@ -251,10 +253,12 @@ def _uploaded(files: Sequence[Mapping[str, Any]]) -> dict[str, Image.Image]:
     Raises:
         DataError: If a file is no image.
     """
-    found = {}
+    found: dict[str, Image.Image] = {}
     for file in files:
+        if file["name"] in found:
+            raise DataError(f"two files are called {file['name']}: rename one")
         try:
             found[file["name"]] = Image.open(io.BytesIO(bytes(file["content"]))).convert("RGB")
-        except (UnidentifiedImageError, OSError) as error:
+        except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
             raise DataError(f"{file['name']} is not an image that can be read") from error
     return found

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 
 from nandlib import operators
-from nandlib.plots import MAP_COLOURS, OURS, PAPER, SUPPRESSION_COLOURS, _frame, show_map
+from nandlib.plots import MAP_COLOURS, OURS, PAPER, SUPPRESSION_COLOURS, show_map
 
 SIDE, WIDTH, LAYERS = 16, 12, 4  # patches a side, features, layers
 CONCEPTS = ("carpet", "flawless", "damaged", "thread", "hole", "stain")
@@ -179,7 +179,7 @@ EXERCISES = {
     6: Exercise(
         "The protocol", auroc,
         lambda: [(_maps(8).round(1), [*3 * ["good"], *3 * ["thread"], *2 * ["hole"]], n) for n in (["good"], ["good", "thread"])], "a",
-        "before adding, the threads have high scores and now count as normal: they are ranked above normal images, and that is wrong.",
+        "threads score as high as holes and stains; now that they count as normal, every abnormal image that scores lower is a wrong pair.",
     ),
 }  # fmt: skip
 
@@ -260,7 +260,6 @@ def show(
         if mask is not None and mask.any():
             at = (np.arange(SIDE) + 0.5) / SIDE
             ax.contour(at, at, mask, levels=[0.5], colors="white", linewidths=1)
-        _frame(ax, title)
     figure.colorbar(shown, ax=axes[0, -1], shrink=0.8)
     return figure
 

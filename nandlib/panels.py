@@ -83,7 +83,7 @@ class View:
             before, after, ceiling = areas
             line = (
                 f"<b>AUROC {before:.1f} before, {after:.1f} after ({after - before:+.1f})</b>; "
-                f"a perfect adaptation would reach {ceiling:.1f}"
+                f"ceiling (good against the groups that stay abnormal, unchanged detector) {ceiling:.1f}"
             )
         elif "" in groups:
             line = "AUROC: unknown, since nobody told what the images show"

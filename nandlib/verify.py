@@ -18,6 +18,7 @@ CHECKS: dict[str, tuple[list[str], list[str], float]] = {
     "table1.csv": (["class", "group", "type"], ["n_images"], 0.0),
     "detectors.csv": (["detector"], ["auroc_before", "auroc_after", "delta"], 1.0),
     "deltas.csv": (["detector", "class", "group"], ["auroc_before", "auroc_after"], 5.0),
+    "identity.csv": (["detector", "class"], ["residual"], 1e-9),
     "measure/controls.csv": (["detector", "control"], ["delta"], 1.0),
     "plus/ablation.csv": (["detector", "step"], ["delta", "removed_other"], 1.0),
 }
@@ -48,12 +49,13 @@ def _check(study: OpenStudy, name: str, keys: list[str], columns: list[str], tol
         other = sorted(map(str, set(ours.index) ^ set(theirs.index)))
         raise DataError(f"{path}: {len(other)} rows are in one of the tables alone, such as {other[0]}: is it the same preset?")
     difference = (ours - theirs.reindex(ours.index)).abs()
-    worst = np.unravel_index(np.nanargmax(difference.to_numpy()), difference.shape)
+    difference = difference.where(ours.isna() == theirs.reindex(ours.index).isna(), np.inf).where(ours.notna() | theirs.notna(), 0.0)
+    worst = np.unravel_index(difference.to_numpy().argmax(), difference.shape)
     largest = float(difference.to_numpy()[worst])
     row = ours.index[worst[0]]
     return {
         "file": name,
-        "values": int(difference.notna().to_numpy().sum()),
+        "values": difference.size,
         "largest_difference": largest,
         "at": f"{', '.join(row) if isinstance(row, tuple) else row}: {columns[worst[1]]}" if largest else "",
         "tolerance": tolerance,

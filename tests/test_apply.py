@@ -1,11 +1,13 @@
 """`nand apply`, `nand explain` and `nand study compare`, as scripts call them."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -85,6 +87,55 @@ def test_maps_are_found_by_name_alone_where_the_folders_differ(pictures, heads_f
         nand("apply", pictures / "images/hair", "-t", "hair", "--maps", flat, "--model", heads_file, "-o", pictures / "out")
 
 
+def test_images_that_share_a_name_never_share_a_map(pictures, heads_file):
+    """Ten images in each of two folders, one flat folder of ten maps: more than a batch."""
+    for folder in ("a", "b"):
+        (pictures / "twins" / folder).mkdir(parents=True)
+        for k in range(10):
+            shutil.copy(pictures / "images/good/000.png", pictures / f"twins/{folder}/{k:03d}.png")
+    (pictures / "flat").mkdir()
+    for k in range(10):
+        np.save(pictures / f"flat/{k:03d}.npy", np.ones((8, 8)))
+    words = ["-t", "hair", "--maps", pictures / "flat", "--model", heads_file, "-o", pictures / "out"]
+    with pytest.raises(DataError, match="several images share a name, so the folders must be the same"):
+        nand("apply", pictures / "twins", *words)
+    nand("apply", pictures / "twins/a", *words)
+
+
+def test_results_and_maps_among_the_images_are_not_images(pictures, heads_file, monkeypatch):
+    monkeypatch.chdir(pictures / "images")
+    shutil.move(pictures / "maps", pictures / "images/maps")
+    tifffile.imwrite(pictures / "images/maps/extra.tiff", np.ones((8, 8), np.float32))
+    words = ["apply", ".", "-t", "hair", "--maps", "maps", "--model", heads_file, "-o", "adapted"]
+    assert nand(*words).startswith("3 images") and nand(*words).startswith("3 images")
+    shutil.rmtree("adapted")
+    for path in Path("maps").rglob("*.npy"):
+        shutil.copy(path, path.relative_to("maps"))
+    shutil.rmtree("maps")  # they lie beside the images now
+    assert nand("apply", ".", "-t", "hair", "--maps", ".", "--model", heads_file, "-o", "beside").startswith("3 images")
+
+
+def test_files_from_anywhere_have_a_common_root(pictures, heads_file, monkeypatch):
+    monkeypatch.chdir(pictures / "images/hair")
+    nand(
+        "apply", pictures / "images/good/000.png", "001.png", "-t", "hair", "--maps", "../../maps", "--model", heads_file, "-o", "../../out"
+    )
+    assert pd.read_csv(pictures / "out/scores.csv")["image"].tolist() == ["good/000.png", "hair/001.png"]
+
+
+@pytest.mark.parametrize("name", ["000.npy", "000.tiff"])
+def test_a_corrupt_map_is_named(pictures, heads_file, name):
+    (pictures / "flat").mkdir()
+    (pictures / "flat" / name).write_bytes(b"not a map")
+    with pytest.raises(DataError, match=rf"{name} cannot be read as an anomaly map"):
+        nand("apply", pictures / "images/good", "-t", "a", "--maps", pictures / "flat", "--model", heads_file, "-o", pictures / "out")
+
+
+def test_export_writes_a_graph(pictures, heads_file):
+    said = nand("export", pictures / "a.onnx", "-t", "hair", "--model", heads_file)
+    assert said.strip() == str(pictures / "a.onnx") and (pictures / "a.onnx").stat().st_size > 1e6
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -98,6 +149,7 @@ def test_maps_are_found_by_name_alone_where_the_folders_differ(pictures, heads_f
         (["-t", "hair", "--detector", "aprilgan", "--method", "nand_plus"], "calibrated on normal images"),
         (["-t", "hair", "--detector", "Patchcor", "--checkpoint", "x.ckpt"], "anomalib has no model 'Patchcor': did you mean 'Patchcore'"),
         (["-t", "hair", "--detector", "Patchcore", "--checkpoint", "x.ckpt"], "x.ckpt does not exist"),
+        (["-t", "hair", "--checkpoint", "x.ckpt"], "--detector must name its class"),
         (["-t", "w " * 50, "--detector", "aprilgan"], "too long"),
         (["-t", "hair", "--detector", "aprilgan", "--normals", "nowhere"], "nowhere does not exist"),
     ],
@@ -132,6 +184,8 @@ def test_explain_shows_one_image(pictures, heads_file, model):
     assert mine["score_before"] == 2
     assert mine["score_after"] == pytest.approx(adapted([image])[0].max(), rel=1e-5)
     assert "score 2.000 before" in nand(*words, "--maps", pictures / "maps/hair")
+    with pytest.raises(DataError, match="not both"):
+        nand(*words, "--maps", pictures / "maps/hair", "--detector", "patchcore")
     with pytest.raises(DataError, match="is a folder"):
         nand("explain", pictures / "images", "-t", "hair", "--model", heads_file)
     with pytest.raises(DataError, match="the figure is a .png"):

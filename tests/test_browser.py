@@ -146,13 +146,16 @@ def test_typing_a_text_into_the_explorer(browser, lab):
         result = page.locator(".nand-result")
         expect(result.locator("img")).to_have_count(5, timeout=30_000)
         after, numbers = result.locator("img").last, result.locator(".nand-auroc")
-        picture, said = after.get_attribute("src"), numbers.inner_text()
+        caption = result.locator("figcaption").last
+        picture, score, said = after.get_attribute("src"), caption.inner_text(), numbers.inner_text()
         assert re.search(r"AUROC \d+\.\d before, \d+\.\d after", said)
         _view(page, "explorer", 1280)
         page.get_by_placeholder("type a text and press Enter").click()
         page.keyboard.type("small hole in the fabric")
         page.keyboard.press("Enter")
         expect(after).not_to_have_attribute("src", picture, timeout=10_000)
+        assert caption.inner_text() != score and caption.inner_text().startswith("A_final, after: score")
+        table = result.locator(".nand-numbers").inner_text()
         expect(page.locator(".nand-texts .jupyter-widget-tag:not(input)")).to_have_count(2)
         expect(page.get_by_placeholder("type a text and press Enter")).to_have_value("")
         assert numbers.inner_text().split(" before")[0] == said.split(" before")[0]
@@ -166,6 +169,7 @@ def test_typing_a_text_into_the_explorer(browser, lab):
             tags.first.locator("i, .jupyter-widget-tag-close, .fa-times").first.click()
             expect(tags).to_have_count(left)
         expect(result).to_contain_text("No text is added")
+        assert result.locator(".nand-numbers").inner_text() != table and numbers.inner_text() != said
         page.locator("select").nth(3).select_option(index=1)  # another detector
         expect(page.locator(".nand-error")).to_have_count(0)
         page.set_viewport_size({"width": 800, "height": 1600})

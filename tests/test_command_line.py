@@ -69,11 +69,20 @@ def test_verify_tells_what_differs(twin):
     assert nothing.returncode == 1 and "--against FOLDER" in nothing.stderr
 
 
+def test_a_missing_number_differs(twin, tmp_path):
+    shutil.copytree(twin / "figures/tiny", tmp_path / "expected")
+    table = pd.read_csv(tmp_path / "expected/detectors.csv")
+    table.loc[0, "auroc_after"] = None
+    table.to_csv(tmp_path / "expected/detectors.csv", index=False)
+    found = verify(open_study("tiny", twin), tmp_path / "expected").set_index("file")
+    assert not found.loc["detectors.csv", "agrees"] and found.loc["deltas.csv", "agrees"]
+
+
 def test_run_does_what_make_study_does(project):
     done = run(project, "nand", "study", "run", "tiny", "--target", "protocol")
     assert "figures/tiny" in done.stdout and "Running stage" not in done.stdout
     unknown = run(project, "nand", "study", "run", "tiny", "--target", "nothing", check=False)
-    assert unknown.returncode not in (0, None)
+    assert unknown.returncode == 1 and "nand: dvc repro nothing@tiny ended with code" in unknown.stderr
 
 
 def test_latency_is_measured(project):

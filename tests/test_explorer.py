@@ -4,8 +4,10 @@ import datetime
 import io
 import re
 
+import nbformat
 import numpy as np
 import pytest
+from nbclient import NotebookClient
 from PIL import Image
 
 from nandlib.errors import DataError
@@ -154,6 +156,57 @@ def test_own_images(explorer):
     explorer.texts.value = ["dust"]
     assert explorer._message.value == "" and (explorer.answer.after <= explorer.answer.before).all()
     assert explorer.figure().axes and "dust" in explorer.summary()
+
+
+def test_back_from_own_images_to_the_study(explorer):
+    names = explorer.gallery.names
+    explorer.upload.value = upload("a.png")
+    explorer.use_own.click()
+    assert explorer.gallery.names == ["a.png"]
+    explorer.back.click()
+    assert explorer.gallery.names == names and explorer._message.value == ""
+    explorer.upload.value = upload("a.png", "a.png")
+    explorer.use_own.click()
+    assert "two files are called a.png" in explorer._message.value
+    explorer.upload.value = ()
+
+
+def test_a_study_that_was_not_run_is_named(project):
+    with pytest.raises(DataError, match="the study 'mini' has not been run here: 'make study'"):
+        (project / "studies/mini.yaml").write_text((project / "studies/tiny.yaml").read_text().replace("tiny", "mini"))
+        try:
+            Explorer("mini", root=project)
+        finally:
+            (project / "studies/mini.yaml").unlink()
+
+
+def executed(project, name):
+    """A notebook run for the tiny study as papermill runs it: no front end."""
+    notebook = nbformat.read(project / "notebooks" / f"{name}.ipynb", as_version=4)
+    for cell in notebook.cells:
+        cell.source = cell.source.replace('study = "mini"', 'study = "tiny"')
+    NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(project / "notebooks")}}).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    return outputs, "\n".join(o["data"].get("text/markdown", "") for o in outputs if "data" in o)
+
+
+def test_without_a_front_end_there_is_a_figure(project):
+    outputs, said = executed(project, "explorer")
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 1
+    assert "Added as normal on carpet: thread on carpet" in said and "AUROC of the class" in said
+
+
+def test_the_gallery_runs(project):
+    outputs, said = executed(project, "gallery")
+    assert "`pred_score` before" in said and "rejected before" in said
+    assert float(re.search(r"differ by (\S+) at most", said)[1]) < 1e-4
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 1
+
+
+def test_the_lesson_ends_on_the_real_thing(project):
+    outputs, said = executed(project, "lesson_solutions")
+    assert re.search(r"Features \(4, 40, 40, 384\); “thread” added on carpet: the score falls from", said)
+    assert "6 of 6" in said and not any(output.output_type == "error" for output in outputs)
 
 
 @pytest.mark.parametrize("files", [(), upload("x.png", content=b"not an image"), upload("x.png", content=png(0)[:60])])

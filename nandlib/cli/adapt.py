@@ -52,6 +52,8 @@ def _adapted(s: _Setting, images: list[Path], root: Path) -> Any:
         raise DataError(f"--method is '{s.method}': nand or nand_plus")
     if s.maps is not None and (s.detector or s.checkpoint):
         raise DataError("give --maps, or --detector, not both")
+    if s.checkpoint is not None and s.detector is None:
+        raise DataError(f"--checkpoint {s.checkpoint}: --detector must name its class in anomalib, as in --detector Patchcore")
     if s.maps is None and s.detector is None:
         raise DataError("whose anomaly maps? give --maps FOLDER, or --detector aprilgan (or another; 'nand apply --help' lists them)")
     model = embedded_model(s.weights)
@@ -99,7 +101,8 @@ def apply(
     from nandlib.apply import apply as run
     from nandlib.apply import find_images
 
-    found, root = find_images(images)
+    results, below = [out / "maps", out / "overlays"], maps and not any(p.absolute().is_relative_to(maps.absolute()) for p in images)
+    found, root = find_images(images, [*results, *([maps] if below else [])])
     adapted = _adapted(_Setting(text, noun, detector, maps, checkpoint, normals, method, model), found, root)
     table = run(adapted, found, root, out, overlays=overlays, progress=progress())
     if as_json:
@@ -120,7 +123,7 @@ def explain(
     text: Texts,
     out: Annotated[Path, typer.Option("--out", "-o", help="the figure, .png")] = Path("explained.png"),
     noun: Noun = "object",
-    detector: DetectorName = "aprilgan",
+    detector: DetectorName = None,
     maps: MapsFolder = None,
     checkpoint: Checkpoint = None,
     normals: Normals = None,
@@ -128,7 +131,7 @@ def explain(
     model: Weights = None,
     as_json: AsJson = False,
 ) -> None:
-    """One image, one text: where the text is seen, and what that does to the anomaly map, as a figure."""
+    """One image, one text: where the text is seen, and what that does to the anomaly map (of aprilgan, if none is given), as a figure."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -143,11 +146,11 @@ def explain(
     (found,), root = find_images([image]) if image.is_file() or not image.exists() else ((None,), image)
     if found is None:
         raise DataError(f"{image} is a folder: explain shows one image; 'nand apply' takes folders")
-    name = None if maps is not None else detector
-    adapted = _adapted(_Setting(text, noun, name, maps, checkpoint, normals, method, model), [found], root)
+    detector = detector or ("aprilgan" if maps is None and checkpoint is None else None)
+    adapted = _adapted(_Setting(text, noun, detector, maps, checkpoint, normals, method, model), [found], root)
     (before,) = check_maps(adapted.detector([found]), 1, type(adapted.detector).__name__)
     sups = {name: single[0] for name, single in adapted.suppression_maps([found], [before]).items()}
-    after = before * np.prod([1 - sup for sup in sups.values()], axis=0)
+    (after,) = adapted.damp([found], [before])
     common = {"image": np.asarray(as_image(found)), "mask": None, "before": before}
     rows = [{**common, "label": "\n".join(name.split()), "suppression": sup, "after": before * (1 - sup)} for name, sup in sups.items()]
     if len(sups) > 1:
@@ -187,7 +190,7 @@ def export(
     try:
         from nandlib.integrations.onnx import export_onnx
     except ImportError as error:
-        raise ModelError(f"{error.name} is not installed: pip install 'nandlib[onnx]'") from None
+        raise ModelError(f"{error.name} is not installed: 'pip install \".[onnx]\"' in the checkout") from None
 
     adapted = _adapted(_Setting(text, noun, detector, None, None, normals, "nand", model), [], Path())
     typer.echo(export_onnx(adapted, out))

@@ -116,7 +116,7 @@ def run_study(
     study: Annotated[str, typer.Argument(help="name of a study, or studies/<name>.yaml")],
     target: Annotated[str, typer.Option(help="stage to run up to: report, table2, fig5, …")] = "report",
 ) -> None:
-    """Run a study up to its report: what 'make study' does. What has not changed is not computed again; exits with dvc's code."""
+    """Run a study up to its report: what 'make study' does. What has not changed is not computed again."""
     import subprocess
 
     from nandlib.pipeline import register
@@ -127,7 +127,7 @@ def run_study(
     name = register(preset, root)
     code = subprocess.run([sys.executable, "-m", "dvc", "repro", f"{target}@{name}"], cwd=root, check=False).returncode
     if code:
-        raise typer.Exit(code)
+        raise NandError(f"dvc repro {target}@{name} ended with code {code}: its last lines above say why")
     typer.echo(f"tables and figures: {(root / 'figures' / name).relative_to(root)} (start with report.html)")
 
 

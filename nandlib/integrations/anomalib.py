@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def load_module(name: str, checkpoint: str | Path) -> AnomalibModule:
         raise ModelError(f"{checkpoint} does not exist: give the .ckpt file that anomalib's Engine wrote")
     try:
         return known[name].load_from_checkpoint(checkpoint, map_location="cpu").eval()
-    except (RuntimeError, KeyError, TypeError) as error:
+    except (RuntimeError, KeyError, TypeError, EOFError, OSError, pickle.UnpicklingError) as error:
         raise ModelError(f"{checkpoint} is not a checkpoint of anomalib's {name}: {error}") from error
 
 
@@ -71,11 +72,12 @@ def adapt_module(module: AnomalibModule, text: str | Sequence[str], **options: A
     thresholded. Thresholds and normalisation stay those of the unadapted model, since validation is not touched. The image score
     is the model's own times max A_final / max A: for a model whose score is the maximum of its map, that is the paper's max A_final.
 
-    A_sup is computed on what the model sees, resized and cropped by its pre-processor, so that the two maps fit. Exporting is
-    not adapted.
+    A_sup is computed on what the model sees, resized and cropped by its pre-processor, so that the two maps fit. anomalib cannot
+    export the result; `nandlib.integrations.onnx` exports an adapted detector of the embedded model.
 
     Args:
-        module: Trained; any anomalib model whose predictions have an ``anomaly_map``. It stays as it is; weights are shared.
+        module: Trained; any anomalib model whose predictions have an ``anomaly_map``. It is put into evaluation mode and stays
+            unadapted; the two share their weights.
         text: A phrase, or several for the same thing; more normalities by calling this on the result.
         options: As for `nandlib.add_normality`: ``model``, ``noun``, ``method``, ``normals``, and so on.
 
@@ -99,6 +101,13 @@ class _WithNormality(AnomalibModule):
     """Mixed into the class of an adapted model."""
 
     normality: AdaptedDetector
+
+    def to_onnx(self, *args: Any, **kwargs: Any) -> Any:
+        raise ModelError(
+            "a model with added normalities cannot be exported by anomalib: export the model that was adapted, or see 'nand export'"
+        )
+
+    to_torch = to_openvino = to_onnx
 
     def forward(self, batch: Tensor, *args: Any, **kwargs: Any) -> InferenceBatch:
         batch = self.pre_processor(batch) if self.pre_processor else batch

@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 
 import onnx
+import onnxscript  # noqa: F401 (torch needs it, and imports it late)
 import torch
 from torch import Tensor, nn
 
@@ -59,7 +60,7 @@ def export_onnx(adapted: AdaptedDetector, path: str | Path) -> Path:
     if not isinstance(adapted.model, MiniModel):
         raise ModelError(f"only the embedded model can be exported, not {type(adapted.model).__name__}")
     if not isinstance(adapted.detector, (AprilGan, PatchCore)):
-        raise ModelError("only a detector of this study can be exported, APRIL-GAN or PatchCore: see nandlib.detectors.fit.fit_detector")
+        raise ModelError("only APRIL-GAN and PatchCore of nandlib.detectors.fit.fit_detector can be exported")
     if adapted.nand.method == "nand_plus" and adapted.nand.plus.regions:
         raise ModelError("nand_plus finds regions by a watershed, which ONNX cannot express: export method 'nand', or plus.regions: false")
     path = Path(path)

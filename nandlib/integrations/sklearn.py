@@ -59,8 +59,9 @@ class NormalityDetector(OutlierMixin, BaseEstimator):
         Raises:
             DataError: If there is no image, `texts` is one string, or `contamination` is not between 0 and 0.5.
         """
-        if isinstance(X, (str, Path)) or not len(X):
-            raise DataError("fit needs a sequence of one or more normal images")
+        X = [] if isinstance(X, (str, Path)) else list(X)
+        if not X or (self.detector == "patchcore" and len(X) < 2):
+            raise DataError("fit needs a sequence of normal images: one or more, two or more for PatchCore")
         if isinstance(self.texts, str):
             raise DataError(f'texts must be a sequence of phrases: texts=["{self.texts}"]')
         if not 0 <= self.contamination <= 0.5:

@@ -28,6 +28,7 @@ from nandlib.store import image_paths, some_normals
 from nandlib.study import OpenStudy
 
 SIDE = 256  # of the pictures that are shown
+STAYS = "always abnormal"  # in place of a group, for types that are in none
 MOST_TEXTS = 8  # normalities at once
 MOST_WORDS = 40  # of a phrase: no text model here reads more than about 48 tokens
 Progress = Callable[[int, int], None]  # images done, images in all
@@ -40,7 +41,7 @@ class Gallery:
     Attributes:
         noun: What the images show.
         names: Of the N images.
-        groups: ``good``, an anomaly group, or empty where nobody knows.
+        groups: ``good``, an anomaly group, `STAYS`, or empty where nobody knows.
         pictures: RGB uint8 ``(SIDE, SIDE, 3)`` each.
         masks: bool ``(SIDE, SIDE)``, or None.
         features: Of all images, on every layer.
@@ -84,7 +85,7 @@ class Gallery:
         return cls(
             noun=class_name,
             names=[name.removeprefix(f"{class_name}/test/") for name in rows["image"]],
-            groups=list(rows["group"]),
+            groups=[group or STAYS for group in rows["group"]],
             pictures=pictures,
             masks=[load_mask(study.images / mask, (SIDE, SIDE)) if mask else None for mask in rows["mask"]],
             features=features,
@@ -192,7 +193,7 @@ class Answer:
     Attributes:
         suppression: 1 - Π_k (1 - A_sup_k), ``(N, S, S)``.
         final: A_final, ``(N, S, S)``.
-        before, after: Image scores ``(N,)``.
+        before, after: Image scores ``(N,)``, of the map alone (``max_plus_image`` is shown as ``max``).
         seconds: That the answer took.
     """
 

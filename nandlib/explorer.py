@@ -171,8 +171,7 @@ class Explorer(w.VBox):
         self._set(self.detector, options=[(LABELS.get(name, name), name) for name in gallery.base], value=kept)
         self._set(self.method, options=[(METHODS[name], name) for name in gallery.methods], value=method)
         self._set(self.image, options=[(name, k) for k, name in enumerate(gallery.names)], value=index)
-        groups = [g for g in dict.fromkeys(gallery.groups) if g not in ("good", "")]
-        self._set(self.accepted, options=[(pretty(g), g) for g in groups], value=tuple(accepted))
+        self._set(self.accepted, options=[(pretty(g), g) for g in gallery.phrases], value=tuple(accepted))
         options = [("choose …", ""), *((f"for “{pretty(g)}”", g) for g in gallery.phrases)]
         self._set(self.suggestion, options=options, value="", disabled=not gallery.phrases)
         self._set(self.texts, value=list(texts))

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -140,10 +141,23 @@ def test_the_registered_studies_are_in_step():
         registered(name, ROOT)
 
 
-def test_readme_names_files_that_are_there():
-    text = (ROOT / "README.md").read_text()
-    for path in re.findall(r"\]\(([^)#:]+)\)", text) + re.findall(r"!\[[^\]]*\]\(([^)]+)\)", text):
-        assert (ROOT / path).exists(), path
+PAGES = ["README.md", "REPRODUCING.md", "CONTRIBUTING.md", "data/README.md", "nandlib/models/MODEL_CARD.md"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_name_files_that_are_there(page):
+    text = (ROOT / page).read_text()
+    for path in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert ((ROOT / page).parent / path).exists(), path
+
+
+def test_the_reference_is_built(tmp_path):
+    modules = ["nandlib.operators", "nandlib.adapt", "nandlib.integrations", "nandlib.cli"]
+    words = [sys.executable, "-m", "pdoc", "--docformat", "google", "--math", "--output-directory", str(tmp_path), *modules]
+    built = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert "Warn" not in built.stderr
+    text = (tmp_path / "nandlib/integrations/sklearn.html").read_text()
+    assert "NormalityDetector" in text and "contamination" in text and (tmp_path / "search.js").is_file()
 
 
 def test_no_machine_paths_are_tracked():

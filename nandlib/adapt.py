@@ -100,7 +100,7 @@ class AdaptedDetector:
             base: Their anomaly maps ``(N, H, W)``; `nand_plus` needs them, the paper's rule takes only their size.
             regions: Of `base`, where they are at hand already; `nand_plus` finds them otherwise.
         """
-        cos, grid = similarities(features.tokens, self._texts), features.grid
+        cos, grid = similarities(features.tokens, self.texts), features.grid
         size = (self.nand.map_size, self.nand.map_size) if base is None else tuple(base.shape[-2:])
         if self.nand.method == "nand":
             return {name: self._paper(cos, 2 + n, grid, size) for n, name in enumerate(self.normalities)}
@@ -112,7 +112,7 @@ class AdaptedDetector:
         return suppression_map(cos[:, added], cos[:, 0], cos[:, 1], grid=grid, temperature=self._temperature, nand=self.nand, size=size)
 
     def _plus(self, cos: Tensor, added: int, regions: Regions | None, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
-        similarity, first, texts = cos.mean(2), 2 + len(self.normalities), self._texts
+        similarity, first, texts = cos.mean(2), 2 + len(self.normalities), self.texts
         if self.normal_token is not None:
             similarity = similarity - (texts @ self.normal_token)[:, None]
         further = range(first, len(texts))  # the bank, or the other types: what `_rival_sentences` gives
@@ -122,14 +122,15 @@ class AdaptedDetector:
         )
 
     @cached_property
-    def _texts(self) -> Tensor:
-        """Features ``(K, D)``: f_nor, f_abn, every normality's, and for `nand_plus` those of its rivals."""
+    def texts(self) -> Tensor:
+        """Text features ``(K, D)``: f_nor, f_abn, every normality's, and for `nand_plus` those of its rivals."""
         states = [self.prompts.normal(self.noun), self.prompts.abnormal(self.noun)]
         added = [self.prompts.fill(phrases) for phrases in self.normalities.values()]
         rivals = self._rival_sentences() if self.nand.method == "nand_plus" else []
-        return torch.stack([self._feature(tuple(sentences)) for sentences in states + added + rivals])
+        return torch.stack([self.text_feature(tuple(sentences)) for sentences in states + added + rivals])
 
-    def _feature(self, sentences: tuple[str, ...]) -> Tensor:
+    def text_feature(self, sentences: tuple[str, ...]) -> Tensor:
+        """Eq. 3: the feature ``(D,)`` of prompts; every set of prompts is encoded once."""
         if sentences not in self.encoded:
             self.encoded[sentences] = text_feature(self.model, sentences, self.prompts)
         return self.encoded[sentences]

@@ -27,13 +27,14 @@ def find_images(places: Sequence[Path], without: Sequence[Path] = ()) -> tuple[l
 
     Args:
         places: Folders and files.
-        without: Folders below which nothing is taken: results and maps may lie among the images.
+        without: Folders below which nothing is taken, unless a place lies in them: results and maps may lie among the images.
 
     Raises:
         DataError: If a place does not exist, a file is no image by its name, or nothing is found.
     """
     found: list[Path] = []
-    for place in map(Path.absolute, places):
+    places = [place.absolute() for place in places]
+    for place in places:
         if place.is_dir():
             found += [p for p in place.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
         elif not place.exists():
@@ -42,10 +43,11 @@ def find_images(places: Sequence[Path], without: Sequence[Path] = ()) -> tuple[l
             raise DataError(f"{place} is no image: {', '.join(IMAGE_SUFFIXES)} are read")
         else:
             found.append(place)
-    found = [path for path in found if not any(path.is_relative_to(folder.absolute()) for folder in without)]
+    barred = [folder for folder in map(Path.absolute, without) if not any(place.is_relative_to(folder) for place in places)]
+    found = [path for path in found if not any(path.is_relative_to(folder) for folder in barred)]
     if not found:
         raise DataError(f"no image in {', '.join(map(str, places))}: looked for {', '.join(IMAGE_SUFFIXES)}")
-    root = places[0].absolute() if len(places) == 1 and places[0].is_dir() else Path(os.path.commonpath([path.parent for path in found]))
+    root = places[0] if len(places) == 1 and places[0].is_dir() else Path(os.path.commonpath([path.parent for path in found]))
     return sorted(set(found)), root
 
 

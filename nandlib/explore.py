@@ -121,9 +121,9 @@ class Gallery:
         detectors = {name: fit_detector(name, model, noun=noun, normals=normals, nand=nand) for name in names}
         side = (nand.map_size, nand.map_size)
         base = {n: resize_map(torch.from_numpy(d(list(images.values()))), side) for n, d in detectors.items()}
-        known = {n: _scores(d(normals)) for n, d in detectors.items() if normals and n != "patchcore"}
+        known = {n: image_score(torch.from_numpy(d(normals))).numpy() for n, d in detectors.items() if normals and n != "patchcore"}
         if len(normals) > 1:
-            known["patchcore"] = _scores(detectors["patchcore"].normal_maps(range(len(normals))).numpy())
+            known["patchcore"] = image_score(detectors["patchcore"].normal_maps(range(len(normals)))).numpy()
         return cls(
             noun=noun,
             names=list(images),
@@ -160,10 +160,6 @@ def _encode(model: VisionLanguageModel, images: Sequence[ImageLike], progress: P
         whole.append(features.image)
         progress(k + 1, len(images))
     return pictures, ImageFeatures(torch.cat(tokens), torch.cat(whole), features.grid)
-
-
-def _scores(maps: np.ndarray) -> np.ndarray:
-    return maps.reshape(len(maps), -1).max(1)
 
 
 def _threshold(normal_scores: np.ndarray | None, maps: Tensor) -> float:
@@ -281,13 +277,18 @@ class Exploration:
 
     def nearest(self, phrases: tuple[str, ...], count: int = 3) -> list[tuple[str, float]]:
         """What the model takes a text for: the most similar generic defects, by cosine about the mean of the generic texts."""
-        bank = self.gallery.prompts.bank()
-        features = torch.stack([self._bare._feature(tuple(sentences)) for sentences in bank.values()])
-        own = self._bare._feature(tuple(self.gallery.prompts.fill(phrases)))
-        centre = features.mean(0)
+        names, features = self._bank
+        own, centre = self._bare.text_feature(tuple(self.gallery.prompts.fill(phrases))), features.mean(0)
         cosines = torch.cosine_similarity(features - centre, (own - centre)[None])
-        best = cosines.topk(min(count, len(bank)))
-        return [(list(bank)[k].removeprefix("^"), float(v)) for v, k in zip(best.values, best.indices.tolist(), strict=True)]
+        best = cosines.topk(min(count, len(names)))
+        return [(names[k], float(v)) for v, k in zip(best.values, best.indices.tolist(), strict=True)]
+
+    @cached_property
+    def _bank(self) -> tuple[list[str], Tensor]:
+        """Names and features ``(B, D)`` of the generic defects."""
+        bank = self.gallery.prompts.bank()
+        features = [self._bare.text_feature(tuple(sentences)) for sentences in bank.values()]
+        return [name.removeprefix("^") for name in bank], torch.stack(features)
 
 
 def _no_detector(images: Sequence[ImageLike]) -> list[np.ndarray]:

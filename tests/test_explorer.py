@@ -4,11 +4,10 @@ import datetime
 import io
 import re
 
-import nbformat
 import numpy as np
 import pytest
-from nbclient import NotebookClient
 from PIL import Image
+from tiny_project import executed
 
 from nandlib.errors import DataError
 from nandlib.explore import Exploration, Gallery, read_texts
@@ -180,31 +179,21 @@ def test_a_study_that_was_not_run_is_named(project):
             (project / "studies/mini.yaml").unlink()
 
 
-def executed(project, name):
-    """A notebook run for the tiny study as papermill runs it: no front end."""
-    notebook = nbformat.read(project / "notebooks" / f"{name}.ipynb", as_version=4)
-    for cell in notebook.cells:
-        cell.source = cell.source.replace('study = "mini"', 'study = "tiny"')
-    NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(project / "notebooks")}}).execute()
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
-    return outputs, "\n".join(o["data"].get("text/markdown", "") for o in outputs if "data" in o)
-
-
 def test_without_a_front_end_there_is_a_figure(project):
-    outputs, said = executed(project, "explorer")
+    outputs, said = executed(project / "notebooks", "explorer", "tiny")
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 1
     assert "Added as normal on carpet: thread on carpet" in said and "AUROC of the class" in said
 
 
 def test_the_gallery_runs(project):
-    outputs, said = executed(project, "gallery")
+    outputs, said = executed(project / "notebooks", "gallery", "tiny")
     assert "`pred_score` before" in said and "rejected before" in said
     assert float(re.search(r"differ by (\S+) at most", said)[1]) < 1e-4
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 1
 
 
 def test_the_lesson_ends_on_the_real_thing(project):
-    outputs, said = executed(project, "lesson_solutions")
+    outputs, said = executed(project / "notebooks", "lesson_solutions", "tiny")
     assert re.search(r"Features \(4, 40, 40, 384\); “thread” added on carpet: the score falls from", said)
     assert "6 of 6" in said and not any(output.output_type == "error" for output in outputs)
 

@@ -5,33 +5,24 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
-from nbclient import NotebookClient
+from tiny_project import executed
 
 from nandlib import lesson
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
 
-def executed(name: str) -> tuple[nbformat.NotebookNode, str]:
-    """A notebook run as Jupyter runs it, and all that it printed as Markdown."""
-    notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
-    NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(NOTEBOOKS)}}).execute()
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
-    assert not any(output.output_type == "error" for output in outputs)
-    return notebook, "\n".join(output["data"].get("text/markdown", "") for output in outputs if "data" in output)
-
-
 def test_the_lesson_runs_before_anything_is_solved():
-    _, said = executed("lesson")
+    _, said = executed(NOTEBOOKS, "lesson")
     assert "0 of 6 exercises solved" in said
     assert said.count("first write down your prediction") == 6
 
 
 def test_the_solutions_solve_all_exercises():
-    notebook, said = executed("lesson_solutions")
+    outputs, said = executed(NOTEBOOKS, "lesson_solutions")
     assert "6 of 6 exercises solved" in said
     assert said.count("Your prediction was right") == 6
-    assert sum("image/png" in o.get("data", {}) for c in notebook.cells for o in c.get("outputs", ())) >= 7
+    assert sum("image/png" in output.get("data", {}) for output in outputs) >= 7
 
 
 def test_both_notebooks_differ_in_the_exercises_alone():

@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 ROOT = Path(__file__).parents[1]
 
@@ -38,3 +40,14 @@ def make(project: Path) -> None:
     run(project, "dvc", "init", "--no-scm", "-q")
     run(project, "nand", "use", "studies/tiny.yaml")
     run(project, "dvc", "repro")
+
+
+def executed(folder: Path, name: str, study: str = "mini") -> tuple[list[nbformat.NotebookNode], str]:
+    """A notebook run without a front end: its outputs, none of them an error, and all that it showed as Markdown."""
+    notebook = nbformat.read(folder / f"{name}.ipynb", as_version=4)
+    for cell in notebook.cells:
+        cell.source = cell.source.replace('study = "mini"', f'study = "{study}"')
+    NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    assert not any(output.output_type == "error" for output in outputs)
+    return outputs, "\n".join(output["data"].get("text/markdown", "") for output in outputs if "data" in output)

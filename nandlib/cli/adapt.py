@@ -101,8 +101,7 @@ def apply(
     from nandlib.apply import apply as run
     from nandlib.apply import find_images
 
-    results, below = [out / "maps", out / "overlays"], maps and not any(p.absolute().is_relative_to(maps.absolute()) for p in images)
-    found, root = find_images(images, [*results, *([maps] if below else [])])
+    found, root = find_images(images, [out / "maps", out / "overlays", *([maps] if maps else [])])
     adapted = _adapted(_Setting(text, noun, detector, maps, checkpoint, normals, method, model), found, root)
     table = run(adapted, found, root, out, overlays=overlays, progress=progress())
     if as_json:
@@ -143,9 +142,9 @@ def explain(
 
     if out.suffix.lower() != ".png":
         raise DataError(f"--out {out}: the figure is a .png")
-    (found,), root = find_images([image]) if image.is_file() or not image.exists() else ((None,), image)
-    if found is None:
+    if image.is_dir():
         raise DataError(f"{image} is a folder: explain shows one image; 'nand apply' takes folders")
+    (found,), root = find_images([image])
     detector = detector or ("aprilgan" if maps is None and checkpoint is None else None)
     adapted = _adapted(_Setting(text, noun, detector, maps, checkpoint, normals, method, model), [found], root)
     (before,) = check_maps(adapted.detector([found]), 1, type(adapted.detector).__name__)

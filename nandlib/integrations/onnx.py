@@ -30,7 +30,7 @@ class _Graph(nn.Module):
         self.adapted, self.size = adapted, (adapted.nand.map_size,) * 2
         self.tower, self.heads = adapted.model.tower, adapted.model.heads
         self.network = getattr(adapted.detector, "_network", None)  # PatchCore's, with its memory
-        adapted._texts  # noqa: B018 (encoded now: the text tower is no part of the graph)
+        adapted.texts  # noqa: B018 (encoded now: the text tower is no part of the graph)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         batch = (image - 127) / 128

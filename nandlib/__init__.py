@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any
 warnings.filterwarnings("ignore", category=FutureWarning, module=r"(timm|anomalib)\.")
 
 if TYPE_CHECKING:
-    from nandlib.adapt import AdaptedDetector, add_normality
+    from nandlib.method.adapt import AdaptedDetector, add_normality
     from nandlib.models import load_model
-    from nandlib.study import open_study
+    from nandlib.study.open_study import open_study
 
 __all__ = ["AdaptedDetector", "add_normality", "load_model", "open_study"]
 __version__ = "0.1.0"
 
 _HOMES = {
-    "AdaptedDetector": "nandlib.adapt",
-    "add_normality": "nandlib.adapt",
+    "AdaptedDetector": "nandlib.method.adapt",
+    "add_normality": "nandlib.method.adapt",
     "load_model": "nandlib.models",
-    "open_study": "nandlib.study",
+    "open_study": "nandlib.study.open_study",
 }
 
 

@@ -82,7 +82,7 @@ class PromptConfig(_Section):
 
 
 class PlusConfig(_Section):
-    """`nand_plus` (`nandlib.plus`). The defaults were chosen on the validation products alone."""
+    """`nand_plus` (`nandlib.method.plus`). The defaults were chosen on the validation products alone."""
 
     regions: bool = Field(True, description="suppress by region of the anomaly map; else patch by patch")
     competitors: Literal["bank", "types", "normal"] = Field(

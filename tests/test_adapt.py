@@ -9,7 +9,7 @@ from PIL import Image
 from nandlib import add_normality
 from nandlib.config import NandConfig, PromptConfig
 from nandlib.errors import DataError, PresetError
-from nandlib.prompts import load_prompts
+from nandlib.method.prompts import load_prompts
 
 IMAGES = [Image.fromarray(np.random.default_rng(k).integers(0, 255, (60, 80, 3), dtype=np.uint8)) for k in range(2)]
 BASE = np.random.default_rng(9).random((2, 30, 45)).astype(np.float32)

@@ -10,9 +10,9 @@ from tiny_project import run
 from typer.testing import CliRunner
 
 from nandlib.cli import app
-from nandlib.compare import compare, differing_settings
-from nandlib.study import open_study
-from nandlib.verify import CHECKS, verify
+from nandlib.study.compare import compare, differing_settings
+from nandlib.study.open_study import open_study
+from nandlib.study.verify import CHECKS, verify
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from nandlib.config import NandConfig, PromptConfig, load_study
+from nandlib.data.groups import load_grouping
 from nandlib.errors import PresetError
-from nandlib.groups import load_grouping
-from nandlib.prompts import load_prompts
+from nandlib.method.prompts import load_prompts
 
 ROOT = Path(__file__).parents[1]
 PRESET = """

@@ -12,7 +12,7 @@ from nandlib.detectors.base import MapFolder, as_image, check_maps
 from nandlib.detectors.patchcore import PatchCore
 from nandlib.detectors.winclip import WinClip, WindowEncoder
 from nandlib.errors import DataError
-from nandlib.prompts import load_prompts
+from nandlib.method.prompts import load_prompts
 
 
 @pytest.fixture(scope="module")

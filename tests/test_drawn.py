@@ -5,10 +5,10 @@ import inspect
 import numpy as np
 import pytest
 
-from nandlib.drawn import auxiliary, catalogue, defects, products, structures
-from nandlib.drawn.catalogue import CATALOGUE, draw
-from nandlib.drawn.validation import VALIDATION
-from nandlib.groups import load_grouping
+from nandlib.data.drawn import auxiliary, catalogue, defects, products, structures
+from nandlib.data.drawn.catalogue import CATALOGUE, draw
+from nandlib.data.drawn.validation import VALIDATION
+from nandlib.data.groups import load_grouping
 
 TYPES = [(c, t) for c, product in CATALOGUE.items() for t in product.types]
 VALIDATION_TYPES = [(c, t) for c, product in VALIDATION.items() for t in product.types]
@@ -42,7 +42,7 @@ def test_validation_products_are_in_no_study_and_train_nothing():
     assert not set(VALIDATION) & set(CATALOGUE)
     renderers = {product.render for product in VALIDATION.values()}
     assert not renderers & {product.render for product in CATALOGUE.values()}
-    assert "nandlib.drawn.validation" not in inspect.getsource(auxiliary) + inspect.getsource(structures)
+    assert "nandlib.data.drawn.validation" not in inspect.getsource(auxiliary) + inspect.getsource(structures)
     assert not {c.replace("_", " ") for c in VALIDATION} & set(auxiliary.NOUNS)
 
 
@@ -65,8 +65,8 @@ def test_auxiliary_images_share_no_renderer_with_the_study():
     own = {f.__name__ for f in auxiliary.SURFACES} | {f.__name__ for f in structures.STRUCTURES}
     assert not study & own
     source = inspect.getsource(auxiliary) + inspect.getsource(structures)
-    assert "nandlib.drawn.products" not in source
-    assert "nandlib.drawn.catalogue" not in source
+    assert "nandlib.data.drawn.products" not in source
+    assert "nandlib.data.drawn.catalogue" not in source
 
 
 def test_auxiliary_nouns_are_not_the_studys_classes():

@@ -10,9 +10,9 @@ from PIL import Image
 from tiny_project import executed
 
 from nandlib.errors import DataError
-from nandlib.explore import Exploration, Gallery, read_texts
-from nandlib.explorer import Explorer
-from nandlib.study import open_study
+from nandlib.show.explore import Exploration, Gallery, read_texts
+from nandlib.show.explorer import Explorer
+from nandlib.study.open_study import open_study
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 import torch
 
-from nandlib import wordings
-from nandlib.drawn.auxiliary import FAMILIES, PHRASES
-from nandlib.failures import COLUMNS, REASONS, failure_table
+from nandlib.data.drawn.auxiliary import FAMILIES, PHRASES
+from nandlib.evaluation import wordings
+from nandlib.evaluation.failures import COLUMNS, REASONS, failure_table
+from nandlib.evaluation.seeds import MEASURES, seed_table
 from nandlib.models.mini import CHANNELS, STAGE_WIDTHS
-from nandlib.models.training import PatchSet
-from nandlib.seeds import MEASURES, seed_table
+from nandlib.training.heads import PatchSet
 
 
 def test_every_reason_has_its_rule():

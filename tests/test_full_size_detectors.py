@@ -15,7 +15,7 @@ from nandlib.config import RANDOM, NandConfig, PatchCoreConfig, PromptConfig
 from nandlib.detectors.aprilgan import AprilGan
 from nandlib.detectors.patchcore import MEAN, STD, PatchCore, _full_network, coreset
 from nandlib.errors import DataError
-from nandlib.prompts import load_prompts
+from nandlib.method.prompts import load_prompts
 
 
 @pytest.fixture(scope="module")

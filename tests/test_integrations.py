@@ -24,8 +24,8 @@ from nandlib.errors import DataError, ModelError
 from nandlib.integrations.anomalib import AnomalibDetector, adapt_module, load_module
 from nandlib.integrations.onnx import export_onnx
 from nandlib.integrations.sklearn import NormalityDetector
+from nandlib.method.operators import suppress
 from nandlib.models.mini import IMAGE_SIZE
-from nandlib.operators import suppress
 
 
 @pytest.fixture(scope="module")

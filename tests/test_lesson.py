@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tiny_project import executed
 
-from nandlib import lesson
+from nandlib.show import lesson
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 

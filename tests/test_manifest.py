@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from nandlib.config import DataConfig
+from nandlib.data.groups import Grouping, load_grouping
+from nandlib.data.manifest import MANIFEST, build_manifest, load_image, load_mask, read_manifest, table1
 from nandlib.errors import DataError, PresetError
-from nandlib.groups import Grouping, load_grouping
-from nandlib.manifest import MANIFEST, build_manifest, load_image, load_mask, read_manifest, table1
 
 TYPES = Grouping("types", None)
 

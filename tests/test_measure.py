@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 import torch
 
-from nandlib.class_maps import ClassMaps
 from nandlib.config import NandConfig
-from nandlib.measure import CONTROL_COLUMNS, HALO, ORACLE, control_table, controls_of, oracle
+from nandlib.evaluation.measure import CONTROL_COLUMNS, HALO, ORACLE, control_table, controls_of, oracle
 from nandlib.stages.similarities import control_sentences, random_feature
-from nandlib.study import open_study
+from nandlib.study.class_maps import ClassMaps
+from nandlib.study.open_study import open_study
 
 
 def test_the_oracle_is_the_dilated_mask_of_the_added_images_only():

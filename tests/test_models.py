@@ -8,10 +8,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from nandlib.errors import ModelError, PresetError
+from nandlib.method.operators import prompt_ensemble
 from nandlib.models import load_model
 from nandlib.models import mini as mini_module
 from nandlib.models.mini import CHANNELS, GRID, STAGE_WIDTHS, ImageTower, PooledStages, TextTower, patch_channels
-from nandlib.operators import prompt_ensemble
 
 
 def timm_name(name: str) -> str:

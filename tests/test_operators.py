@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from nandlib.operators import aggregate_layers, detect, image_score, prompt_ensemble, resize_map, similarities, suppress
+from nandlib.method.operators import aggregate_layers, detect, image_score, prompt_ensemble, resize_map, similarities, suppress
 
 unit_floats = st.floats(0, 1, width=32)
 maps = hnp.arrays(np.float32, (2, 5, 6), elements=st.floats(0, 100, width=32))

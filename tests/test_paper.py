@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nandlib import paper
-from nandlib.protocol import base_table, delta_table
-from nandlib.sources import source
+from nandlib.data.sources import source
+from nandlib.evaluation import paper
+from nandlib.evaluation.protocol import base_table, delta_table
 
 A0 = {  # worked out by hand from Table 2 with exact fractions
     "bottle": 77.0, "cable": 65.9, "capsule": 75.8, "carpet": 99.4, "grid": 97.9, "hazelnut": 96.6, "leather": 99.6,

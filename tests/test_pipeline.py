@@ -12,10 +12,10 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 from tiny_project import run
 
-from nandlib.class_maps import ClassMaps
-from nandlib.protocol import DELTA_COLUMNS
-from nandlib.study import open_study
-from nandlib.uncertainty import DETECTOR_COLUMNS, GROUP_COLUMNS
+from nandlib.evaluation.protocol import DELTA_COLUMNS
+from nandlib.evaluation.uncertainty import DETECTOR_COLUMNS, GROUP_COLUMNS
+from nandlib.study.class_maps import ClassMaps
+from nandlib.study.open_study import open_study
 
 ROOT = Path(__file__).parents[1]
 DETECTORS = ["aprilgan", "winclip_0", "winclip_1", "winclip_5", "patchcore"]

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 import torch
 
-from nandlib.class_maps import ClassMaps, score_class
 from nandlib.config import NandConfig
-from nandlib.protocol import delta_table
+from nandlib.evaluation.protocol import delta_table
+from nandlib.study.class_maps import ClassMaps, score_class
 
 GRID, SIDE, LAYERS, TEMPERATURE = 4, 9, 3, 25.0
 GROUPS = ["good"] * 4 + ["thread"] * 3 + ["cut"] * 3 + [""] * 2

@@ -8,14 +8,14 @@ import torch
 from PIL import Image
 
 from nandlib import add_normality
-from nandlib.ablation import steps
-from nandlib.class_maps import ClassMaps
 from nandlib.config import NandConfig, PlusConfig, PromptConfig
-from nandlib.detection import text_feature
 from nandlib.errors import DataError
-from nandlib.plus import competition, find_regions, plus_suppression, synonyms
-from nandlib.prompts import load_prompts
+from nandlib.evaluation.ablation import steps
+from nandlib.method.detection import text_feature
+from nandlib.method.plus import competition, find_regions, plus_suppression, synonyms
+from nandlib.method.prompts import load_prompts
 from nandlib.stages.similarities import on_normals
+from nandlib.study.class_maps import ClassMaps
 
 IMAGES = [Image.fromarray(np.random.default_rng(k).integers(0, 255, (60, 80, 3), dtype=np.uint8)) for k in range(3)]
 PLUS = NandConfig(method="nand_plus")

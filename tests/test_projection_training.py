@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 from nandlib.cli import app
 from nandlib.config import PromptConfig
 from nandlib.errors import DataError
+from nandlib.method.prompts import load_prompts
 from nandlib.models.clip import ClipModel, Projections, load_projections
-from nandlib.models.projection_training import MaskedImages, dice_loss, focal_loss, train_projections
-from nandlib.prompts import load_prompts
+from nandlib.training.projections import MaskedImages, dice_loss, focal_loss, train_projections
 
 REFERENCE = reference("aprilgan_official")
 

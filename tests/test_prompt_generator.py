@@ -11,8 +11,8 @@ import pytest
 
 from nandlib.config import PromptConfig, read_yaml
 from nandlib.errors import DataError
-from nandlib.prompt_generator import REQUEST, Endpoint, generate, parse_phrases
-from nandlib.prompts import load_prompts
+from nandlib.method.prompt_generator import REQUEST, Endpoint, generate, parse_phrases
+from nandlib.method.prompts import load_prompts
 
 KEY = "sk-never-to-be-seen"
 GOOD = "- poke mark on capsule\n- punctured capsule\n2. small hole in the capsule\n“dent in capsule”.\n* pierced shell"

@@ -4,10 +4,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nandlib import paper, tables
+from nandlib.data.groups import load_grouping
 from nandlib.errors import DataError
-from nandlib.groups import load_grouping
-from nandlib.protocol import auroc, base_table, check_identity, class_averages, delta_table, detector_table, identity_residuals, summary
+from nandlib.evaluation import paper
+from nandlib.evaluation.protocol import (
+    auroc,
+    base_table,
+    check_identity,
+    class_averages,
+    delta_table,
+    detector_table,
+    identity_residuals,
+    summary,
+)
+from nandlib.show import tables
 
 
 def plain_auroc(labels, scores):

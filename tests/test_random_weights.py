@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from nandlib import plots
 from nandlib.config import load_study
-from nandlib.notebooks import _finish
-from nandlib.pipeline import NO_WEIGHTS, registry_entry
-from nandlib.protocol import SCORES
+from nandlib.evaluation.protocol import SCORES
+from nandlib.show import plots
+from nandlib.show.notebooks import _finish
 from nandlib.stages.protocol import write_protocol
-from nandlib.study import OpenStudy, project_root
+from nandlib.study.open_study import OpenStudy, project_root
+from nandlib.study.registry import NO_WEIGHTS, registry_entry
 
 
 @pytest.fixture

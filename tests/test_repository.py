@@ -13,8 +13,8 @@ from packaging.utils import canonicalize_name
 
 from nandlib.config import load_study, read_yaml
 from nandlib.errors import DataError, PresetError
-from nandlib.notebooks import check_parameters, notebook_of
-from nandlib.pipeline import read_registry, register, registered
+from nandlib.show.notebooks import check_parameters, notebook_of
+from nandlib.study.registry import read_registry, register, registered
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -152,7 +152,7 @@ def test_pages_name_files_that_are_there(page):
 
 
 def test_the_reference_is_built(tmp_path):
-    modules = ["nandlib.operators", "nandlib.adapt", "nandlib.integrations", "nandlib.cli"]
+    modules = ["nandlib.method.operators", "nandlib.method.adapt", "nandlib.integrations", "nandlib.cli"]
     words = [sys.executable, "-m", "pdoc", "--docformat", "google", "--math", "--output-directory", str(tmp_path), *modules]
     built = subprocess.run(words, capture_output=True, text=True, check=True)
     assert "Warn" not in built.stderr

@@ -16,14 +16,14 @@ from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-import nandlib.sources
+import nandlib.data.sources
 from nandlib.cli import app
 from nandlib.config import load_study
-from nandlib.doctor import describe, examine
+from nandlib.data.manifest import load_mask
+from nandlib.data.sources import Source, download, extract, fetch, source, source_of, sources, state, verify
 from nandlib.errors import DataError, ModelError, PresetError
-from nandlib.manifest import load_mask
 from nandlib.models.checkpoints import convert, read_state
-from nandlib.sources import Source, download, extract, fetch, source, source_of, sources, state, verify
+from nandlib.study.doctor import describe, examine
 
 ROOT = Path(__file__).parents[1]
 CONTENT = bytes(range(256)) * 5000
@@ -116,7 +116,7 @@ def test_download_goes_on_where_it_stopped(server, tmp_path):
     with pytest.raises(DataError, match="thing.bin could not be downloaded:\n.*\n.*nand fetch thing --from PATH"):
         download(thing, tmp_path, progress=False)
     have = (tmp_path / "thing.bin.part").stat().st_size
-    assert 700_000 - nandlib.sources.BLOCK <= have <= 700_000
+    assert 700_000 - nandlib.data.sources.BLOCK <= have <= 700_000
     server.limit = None
     path, url = download(thing, tmp_path, progress=False)
     assert path.read_bytes() == CONTENT
@@ -162,7 +162,7 @@ def data_set(tmp_path):
 
 def test_a_folder_or_archive_on_this_machine_needs_no_network(data_set, tmp_path, monkeypatch):
     folder, archive, thing = data_set
-    monkeypatch.setattr(nandlib.sources, "download", None)
+    monkeypatch.setattr(nandlib.data.sources, "download", None)
     for k, place in enumerate((folder, folder.parent, archive, archive.parent)):
         root = tmp_path / f"project{k}"
         assert str(place)[: len(str(tmp_path))] in fetch(thing, root, local=[place], progress=False)

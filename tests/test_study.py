@@ -8,7 +8,7 @@ import pytest
 from nandlib.config import load_study
 from nandlib.errors import DataError, PresetError
 from nandlib.stages.data import draw_images, write_manifest
-from nandlib.study import OpenStudy, open_study, project_root
+from nandlib.study.open_study import OpenStudy, open_study, project_root
 
 PRESET = """
 name: own

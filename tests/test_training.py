@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from nandlib.drawn import auxiliary
+from nandlib.data.drawn import auxiliary
 from nandlib.models.mini import CHANNELS, GRID, STAGE_WIDTHS
-from nandlib.models.training import N_FAMILIES, PatchSet, cell_labels, collect_patches, text_bank, train_heads
+from nandlib.training.heads import N_FAMILIES, PatchSet, cell_labels, collect_patches, text_bank, train_heads
 
 
 def test_cells_take_the_majority_ignore_the_unclear_and_else_are_normal():

@@ -6,9 +6,9 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from nandlib.protocol import delta_table
-from nandlib.statistics import bootstrap, delong, holm, interval, placements, wilcoxon
-from nandlib.uncertainty import DETECTOR_COLUMNS, GROUP_COLUMNS, share, uncertainty
+from nandlib.evaluation.protocol import delta_table
+from nandlib.evaluation.statistics import bootstrap, delong, holm, interval, placements, wilcoxon
+from nandlib.evaluation.uncertainty import DETECTOR_COLUMNS, GROUP_COLUMNS, share, uncertainty
 
 
 def make(seed: int, n_good: int = 12, n_group: int = 8, gain: float = 0.5, detector: str = "d", class_name: str = "carpet") -> pd.DataFrame:

@@ -40,10 +40,10 @@ class _Setting:
 
 def _adapted(s: _Setting, images: list[Path], root: Path) -> Any:
     """The adapted detector that the options describe."""
-    from nandlib.adapt import add_normality, embedded_model
-    from nandlib.apply import find_images, map_folder
     from nandlib.detectors.fit import fit_detector
-    from nandlib.explore import read_texts
+    from nandlib.integrations.folders import find_images, map_folder
+    from nandlib.method.adapt import add_normality, embedded_model
+    from nandlib.show.explore import read_texts
 
     texts = read_texts(s.texts)
     if not texts:
@@ -98,8 +98,8 @@ def apply(
 
       nand apply carpet/test -t "loose thread" --noun carpet --detector Patchcore --checkpoint model.ckpt -o adapted
     """
-    from nandlib.apply import apply as run
-    from nandlib.apply import find_images
+    from nandlib.integrations.folders import apply as run
+    from nandlib.integrations.folders import find_images
 
     found, root = find_images(images, [out / "maps", out / "overlays", *([maps] if maps else [])])
     adapted = _adapted(_Setting(text, noun, detector, maps, checkpoint, normals, method, model), found, root)
@@ -136,9 +136,9 @@ def explain(
     mpl.use("Agg")
     import numpy as np
 
-    from nandlib import plots
-    from nandlib.apply import find_images
     from nandlib.detectors.base import as_image, check_maps
+    from nandlib.integrations.folders import find_images
+    from nandlib.show import plots
 
     if out.suffix.lower() != ".png":
         raise DataError(f"--out {out}: the figure is a .png")

@@ -32,8 +32,8 @@ def progress() -> bool:
 
 def registered_study(name: str) -> Any:
     """A study that `nand use` has entered into params.yaml."""
-    from nandlib.pipeline import registered
-    from nandlib.study import project_root
+    from nandlib.study.open_study import project_root
+    from nandlib.study.registry import registered
 
     return registered(name, project_root())
 

@@ -32,11 +32,11 @@ def train_projections(
 
     from nandlib.config import RANDOM, PromptConfig
     from nandlib.errors import ModelError
+    from nandlib.method.prompts import load_prompts
     from nandlib.models import Placement
     from nandlib.models.clip import ClipModel
-    from nandlib.models.projection_training import MaskedImages
-    from nandlib.models.projection_training import train_projections as train
-    from nandlib.prompts import load_prompts
+    from nandlib.training.projections import MaskedImages
+    from nandlib.training.projections import train_projections as train
 
     if clip_weights == RANDOM:
         raise ModelError("--clip-weights: projections for random weights would be no use: name CLIP's own")
@@ -69,8 +69,8 @@ def generate_prompts(
     out: Annotated[Path, typer.Argument(help="prompt file to write, .yaml; answers are recorded beside it")],
 ) -> None:
     """Ask a language model for phrases by the paper's request; address, model and key come from OPENAI_* variables."""
-    from nandlib.prompt_generator import generate
-    from nandlib.study import open_study, project_root
+    from nandlib.method.prompt_generator import generate
+    from nandlib.study.open_study import open_study, project_root
 
     opened = open_study(study, project_root())
     phrases = generate(opened.types(), out, progress=progress())
@@ -85,7 +85,7 @@ def benchmark(
     texts: Annotated[bool, typer.Option("--texts", help="how fast the explorer answers: figures/<study>/model/explorer.csv")] = False,
 ) -> None:
     """Seconds an image of the whole study against a bare pass of the image tower, in one run, as JSON."""
-    from nandlib.benchmark import image_cost, text_latency
+    from nandlib.benchmarks.speed import image_cost, text_latency
 
     opened = registered_study(study)
     if not texts:
@@ -110,8 +110,8 @@ def seeds(
     others: Annotated[list[str], typer.Argument(help="the same study with other seeds, after 'nand ablation'")],
 ) -> None:
     """Mean and spread over seeds of every step of the ablation: figures/<study>/plus/seeds.csv."""
-    from nandlib.seeds import seed_table
-    from nandlib.study import open_study
+    from nandlib.evaluation.seeds import seed_table
+    from nandlib.study.open_study import open_study
 
     opened = registered_study(study)
     opened.write_csv(seed_table([opened, *(open_study(name, opened.root) for name in others)]), "plus/seeds.csv")
@@ -120,8 +120,8 @@ def seeds(
 @app.command(rich_help_panel=RESEARCH)
 def wordings(study: StudyName, n_images: Annotated[int, typer.Option(help="held-out auxiliary images")] = 400) -> None:
     """Phrases held out of the embedded model's training, against held-out auxiliary images: figures/<study>/model/wordings.csv."""
-    from nandlib.models.training import collect_patches
-    from nandlib.wordings import wording_table
+    from nandlib.evaluation.wordings import wording_table
+    from nandlib.training.heads import collect_patches
 
     opened = registered_study(study)
     if opened.config.model.name != "mini":

@@ -108,7 +108,7 @@ def notebook(
     study: StudyName,
 ) -> None:
     """Execute the notebook of one item of the paper for one study."""
-    from nandlib.notebooks import execute
+    from nandlib.show.notebooks import execute
 
     execute(name, registered_study(study))
 
@@ -116,7 +116,7 @@ def notebook(
 @app.command(rich_help_panel=STAGES)
 def report(study: StudyName) -> None:
     """Stage 'report': all executed notebooks as one self-contained page."""
-    from nandlib.report import write_report
+    from nandlib.show.report import write_report
 
     write_report(registered_study(study))
 
@@ -124,7 +124,7 @@ def report(study: StudyName) -> None:
 @app.command(rich_help_panel=STAGES)
 def sensitivity(study: StudyName) -> None:
     """Stage 'sensitivity': every choice that the paper leaves open, set the other way; choice → mean Δ."""
-    from nandlib.sensitivity import sensitivity as vary
+    from nandlib.evaluation.sensitivity import sensitivity as vary
 
     opened = registered_study(study)
     opened.write_csv(vary(opened, progress()), "sensitivity/sensitivity.csv")

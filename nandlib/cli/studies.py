@@ -15,8 +15,8 @@ from nandlib.errors import NandError
 @app.command(rich_help_panel=STUDIES)
 def use(preset: Annotated[Path, typer.Argument(help="studies/<name>.yaml")]) -> None:
     """Enter a study preset into params.yaml, so that 'dvc repro' runs it. Prints the study's name."""
-    from nandlib.pipeline import register
-    from nandlib.study import project_root
+    from nandlib.study.open_study import project_root
+    from nandlib.study.registry import register
 
     typer.echo(register(preset, project_root()))
 
@@ -29,11 +29,11 @@ def fetch(
     accept_licences: Annotated[bool, typer.Option("--accept-licences", help="accept the licences that are shown")] = False,
 ) -> None:
     """Bring weights and data to their places: from this machine where they are, else from the network; always verified."""
+    from nandlib.data.sources import Source, source, source_of
+    from nandlib.data.sources import fetch as fetch_source
     from nandlib.errors import DataError
-    from nandlib.pipeline import missing_files, read_registry
-    from nandlib.sources import Source, source, source_of
-    from nandlib.sources import fetch as fetch_source
-    from nandlib.study import open_study, project_root
+    from nandlib.study.open_study import open_study, project_root
+    from nandlib.study.registry import missing_files, read_registry
 
     root = project_root()
     entries = [source(name) for name in names or ()]
@@ -68,9 +68,9 @@ def doctor(
     """Environment, device, weights and data, disk space, and what each study still needs."""
     import json
 
-    from nandlib.doctor import describe, examine
     from nandlib.errors import PresetError, nearest
-    from nandlib.study import project_root
+    from nandlib.study.doctor import describe, examine
+    from nandlib.study.open_study import project_root
 
     report = examine(project_root())
     if study is not None and study not in report["studies"]:
@@ -87,8 +87,8 @@ app.add_typer(study_app, name="study", rich_help_panel=STUDIES)
 @study_app.command("list")
 def list_studies(as_json: AsJson = False) -> None:
     """All presets: what they are, whether they can be run, whether they have been."""
-    from nandlib.pipeline import missing_files, presets, read_registry
-    from nandlib.study import open_study, project_root
+    from nandlib.study.open_study import open_study, project_root
+    from nandlib.study.registry import missing_files, presets, read_registry
 
     root = project_root()
     registry, rows = read_registry(root), []
@@ -119,8 +119,8 @@ def run_study(
     """Run a study up to its report: what 'make study' does. What has not changed is not computed again."""
     import subprocess
 
-    from nandlib.pipeline import register
-    from nandlib.study import project_root
+    from nandlib.study.open_study import project_root
+    from nandlib.study.registry import register
 
     root = project_root()
     preset = Path(study) if study.endswith(".yaml") else root / "studies" / f"{study}.yaml"
@@ -139,9 +139,9 @@ def compare_studies(
     as_json: AsJson = False,
 ) -> None:
     """Tables of two studies side by side with differences (B less A), and the settings in which they differ."""
-    from nandlib.compare import compare, differing_settings
-    from nandlib.study import open_study, project_root
-    from nandlib.tables import markdown
+    from nandlib.show.tables import markdown
+    from nandlib.study.compare import compare, differing_settings
+    from nandlib.study.open_study import open_study, project_root
 
     root = project_root()
     a, b = open_study(first, root), open_study(second, root)
@@ -166,8 +166,8 @@ def verify_study(
     as_json: AsJson = False,
 ) -> None:
     """Whether the results agree with the expected ones: largest difference of every table; exit code 1 if one is too large."""
-    from nandlib.study import open_study, project_root
-    from nandlib.verify import verify
+    from nandlib.study.open_study import open_study, project_root
+    from nandlib.study.verify import verify
 
     table = verify(open_study(name, project_root()), against)
     if as_json:

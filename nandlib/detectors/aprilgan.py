@@ -11,9 +11,9 @@ from torch import Tensor
 
 from nandlib.config import NandConfig
 from nandlib.detectors.base import TorchDetector
+from nandlib.method.operators import aggregate_layers, detect, prompt_ensemble, similarities
+from nandlib.method.prompts import PromptSet
 from nandlib.models import VisionLanguageModel
-from nandlib.operators import aggregate_layers, detect, prompt_ensemble, similarities
-from nandlib.prompts import PromptSet
 
 
 def anomaly_map(abnormal: Tensor, normal: Tensor, *, grid: tuple[int, int], temperature: float, nand: NandConfig) -> Tensor:

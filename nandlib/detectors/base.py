@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from nandlib.data.manifest import load_image
 from nandlib.errors import DataError
-from nandlib.manifest import load_image
 
 ImageLike = str | Path | Image.Image | np.ndarray
 MAP_SUFFIXES = (".npy", ".tiff", ".tif")

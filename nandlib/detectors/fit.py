@@ -11,8 +11,8 @@ from nandlib.detectors.base import ImageLike, TorchDetector, as_image
 from nandlib.detectors.patchcore import PatchCore
 from nandlib.detectors.winclip import WinClip, WindowEncoder
 from nandlib.errors import DataError, PresetError, nearest
+from nandlib.method.prompts import PromptSet, load_prompts
 from nandlib.models import VisionLanguageModel
-from nandlib.prompts import PromptSet, load_prompts
 
 NAMES = ("aprilgan", "aprilgan_<k>", "winclip_<k>", "patchcore")
 

@@ -12,12 +12,12 @@ import onnxscript  # noqa: F401 (torch needs it, and imports it late)
 import torch
 from torch import Tensor, nn
 
-from nandlib.adapt import AdaptedDetector
 from nandlib.detectors.aprilgan import AprilGan
 from nandlib.detectors.patchcore import PatchCore
 from nandlib.errors import ModelError
+from nandlib.method.adapt import AdaptedDetector
+from nandlib.method.operators import suppress
 from nandlib.models.mini import IMAGE_SIZE, MiniModel
-from nandlib.operators import suppress
 
 INPUT, OUTPUTS = "image", ("anomaly_map", "suppression_map", "final_map", "score")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nandlib.ablation import ablation, selection, steps
-from nandlib.study import OpenStudy
+from nandlib.evaluation.ablation import ablation, selection, steps
+from nandlib.study.open_study import OpenStudy
 
 
 def write_ablation(study: OpenStudy, progress: bool = True) -> None:

@@ -11,11 +11,11 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from nandlib.config import DrawnConfig
-from nandlib.drawn.catalogue import CATALOGUE, draw
-from nandlib.drawn.validation import VALIDATION
+from nandlib.data.drawn.catalogue import CATALOGUE, draw
+from nandlib.data.drawn.validation import VALIDATION
+from nandlib.data.manifest import build_manifest
 from nandlib.errors import PresetError, nearest
-from nandlib.manifest import build_manifest
-from nandlib.study import OpenStudy
+from nandlib.study.open_study import OpenStudy
 
 CATALOGUES = {"mvtec_ad": CATALOGUE, "validation": VALIDATION}
 

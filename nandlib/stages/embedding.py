@@ -8,7 +8,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 
 from nandlib.models.mini import save_heads
-from nandlib.models.training import PatchSet, collect_patches, train_heads
+from nandlib.training.heads import PatchSet, collect_patches, train_heads
 
 
 def write_patches(path: Path, *, seed: int, n_images: int, progress: bool = True) -> None:

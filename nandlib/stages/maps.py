@@ -11,33 +11,33 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+import nandlib.data.manifest
 import nandlib.detectors.aprilgan
 import nandlib.detectors.base
 import nandlib.detectors.patchcore
 import nandlib.detectors.winclip
-import nandlib.manifest
+import nandlib.method.operators
 import nandlib.models.base
 import nandlib.models.clip
 import nandlib.models.mini
-import nandlib.operators
-import nandlib.store
+import nandlib.study.store
 from nandlib.config import Detector
+from nandlib.data.manifest import load_image
 from nandlib.detectors.aprilgan import ReferenceDistance
 from nandlib.detectors.base import TorchDetector
 from nandlib.detectors.patchcore import PatchCore
 from nandlib.detectors.winclip import ClipWindowEncoder, WinClip, WindowEncoder
 from nandlib.errors import DataError
-from nandlib.manifest import load_image
-from nandlib.operators import resize_map
-from nandlib.store import batches, content, digest, image_paths, some_normals, sources, splits, update, weight_contents
-from nandlib.study import OpenStudy
+from nandlib.method.operators import resize_map
+from nandlib.study.open_study import OpenStudy
+from nandlib.study.store import batches, content, digest, image_paths, some_normals, sources, splits, update, weight_contents
 
 Build = Callable[[str, list[Detector]], dict[str, TorchDetector]]  # of one class: detector → its maps
 CODE = (
     sys.modules[__name__],
-    nandlib.store,
-    nandlib.manifest,
-    nandlib.operators,
+    nandlib.study.store,
+    nandlib.data.manifest,
+    nandlib.method.operators,
     nandlib.models.base,
     nandlib.models.mini,
     nandlib.models.clip,

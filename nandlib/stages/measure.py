@@ -5,10 +5,10 @@ from __future__ import annotations
 import pandas as pd
 from tqdm.auto import tqdm
 
-from nandlib.decisions import decision_table
-from nandlib.measure import control_scores, control_table, pixel_measures
-from nandlib.pairs import pair_table
-from nandlib.study import OpenStudy
+from nandlib.evaluation.decisions import decision_table
+from nandlib.evaluation.measure import control_scores, control_table, pixel_measures
+from nandlib.evaluation.pairs import pair_table
+from nandlib.study.open_study import OpenStudy
 
 
 def write_measures(study: OpenStudy, progress: bool = True) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from nandlib.protocol import base_table, check_identity, delta_table, identity_residuals, summary
-from nandlib.study import OpenStudy
-from nandlib.uncertainty import detector_summary, uncertainty
+from nandlib.evaluation.protocol import base_table, check_identity, delta_table, identity_residuals, summary
+from nandlib.evaluation.uncertainty import detector_summary, uncertainty
+from nandlib.study.open_study import OpenStudy
 
 
 def write_protocol(study: OpenStudy) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pandas as pd
 from tqdm.auto import tqdm
 
-from nandlib.class_maps import ClassMaps, score_class
-from nandlib.protocol import SCORES
-from nandlib.study import OpenStudy
+from nandlib.evaluation.protocol import SCORES
+from nandlib.study.class_maps import ClassMaps, score_class
+from nandlib.study.open_study import OpenStudy
 
 
 def write_scores(study: OpenStudy, progress: bool = True) -> None:

@@ -14,18 +14,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import nandlib.detection
-import nandlib.manifest
+import nandlib.data.manifest
+import nandlib.method.detection
+import nandlib.method.operators
 import nandlib.models.base
 import nandlib.models.clip
 import nandlib.models.mini
-import nandlib.operators
-import nandlib.store
-from nandlib.detection import text_feature
+import nandlib.study.store
+from nandlib.method.detection import text_feature
+from nandlib.method.operators import similarities
 from nandlib.models import VisionLanguageModel
-from nandlib.operators import similarities
-from nandlib.store import batches, content, digest, image_paths, some_normals, sources, splits, update, weight_contents
-from nandlib.study import OpenStudy
+from nandlib.study.open_study import OpenStudy
+from nandlib.study.store import batches, content, digest, image_paths, some_normals, sources, splits, update, weight_contents
 
 
 def control_sentences(study: OpenStudy, class_name: str) -> dict[str, list[str]]:
@@ -114,13 +114,13 @@ def write_similarities(study: OpenStudy, progress: bool = True) -> None:
     """
     code = sources(
         sys.modules[__name__],
-        nandlib.store,
-        nandlib.manifest,
+        nandlib.study.store,
+        nandlib.data.manifest,
         nandlib.models.base,
         nandlib.models.mini,
         nandlib.models.clip,
-        nandlib.operators,
-        nandlib.detection,
+        nandlib.method.operators,
+        nandlib.method.detection,
     )
     weights, config, bank = weight_contents(study, "model"), study.config, study.prompts.bank()
 

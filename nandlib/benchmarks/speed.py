@@ -1,0 +1,121 @@
+"""Speed: the study beyond the image tower, as a ratio measured in one run; and how fast the explorer answers."""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from nandlib.detectors.aprilgan import anomaly_map
+from nandlib.method.detection import suppression_map, text_feature
+from nandlib.method.operators import image_score, similarities, suppress
+from nandlib.study.open_study import OpenStudy
+from nandlib.study.store import batches, image_paths
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    run()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+@torch.no_grad()
+def image_cost(study: OpenStudy, n_images: int = 2, repeats: int = 3) -> dict[str, Any]:
+    """Cost of one image of the study's first class: from its file to its scores before and after every group.
+
+    Bare passes of the image tower alternate with whole ones, on the same images; medians are given. Texts are encoded
+    before: a class needs them once.
+
+    Args:
+        study: The study; its manifest must be there.
+        n_images: Images per pass.
+        repeats: Passes of each kind.
+
+    Returns:
+        ``bare`` and ``study`` (seconds an image), ``ratio``, ``groups``, ``weights``, ``device``, ``precision``, and ``peak_gb`` of
+        this process.
+    """
+    model, nand, class_name = study.model, study.config.nand, study.classes()[0]
+    sentences = study.prompts.of_class(class_name, study.test_groups()[class_name])
+    texts = torch.stack([text_feature(model, prompts, study.prompts) for prompts in sentences.values()])
+    paths = image_paths(study, class_name)[:n_images]
+    ready = torch.cat(list(batches(paths, model.preprocess))).to(study.placement.device)
+
+    def bare() -> None:
+        with study.placement.autocast():
+            model.tower(ready)
+
+    def whole() -> None:
+        for batch in batches(paths, model.preprocess):
+            features = model.encode_image(batch)
+            cos = similarities(features.tokens, texts)
+            common = {"grid": features.grid, "temperature": nand.temperature or model.temperature, "nand": nand}
+            before = anomaly_map(cos[:, 1], cos[:, 0], **common)
+            image_score(before)
+            for k in range(2, cos.shape[1]):
+                image_score(suppress(before, suppression_map(cos[:, k], cos[:, 0], cos[:, 1], **common)))
+
+    bare()
+    pairs = [(_seconds(bare), _seconds(whole)) for _ in range(repeats)]
+    return {
+        "bare": statistics.median(a for a, _ in pairs) / len(paths),
+        "study": statistics.median(b for _, b in pairs) / len(paths),
+        "ratio": statistics.median(b / a for a, b in pairs),
+        "groups": len(sentences) - 2,
+        "weights": "random" if study.config.random else "trained",
+        "device": study.config.model.device,
+        "precision": study.config.model.precision,
+        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+    }
+
+
+def text_latency(study: OpenStudy, n_texts: int = 60) -> pd.DataFrame:
+    """How long the explorer takes from a new text to the new page, on the study's largest class.
+
+    The texts are phrases that the explorer has not seen: other classes' phrases, each once. Image features are computed before.
+
+    Args:
+        study: That has been run.
+        n_texts: Texts a method.
+
+    Returns:
+        One row a method: method, class, images, texts, median_ms, p95_ms, worst_ms, share_below_300_ms.
+    """
+    from nandlib.show.explorer import Explorer  # the widget: nothing else here needs it
+
+    class_name = study.manifest.query("split == 'test'").groupby("class").size()[study.classes()].idxmax()
+    explorer = Explorer(study.name, class_name, texts=["scratch"], root=study.root)
+    phrases = [p for c, groups in study.test_groups().items() for g, t in groups.items() for p in study.prompts.group_phrases(c, g, t)]
+    fresh = list(dict.fromkeys(phrases))[:: max(1, len(set(phrases)) // n_texts)][:n_texts]
+    rows = []
+    for method in explorer.gallery.methods:
+        explorer.method.value = method
+        times = []
+        for k, phrase in enumerate(fresh):
+            start = time.perf_counter()
+            explorer.texts.value = [f"{phrase} {method} {k}"]
+            times.append(1000 * (time.perf_counter() - start))
+        times = np.array(times)
+        rows.append(
+            {
+                "method": method,
+                "class": class_name,
+                "images": len(explorer.gallery.names),
+                "texts": len(times),
+                "median_ms": np.median(times).round(),
+                "p95_ms": np.percentile(times, 95).round(),
+                "worst_ms": times.max().round(),
+                "share_below_300_ms": (times < 300).mean(),
+            }
+        )
+    return pd.DataFrame(rows)

@@ -1,0 +1,350 @@
+"""Weights and data that are not made here: what they are, and how an honest copy of them comes to its place.
+
+Local first: a folder, an archive or a checkpoint that is on this machine is verified and used without any network. Otherwise
+the file is downloaded (resumed where the server allows), verified, unpacked or converted, and its origin is recorded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date
+from functools import cache
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any, Literal
+
+import pooch
+import requests
+from pydantic import BaseModel, ConfigDict, Field
+from tqdm.auto import tqdm
+
+from nandlib.config import read_yaml
+from nandlib.data.groups import RESOURCES
+from nandlib.data.manifest import IMAGE_SUFFIXES
+from nandlib.errors import DataError, PresetError, nearest
+from nandlib.models.checkpoints import convert
+
+BLOCK = 1 << 16  # bytes read at once; an interrupted download loses at most as much
+TIMEOUT = (10, 60)  # seconds to connect, and between two blocks
+LOCAL = "NAND_LOCAL"  # environment: folders with files that are here already, separated as in PATH
+MIRROR = "NAND_MIRROR"  # environment: addresses under which the files lie by name, separated by blanks; tried first
+
+
+class Source(BaseModel):
+    """One entry of ``resources/sources.yaml``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    title: str
+    licence: str
+    accept: bool = Field(False, description="whether the licence must be accepted before a download")
+    file: str
+    urls: tuple[str, ...]
+    check: dict[Literal["sha256", "sha256_prefix", "git_blob"], str]
+    megabytes: int
+    path: Path
+    install: Literal["extract", "visa", "convert"]
+    images: dict[str, tuple[int, int]] | None = None
+
+    def addresses(self) -> list[str]:
+        """Where to download from, in order."""
+        mirrors = os.environ.get(MIRROR, "").split()
+        return [f"{mirror.rstrip('/')}/{self.file}" for mirror in mirrors] + list(self.urls)
+
+    def describe(self) -> str:
+        return f"{self.title}; {self.licence}; about {self.megabytes} MB"
+
+
+@cache
+def sources() -> dict[str, Source]:
+    """Every source by name."""
+    return {name: Source(name=name, **entry) for name, entry in read_yaml(RESOURCES / "sources.yaml").items()}
+
+
+def source(name: str) -> Source:
+    """The source of that name.
+
+    Raises:
+        PresetError: If there is none.
+    """
+    if name not in sources():
+        raise PresetError(f"no source '{name}': {nearest(name, sources())}")
+    return sources()[name]
+
+
+def source_of(path: Path) -> Source | None:
+    """The source that belongs at a path of a preset."""
+    return next((entry for entry in sources().values() if entry.path == path), None)
+
+
+def verify(path: Path, entry: Source) -> None:
+    """Compare a file with what is published of its content.
+
+    Raises:
+        DataError: If it is another file; the message has both hashes.
+    """
+    for kind, expected in entry.check.items():
+        found = _digest(path, kind)
+        if not found.startswith(expected):
+            raise DataError(f"{path} is not {entry.file}: {kind} is {found}, published is {expected}. Delete it and fetch it again")
+
+
+def _digest(path: Path, kind: str) -> str:
+    if kind == "git_blob":
+        digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    else:
+        digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def state(entry: Source, root: Path) -> str:
+    """What is known of a source's place: ``missing``, ``verified``, ``changed``, or ``unverified`` (put there by hand).
+
+    Verified is a file with the hash that was recorded when it was made from a verified original, or a data set with its
+    published numbers of images.
+    """
+    target = root / entry.path
+    if not target.exists():
+        return "missing"
+    if target.is_dir():
+        try:
+            check_images(target, entry)
+        except DataError:
+            return "changed"
+        return "verified"
+    recorded = _records(root).get(entry.name, {}).get("installed")
+    if recorded is None:
+        return "unverified"
+    return "verified" if recorded == _digest(target, "sha256") else "changed"
+
+
+def check_images(root: Path, entry: Source) -> None:
+    """Compare a data set with its published numbers of images.
+
+    Raises:
+        DataError: If a class is missing or has another number of images.
+    """
+    for class_name, published in (entry.images or {}).items():
+        parts = (root / class_name / split for split in ("train", "test"))
+        found = tuple(sum(1 for path in part.glob("*/*") if path.suffix.lower() in IMAGE_SUFFIXES) for part in parts)
+        if found != published:
+            raise DataError(
+                f"{root} is not {entry.title}: class '{class_name}' has {found[0]} training and {found[1]} test images, "
+                f"published are {published[0]} and {published[1]}"
+            )
+
+
+def fetch(
+    entry: Source,
+    root: Path,
+    *,
+    local: Sequence[Path] = (),
+    accept: Callable[[Source], bool] = lambda _: False,
+    progress: bool = True,
+) -> str:
+    """Bring one source to its place in the project and say where it came from.
+
+    Args:
+        entry: What to fetch.
+        root: The project.
+        local: Folders, archives or checkpoints to look at first; those of `LOCAL` and ``data/downloads`` follow. Files must fit;
+            what is not in a folder is downloaded.
+        accept: Asked before the download of a source whose licence must be accepted.
+        progress: Show a progress bar.
+
+    Raises:
+        DataError: If a file is not what it should be, the licence is not accepted, the disk is too small, or it can
+            neither be found nor downloaded.
+    """
+    target = root / entry.path
+    if target.exists():
+        return _report(entry, root)
+    if target.is_symlink():
+        target.unlink()  # a link to what is gone
+    found = _find(entry, [*local, *_local_folders(root)])
+    if found is None and local and all(place.is_file() for place in local):
+        raise DataError(f"{', '.join(map(str, local))}: not {entry.file}, or not as published: nothing was fetched")
+    if found is not None and found.is_dir():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(found.resolve(), target_is_directory=True)
+        _record(entry, root, f"link to {found}")
+        return f"{entry.path} → {found}"
+    _check_disk(entry, root)
+    if found is not None:
+        _install(entry, found, target)
+        _record(entry, root, str(found))
+        return f"{entry.path} from {found}"
+    if entry.accept and not accept(entry):
+        raise DataError(f"{entry.name}: its licence, {entry.licence}, was not accepted: nothing was downloaded")
+    file, url = download(entry, root / "data" / "downloads", progress)
+    _install(entry, file, target)
+    _record(entry, root, url)
+    file.unlink()
+    return f"{entry.path} from {url}"
+
+
+def _report(entry: Source, root: Path) -> str:
+    found = state(entry, root)
+    if found == "changed":
+        raise DataError(f"{entry.path} is not what was fetched, or is incomplete: delete it and fetch {entry.name} again")
+    return f"{entry.path} is there, {found}"
+
+
+def _local_folders(root: Path) -> list[Path]:
+    named = [Path(part) for part in os.environ.get(LOCAL, "").split(os.pathsep) if part]
+    return [*named, root / "data" / "downloads"]
+
+
+def _find(entry: Source, places: Iterable[Path]) -> Path | None:
+    """The verified file or data set folder among `places`: a file by its name or, under another one, by its hash.
+
+    Raises:
+        DataError: If a file has the name but not the content, or a data set is incomplete.
+    """
+    for place in places:
+        path = place if place.is_file() else place / entry.file
+        if path.is_file() and (path.name == entry.file or _fits(path, entry)):
+            verify(path, entry)
+            return path
+        for folder in (place, place / entry.path.name, place / entry.file.split(".")[0]):
+            if entry.images and (folder / next(iter(entry.images)) / "train").is_dir():
+                check_images(folder, entry)
+                return folder
+    return None
+
+
+def _fits(path: Path, entry: Source) -> bool:
+    return all(_digest(path, kind).startswith(expected) for kind, expected in entry.check.items())
+
+
+def _check_disk(entry: Source, root: Path) -> None:
+    (root / "data").mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(root / "data").free // 10**6
+    if free < entry.megabytes:
+        raise DataError(f"{entry.name} needs about {entry.megabytes} MB, {root} has {free} MB free")
+
+
+def download(entry: Source, folder: Path, progress: bool = True) -> tuple[Path, str]:
+    """Download and verify a source's file: the file and the address that had it.
+
+    Raises:
+        DataError: If no address has it; the message lists why, and what to do without a network.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    sha256 = entry.check.get("sha256")
+    problems = []
+    for url in entry.addresses():
+        try:
+            fetcher = _Resumable(folder / f"{entry.file}.part", progress)
+            with _quiet_pooch():
+                name = pooch.retrieve(url, sha256 and f"sha256:{sha256}", fname=entry.file, path=folder, downloader=fetcher)
+            try:
+                verify(Path(name), entry)
+            except DataError:
+                Path(name).unlink()
+                raise
+            return Path(name), url
+        except (requests.RequestException, DataError, ValueError) as error:
+            problems.append(f"  {url}: {str(error).splitlines()[0]}")
+    raise DataError(
+        f"{entry.file} could not be downloaded:\n" + "\n".join(problems) + f"\nPut it into {folder}, or name its place: "
+        f"nand fetch {entry.name} --from PATH"
+    )
+
+
+class _quiet_pooch:
+    """pooch logs every step; the progress bar says enough."""
+
+    def __enter__(self) -> None:
+        self.level = pooch.get_logger().level
+        pooch.get_logger().setLevel("ERROR")
+
+    def __exit__(self, *_: object) -> None:
+        pooch.get_logger().setLevel(self.level)
+
+
+class _Resumable:
+    """A downloader for pooch that goes on where an interrupted download stopped, if the server allows."""
+
+    def __init__(self, partial: Path, progress: bool) -> None:
+        self.partial, self.progress = partial, progress
+
+    def __call__(self, url: str, output_file: str, _pooch: Any) -> None:
+        have = self.partial.stat().st_size if self.partial.is_file() else 0
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+            if response.status_code != requests.codes.requested_range_not_satisfiable:
+                response.raise_for_status()
+                resumed = response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+                self._write(response, resumed, have if resumed else 0)
+        self.partial.replace(output_file)
+
+    def _write(self, response: requests.Response, resumed: bool, have: int) -> None:
+        total = have + int(response.headers.get("Content-Length", 0))
+        bar = tqdm(total=total or None, initial=have, unit="B", unit_scale=True, desc=self.partial.stem, disable=not self.progress)
+        with self.partial.open("ab" if resumed else "wb") as file, bar:
+            for block in response.iter_content(BLOCK):
+                file.write(block)
+                bar.update(len(block))
+        if total and self.partial.stat().st_size < total:
+            raise requests.ConnectionError(f"the connection broke after {self.partial.stat().st_size} of {total} bytes; run again to go on")
+
+
+def _install(entry: Source, file: Path, target: Path) -> None:
+    if entry.install == "convert":
+        convert(file, target)
+        return
+    partial = target.with_name(target.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    extract(file, partial)
+    ready = _arrange_visa(partial) if entry.install == "visa" else partial
+    check_images(ready, entry)
+    ready.replace(target)
+    shutil.rmtree(partial, ignore_errors=True)
+
+
+def _arrange_visa(folder: Path) -> Path:
+    """VisA's one-class split in MVTec AD layout."""
+    from anomalib.data import Visa
+
+    Visa(root=folder).apply_cls1_split()
+    return folder / "visa_pytorch"
+
+
+def extract(archive: Path, folder: Path) -> None:
+    """Unpack a tar archive: nothing outside `folder`, no devices, no links that lead out.
+
+    Raises:
+        DataError: If the archive is damaged, or holds an entry that would leave the folder.
+    """
+    folder.mkdir(parents=True)
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extractall(folder, filter="data")
+    except (tarfile.TarError, EOFError, OSError) as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise DataError(f"{archive} was not unpacked: {error}") from error
+
+
+def _records(root: Path) -> dict[str, Any]:
+    path = root / "data" / "sources.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def _record(entry: Source, root: Path, origin: str) -> None:
+    target, path = root / entry.path, root / "data" / "sources.json"
+    made = {"installed": _digest(target, "sha256")} if target.is_file() else {}
+    about = {"origin": origin, "licence": entry.licence, "date": date.today().isoformat(), **entry.check, **made}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+        json.dump(_records(root) | {entry.name: about}, file, indent=2)
+    Path(file.name).replace(path)

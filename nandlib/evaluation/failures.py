@@ -1,0 +1,51 @@
+"""Where adding a normality costs more than it brings, and what in the maps explains it."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+WEAK = 30.0  # percent of its own score that a text must at least remove
+SELECTIVE = 2.0  # times as much of its own score as of the others'
+COLUMNS = ["detector", "class", "group", "delta", "removed_own", "removed_other", "most_damped", "retrieval_auroc", "why"]
+REASONS = {
+    "others": "damps other types more than its own",
+    "weak": "hardly finds its own type",
+    "spread": "finds its own type, but damps others nearly as much",
+    "residue": "damps its own type, yet what is left of it ranks among the others",
+}
+
+
+def failure_table(deltas: pd.DataFrame, selectivity: pd.DataFrame, retrieval: pd.DataFrame) -> pd.DataFrame:
+    """Every group with masks that loses (Δ < 0), worst first, with a reason.
+
+    Args:
+        deltas: `nandlib.evaluation.protocol.delta_table`.
+        selectivity: By detector, class, text and group the share of the score that the text removes (`nandlib.evaluation.measure`).
+        retrieval: By detector, class and text the pixel AUROC of A_sup inside its own masks against all others'
+            (`nandlib.evaluation.measure`).
+
+    Returns:
+        `COLUMNS`. ``removed_own`` and ``removed_other`` (mean over the other groups) in percent; ``most_damped``: the other group that
+        loses most; ``why``: a value of `REASONS`, by fixed rules on these numbers.
+    """
+    rows = []
+    auroc = retrieval.set_index(["detector", "class", "text"])["retrieval_auroc"]
+    for (detector, class_name, text), part in selectivity.groupby(["detector", "class", "text"], sort=False):
+        delta = deltas.query("detector == @detector and `class` == @class_name and group == @text")["delta"]
+        removed = part.set_index("group")["removed"]
+        if len(delta) != 1 or delta.item() >= 0 or text not in removed or len(removed) < 2:
+            continue
+        others = removed.drop(text)
+        found = (removed[text], others.mean(), others.idxmax())
+        rows.append(
+            (detector, class_name, text, delta.item(), *found, auroc.get((detector, class_name, text)), REASONS[_reason(*found[:2])])
+        )
+    return pd.DataFrame(rows, columns=COLUMNS).sort_values("delta", kind="stable", ignore_index=True)
+
+
+def _reason(own: float, other: float) -> str:
+    if other >= own:
+        return "others"
+    if own < WEAK:
+        return "weak"
+    return "spread" if own < SELECTIVE * other else "residue"

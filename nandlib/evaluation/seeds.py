@@ -1,0 +1,28 @@
+"""The same study with other seeds: how much a result owes to the draw of images, model and coreset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from nandlib.study.open_study import OpenStudy
+
+MEASURES = ("auroc_before", "auroc_after", "delta", "share", "over_nand", "n_improved", "worst", "removed_own", "removed_other")
+
+
+def seed_table(studies: Sequence[OpenStudy]) -> pd.DataFrame:
+    """Mean and standard deviation over studies of every step of the ablation.
+
+    Args:
+        studies: With ``plus/ablation.csv`` written; two or more, of the same groups.
+
+    Returns:
+        kind, step, detector, n_seeds, n_groups, then ``<measure>`` and ``<measure>_sd`` (n - 1 in the denominator) of `MEASURES`.
+    """
+    every = pd.concat([study.ablation for study in studies], ignore_index=True)
+    groups = every.groupby(["kind", "step", "detector"], sort=False)
+    parts = {"n_seeds": groups.size(), "n_groups": groups["n_groups"].first()}
+    for measure in MEASURES:
+        parts |= {measure: groups[measure].mean(), f"{measure}_sd": groups[measure].std(ddof=1)}
+    return pd.DataFrame(parts).reset_index()

@@ -1,0 +1,101 @@
+"""How sure a study's numbers are: intervals and tests for every group, and for the means of every detector."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from nandlib.evaluation.protocol import class_averages, detector_table
+from nandlib.evaluation.statistics import RESAMPLES, bootstrap, delong, holm, interval, wilcoxon
+
+GROUP_COLUMNS = ["detector", "class", "group", "ci_low", "ci_high", "p_delong", "p_holm"]
+DETECTOR_COLUMNS = ["detector", "delta_low", "delta_high", "share_low", "share_high", "p_groups", "p_classes"]
+BEFORE, AFTER, CEILING = range(3)
+
+
+def share(before: float | np.ndarray, after: float | np.ndarray, ceiling: float | np.ndarray) -> float | np.ndarray:
+    """Share of the achievable gain in percent: (after - before) / (ceiling - before), of means; NaN where nothing can be gained."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(ceiling == before, np.nan, 100 * np.divide(after - before, ceiling - before))
+
+
+def uncertainty(scores: pd.DataFrame, *, seed: int = 0, resamples: int = RESAMPLES) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Intervals and tests of a study's scores.
+
+    Args:
+        scores: Frame of schema `nandlib.evaluation.protocol.SCORES`.
+        seed: Of the bootstrap.
+        resamples: Number of resampled test sets.
+
+    Returns:
+        By group, `GROUP_COLUMNS`: 95 % interval of Δ (points), DeLong's p, and Holm's adjustment over the groups of a detector. By
+        detector, `DETECTOR_COLUMNS`: intervals of the mean Δ over classes and of the share of the achievable gain, and Wilcoxon's p
+        over groups and over classes.
+    """
+    groups, detectors = [], []
+    for detector, own in scores.groupby("detector", sort=False):
+        means, deltas, class_deltas = [], [], []
+        rows = []
+        for class_name, part in own.groupby("class", sort=False):
+            strata, before, after = _class_scores(part)
+            samples = bootstrap(strata, before, after, seed=seed, resamples=resamples)
+            means.append(samples.mean(1))
+            for row in _group_rows(strata, before, after, samples):
+                rows.append((detector, class_name, *row[:-1]))
+                deltas.append(row[-1])
+            class_deltas.append(np.mean(deltas[-len(after) :]))
+        frame = pd.DataFrame(rows, columns=GROUP_COLUMNS[:-1])
+        groups.append(frame.assign(p_holm=holm(frame["p_delong"])))
+        mean = np.mean(means, 0)  # over classes: (resamples, 3)
+        shares = share(mean[:, BEFORE], mean[:, AFTER], mean[:, CEILING])
+        delta_interval, share_interval = interval(mean[:, AFTER] - mean[:, BEFORE]), interval(shares)
+        detectors.append((detector, *delta_interval, *share_interval, wilcoxon(deltas), wilcoxon(class_deltas)))
+    return pd.concat(groups, ignore_index=True), pd.DataFrame(detectors, columns=DETECTOR_COLUMNS)
+
+
+def delta_samples(scores: pd.DataFrame, *, seed: int = 0, resamples: int = RESAMPLES) -> dict[str, np.ndarray]:
+    """Mean Δ over classes (points) of every resampled test set ``(resamples,)``, by detector.
+
+    The test sets are the same for every frame of the same images and seed: differences between frames are paired.
+    """
+    found = {}
+    for detector, own in scores.groupby("detector", sort=False):
+        means = [bootstrap(*_class_scores(part), seed=seed, resamples=resamples).mean(1) for _, part in own.groupby("class", sort=False)]
+        mean = np.mean(means, 0)
+        found[str(detector)] = mean[:, AFTER] - mean[:, BEFORE]
+    return found
+
+
+def detector_summary(deltas: pd.DataFrame, detectors: pd.DataFrame) -> pd.DataFrame:
+    """Table 3 with the ceiling, the share of the achievable gain, and their uncertainty.
+
+    Args:
+        deltas: `nandlib.evaluation.protocol.delta_table`.
+        detectors: By detector, from `uncertainty`.
+
+    Returns:
+        Columns of `nandlib.evaluation.protocol.detector_table`, then auroc_ceiling (mean over classes), share, and `DETECTOR_COLUMNS`.
+    """
+    ceiling = class_averages(deltas).groupby("detector")["auroc_ceiling"].mean()
+    table = detector_table(deltas).assign(auroc_ceiling=lambda t: t["detector"].map(ceiling))
+    table = table.assign(share=share(*(table[column].to_numpy() for column in ("auroc_before", "auroc_after", "auroc_ceiling"))))
+    return table.merge(detectors, on="detector", validate="one_to_one")
+
+
+def _class_scores(part: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Groups, scores before, and scores after by added group, of the images of one class in one order."""
+    wide = part.pivot(index="image", columns="added", values="after")[part["added"].unique()]  # noqa: PD010
+    once = part.drop_duplicates("image").set_index("image").loc[wide.index]
+    return once["group"].to_numpy(), once["before"].to_numpy(), {name: wide[name].to_numpy() for name in wide.columns}
+
+
+def _group_rows(
+    strata: np.ndarray, before: np.ndarray, after: dict[str, np.ndarray], samples: np.ndarray
+) -> Iterator[tuple[str, float, float, float, float]]:
+    """Group, interval of Δ, DeLong's p, and Δ."""
+    for k, (group, scores) in enumerate(after.items()):
+        normal = (strata == "good") | (strata == group)
+        delta, _, p = delong((before[normal], scores[normal]), (before[~normal], scores[~normal]))
+        yield group, *interval(samples[:, k, AFTER] - samples[:, k, BEFORE]), p, delta

@@ -1,0 +1,258 @@
+"""`add_normality`: Eq. 5, a trained detector and a text in, an adapted detector out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nandlib.config import NandConfig, PromptConfig
+from nandlib.detectors.base import Detector, ImageLike, MapFolder, as_image, check_maps
+from nandlib.errors import DataError, nearest
+from nandlib.method.detection import suppression_map, text_feature
+from nandlib.method.operators import image_score, similarities, suppress
+from nandlib.method.plus import Regions, find_regions, plus_suppression, sides
+from nandlib.method.prompts import PromptSet, load_prompts
+from nandlib.models import ImageFeatures, VisionLanguageModel, load_model
+
+EMBEDDED_WEIGHTS = "data/models/mini/heads.safetensors"
+
+
+@dataclass(frozen=True)
+class AdaptedDetector:
+    """A detector whose anomaly maps are damped where the image shows an added normality. Immutable.
+
+    Attributes:
+        detector: The base detector, unchanged.
+        model: The vision-language model that detects the normalities.
+        prompts: Templates and normal states.
+        noun: What the images show, for the normal state ("flawless carpet").
+        nand: Parameters of Eq. 4 and 6.
+        normalities: Name → phrases of every added normality.
+        others: Phrases of defects that stay abnormal, one tuple a defect, for ``plus.competitors: types``.
+        normal_token: ``(D,)`` mean patch token of normal images, with which `nand_plus` is calibrated.
+        encoded: Text features by their sentences, shared with every detector that `add` and `remove` give: no text is encoded twice.
+    """
+
+    detector: Detector
+    model: VisionLanguageModel
+    prompts: PromptSet
+    noun: str
+    nand: NandConfig
+    normalities: Mapping[str, tuple[str, ...]]
+    others: tuple[tuple[str, ...], ...] = ()
+    normal_token: Tensor | None = None
+    encoded: dict[tuple[str, ...], Tensor] = field(default_factory=dict, repr=False, compare=False)
+
+    def add(self, text: str | Sequence[str], name: str | None = None) -> AdaptedDetector:
+        """With one more normality: a phrase, or several phrases for the same thing.
+
+        Raises:
+            DataError: If the text is empty, or the name is taken.
+        """
+        phrases = (text,) if isinstance(text, str) else tuple(text)
+        if not phrases or not all(phrase.strip() for phrase in phrases):
+            raise DataError("a normality needs at least one phrase that is not empty")
+        name = name or phrases[0]
+        if name in self.normalities:
+            raise DataError(f"normality '{name}' is added already: give another name, or remove it first")
+        return replace(self, normalities={**self.normalities, name: phrases})
+
+    def remove(self, name: str) -> AdaptedDetector:
+        """Without the normality of that name (its first phrase, unless named otherwise).
+
+        Raises:
+            DataError: If there is none of that name.
+        """
+        if name not in self.normalities:
+            raise DataError(f"no normality '{name}' to take back: {nearest(name, self.normalities)}")
+        return replace(self, normalities={k: v for k, v in self.normalities.items() if k != name})
+
+    @torch.no_grad()
+    def suppression_maps(self, images: Sequence[ImageLike], base: Sequence[np.ndarray] | None = None) -> dict[str, list[np.ndarray]]:
+        """A_sup of every normality: name → one float32 ``(H, W)`` map an image, in [0, 1] (the raw sum of layers excepted).
+
+        Args:
+            images: Paths, PIL images or uint8 arrays.
+            base: Anomaly maps, whose sizes the maps take and in which `nand_plus` finds its regions; None: ``nand.map_size`` squared
+                for the paper's rule, and the detector is called for `nand_plus`.
+        """
+        if base is None and self.nand.method == "nand_plus":
+            base = self._base(images)
+        maps: dict[str, list[np.ndarray]] = {name: [] for name in self.normalities}
+        for k, image in enumerate(images):
+            features = self.model.encode_image(self.model.preprocess(as_image(image))[None])
+            for name, single in self.suppression(features, None if base is None else torch.from_numpy(base[k])[None]).items():
+                maps[name].append(single[0].float().numpy())
+        return maps
+
+    def suppression(self, features: ImageFeatures, base: Tensor | None = None, regions: Regions | None = None) -> dict[str, Tensor]:
+        """A_sup of every normality from image features that are at hand: name → ``(N, H, W)``.
+
+        Args:
+            features: Of N images.
+            base: Their anomaly maps ``(N, H, W)``; `nand_plus` needs them, the paper's rule takes only their size.
+            regions: Of `base`, where they are at hand already; `nand_plus` finds them otherwise.
+        """
+        cos, grid = similarities(features.tokens, self.texts), features.grid
+        size = (self.nand.map_size, self.nand.map_size) if base is None else tuple(base.shape[-2:])
+        if self.nand.method == "nand":
+            return {name: self._paper(cos, 2 + n, grid, size) for n, name in enumerate(self.normalities)}
+        if self.nand.plus.regions and regions is None:
+            regions = find_regions(base, grid, self.nand.plus)
+        return {name: self._plus(cos, 2 + n, regions, grid, size) for n, name in enumerate(self.normalities)}
+
+    def _paper(self, cos: Tensor, added: int, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
+        return suppression_map(cos[:, added], cos[:, 0], cos[:, 1], grid=grid, temperature=self._temperature, nand=self.nand, size=size)
+
+    def _plus(self, cos: Tensor, added: int, regions: Regions | None, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
+        similarity, first, texts = cos.mean(2), 2 + len(self.normalities), self.texts
+        if self.normal_token is not None:
+            similarity = similarity - (texts @ self.normal_token)[:, None]
+        further = range(first, len(texts))  # the bank, or the other types: what `_rival_sentences` gives
+        own, rivals = sides(self.nand.plus, added, texts, normal=0, abnormal=1, types=further, bank=further)
+        return plus_suppression(
+            similarity, own, rivals, regions=regions, grid=grid, size=size, temperature=self._temperature, plus=self.nand.plus
+        )
+
+    @cached_property
+    def texts(self) -> Tensor:
+        """Text features ``(K, D)``: f_nor, f_abn, every normality's, and for `nand_plus` those of its rivals."""
+        states = [self.prompts.normal(self.noun), self.prompts.abnormal(self.noun)]
+        added = [self.prompts.fill(phrases) for phrases in self.normalities.values()]
+        rivals = self._rival_sentences() if self.nand.method == "nand_plus" else []
+        return torch.stack([self.text_feature(tuple(sentences)) for sentences in states + added + rivals])
+
+    def text_feature(self, sentences: tuple[str, ...]) -> Tensor:
+        """Eq. 3: the feature ``(D,)`` of prompts; every set of prompts is encoded once."""
+        if sentences not in self.encoded:
+            self.encoded[sentences] = text_feature(self.model, sentences, self.prompts)
+        return self.encoded[sentences]
+
+    def _rival_sentences(self) -> list[list[str]]:
+        if self.nand.plus.competitors == "types":
+            return [self.prompts.fill(phrases) for phrases in self.others]
+        return list(self.prompts.bank().values()) if self.nand.plus.competitors == "bank" else []
+
+    @property
+    def _temperature(self) -> float:
+        return self.nand.temperature or self.model.temperature
+
+    def _base(self, images: Sequence[ImageLike]) -> list[np.ndarray]:
+        return check_maps(self.detector(images), len(images), type(self.detector).__name__)
+
+    def __call__(self, images: Sequence[ImageLike]) -> list[np.ndarray]:
+        """A_final = A ⊙ Π_k (1 - A_sup_k) (Eq. 6): one float32 ``(H, W)`` map an image, of the base map's size.
+
+        Raises:
+            DataError: If the detector returns a wrong number of maps, a wrong shape, NaN or infinity.
+        """
+        return self.damp(images, self._base(images))
+
+    def damp(self, images: Sequence[ImageLike], base: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """A_final of anomaly maps that are at hand already: `base` has one ``(H, W)`` map an image, in place of the detector's."""
+        final = [torch.from_numpy(single) for single in base]
+        for maps in self.suppression_maps(images, base).values() if self.normalities else ():
+            final = [suppress(anomaly, torch.from_numpy(sup)) for anomaly, sup in zip(final, maps, strict=True)]
+        return [anomaly.numpy() for anomaly in final]
+
+    def scores(self, images: Sequence[ImageLike]) -> np.ndarray:
+        """Image scores ``(N,)``: the maximum of each adapted map, or what ``nand.image_score`` says."""
+        how: Literal["max", "topk_mean"] = "topk_mean" if self.nand.image_score == "topk_mean" else "max"
+        maps = (torch.from_numpy(single)[None] for single in self(images))
+        return np.array([image_score(single, how, self.nand.top_fraction).item() for single in maps])
+
+
+def add_normality(
+    detector: Detector | str | Path,
+    text: str | Sequence[str],
+    *,
+    model: VisionLanguageModel | None = None,
+    noun: str = "object",
+    name: str | None = None,
+    prompts: PromptSet | None = None,
+    nand: NandConfig = NandConfig(),
+    method: Literal["nand", "nand_plus"] | None = None,
+    normals: Sequence[ImageLike] = (),
+    others: Sequence[str | Sequence[str]] = (),
+) -> AdaptedDetector:
+    """Eq. 5: make what `text` says normal for a trained detector, without training.
+
+    Args:
+        detector: Anything that maps a sequence of images to anomaly maps ``(N, H, W)`` (larger is more anomalous), a
+            folder of such maps as .npy or .tiff, or a detector that was adapted before.
+        text: A phrase ("thread on carpet"), or several phrases for the same thing.
+        model: Finds where an image shows what the text says: ``load_model(...)``; default: `embedded_model`.
+        noun: What the images show, for the normal state ("carpet").
+        name: Under which the normality can be removed again; default: its first phrase.
+        prompts: Templates and states; default: APRIL-GAN's.
+        nand: Parameters of Eq. 4 and 6, and of `nand_plus`.
+        method: ``"nand"``, the paper's rule, or ``"nand_plus"``, this study's (`nandlib.method.plus`); default: what `nand` says.
+        normals: Some normal images, such as the detector was trained on, with which `nand_plus` is calibrated.
+        others: Defects that stay abnormal, in words, for `nand_plus` with ``plus.competitors: types``.
+
+    Returns:
+        A detector: call it on images; `add` and `remove` give detectors with more or fewer normalities.
+
+    Raises:
+        DataError: If the text is empty, the folder of maps does not exist, a parameter has no meaning here, or `nand_plus` lacks
+            normal images to be calibrated with.
+        ModelError: If no model is given and the embedded one has not been trained ('make model').
+
+    Example:
+        >>> adapted = add_normality(detector, "loose thread", noun="carpet")  # doctest: +SKIP
+        >>> maps = adapted(["carpet/000.png"])  # doctest: +SKIP
+    """
+    if isinstance(detector, AdaptedDetector):
+        kept = (model, prompts, method) == (None, None, None) and noun == "object" and nand == NandConfig() and not (normals or others)
+        if not kept:
+            raise DataError("the detector is adapted already and keeps its model, noun, prompts and parameters: give the text alone")
+        return detector.add(text, name)
+    if method is not None:
+        nand = nand.model_copy(update={"method": method})
+    plus = nand.plus if nand.method == "nand_plus" else None
+    if plus is not None and plus.calibrate and not normals:
+        raise DataError(
+            "nand_plus is calibrated on normal images: give some as normals=[...], or nand=NandConfig(method='nand_plus', "
+            "plus=PlusConfig(calibrate=False))"
+        )
+    if plus is not None and plus.competitors == "types" and not others:
+        raise DataError("plus.competitors 'types' needs the defects that stay abnormal: others=[\"hole\", ...], or competitors 'bank'")
+    if nand.image_score == "max_plus_image" or nand.base_normalisation != "none":
+        raise DataError("add_normality sees maps only: image_score 'max_plus_image' and base_normalisation belong to a study")
+    if isinstance(detector, (str, Path)):
+        detector = MapFolder(detector)
+    model = model or embedded_model()
+    prompts = prompts or load_prompts(PromptConfig(file="aprilgan"))
+    token = mean_token(model, normals) if plus is not None and plus.calibrate else None
+    stay = tuple((other,) if isinstance(other, str) else tuple(other) for other in others)
+    return AdaptedDetector(detector, model, prompts, noun, nand, {}, stay, token).add(text, name)
+
+
+def embedded_model(weights: str | Path | None = None) -> VisionLanguageModel:
+    """The embedded model, trained by ``make model``.
+
+    Args:
+        weights: Its heads; None: those of the checkout that the working directory belongs to, else of the one that this package is in.
+
+    Raises:
+        ModelError: If they are not there.
+    """
+    if weights is None:
+        homes = [folder for folder in (Path.cwd(), *Path.cwd().parents, Path(__file__).parents[1]) if (folder / "dvc.yaml").is_file()]
+        found = [home / EMBEDDED_WEIGHTS for home in homes if (home / EMBEDDED_WEIGHTS).is_file()]
+        weights = next(iter(found), (homes[0] if homes else Path()) / EMBEDDED_WEIGHTS)
+    return load_model("mini", weights)
+
+
+@torch.no_grad()
+def mean_token(model: VisionLanguageModel, images: Sequence[ImageLike]) -> Tensor:
+    """The mean patch token ``(D,)`` over images, layers and patches: its similarity with a text is the text's mean similarity."""
+    tokens = [model.encode_image(model.preprocess(as_image(image))[None]).tokens.mean((0, 1, 2)) for image in images]
+    return torch.stack(tokens).mean(0)

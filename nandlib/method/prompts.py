@@ -1,0 +1,122 @@
+"""Prompt sets: the sentences whose ensembles are f_nor, f_abn and f_add."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from string import Formatter
+from typing import Any
+
+from nandlib.config import PromptConfig, read_yaml
+from nandlib.data.groups import RESOURCES, resource
+from nandlib.errors import PresetError, nearest
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """Templates, states and phrases of one study.
+
+    Attributes:
+        source: File the phrases come from, for messages.
+        templates: Sentences with one ``{}``.
+        normal_states, abnormal_states: Words with one ``{}`` for the class name.
+        phrases: Class → group or anomaly type → phrases.
+        patterns: Phrases with ``{type}`` and ``{class}``, which stand for every class and type, in place of `phrases`.
+        config: How they are used.
+    """
+
+    source: str
+    templates: tuple[str, ...]
+    normal_states: tuple[str, ...]
+    abnormal_states: tuple[str, ...]
+    phrases: dict[str, dict[str, list[str]]]
+    patterns: tuple[str, ...] = ()
+    config: PromptConfig = PromptConfig()
+
+    def fill(self, phrases: list[str] | tuple[str, ...]) -> list[str]:
+        """Every phrase in every template: phrase-major, as APRIL-GAN orders its prompts."""
+        return [template.format(phrase) for phrase in phrases for template in self.templates]
+
+    def of_class(self, class_name: str, groups: Mapping[str, list[str]]) -> dict[str, list[str]]:
+        """The prompts of one class: ``normal``, ``abnormal``, and one entry ``+<group>`` a group (group → types)."""
+        added = {f"+{group}": self.fill(self.group_phrases(class_name, group, types)) for group, types in groups.items()}
+        return {"normal": self.normal(class_name), "abnormal": self.abnormal(class_name), **added}
+
+    def bank(self) -> dict[str, list[str]]:
+        """The prompts of generic defects, for `nand_plus`: ``^<name>`` → sentences."""
+        content = read_yaml(RESOURCES / "defect_bank.yaml")
+        return {f"^{name}": self.fill([pattern.format(name=name) for pattern in content["patterns"]]) for name in content["names"]}
+
+    def _name(self, class_name: str) -> str:
+        return class_name.replace("_", " ") if self.config.class_name == "cleaned" else class_name
+
+    def normal(self, class_name: str) -> list[str]:
+        """Prompts of f_nor."""
+        return self.fill([state.format(self._name(class_name)) for state in self.normal_states])
+
+    def abnormal(self, class_name: str) -> list[str]:
+        """Prompts of f_abn."""
+        return self.fill([state.format(self._name(class_name)) for state in self.abnormal_states])
+
+    def group_phrases(self, class_name: str, group: str, types: list[str]) -> list[str]:
+        """Phrases that stand for a group: its own, those of all its types, or those that the patterns make of their names.
+
+        Raises:
+            PresetError: If the file has no phrases for the class, or neither for the group nor for one of its types.
+        """
+        names = types if self.config.group_text == "union" else [group]
+        noun = class_name.replace("_", " ")
+        if self.patterns:
+            words = [{"type": name.replace("_", " "), "class": noun} for name in names]
+            return [pattern.format(**word) for word in words for pattern in self.patterns]
+        if self.config.group_text == "group_name":
+            return [f"{group.replace('_', ' ')} on {noun}"]
+        if class_name not in self.phrases:
+            raise PresetError(f"{self.source}: no phrases for class '{class_name}': {nearest(class_name, self.phrases)}")
+        known = self.phrases[class_name]
+        if group in known and group not in types:
+            return known[group]
+        for name in names:
+            if name not in known:
+                raise PresetError(f"{self.source}: no phrases for type '{name}' of class '{class_name}': {nearest(name, known)}")
+        return [phrase for name in names for phrase in known[name]]
+
+
+def load_prompts(config: PromptConfig) -> PromptSet:
+    """Read and validate a prompt file.
+
+    Raises:
+        PresetError: If a key is missing or unknown, a template or state has not exactly one ``{}``, or a list is
+            empty.
+    """
+    path = resource("prompts", config.file)
+    content = read_yaml(path)
+    if not isinstance(content, dict):
+        raise PresetError(f"{path} must be a mapping with the keys base or templates and states, and classes or patterns")
+    base = read_yaml(resource("prompts", content["base"])) if "base" in content else {}
+    merged: dict[str, Any] = {**base, **content}
+    valid = ("version", "provenance", "base", "templates", "normal_states", "abnormal_states", "classes", "patterns")
+    for key in merged:
+        if key not in valid:
+            raise PresetError(f"{path}: unknown key '{key}': {nearest(key, valid)}")
+    for key in ("templates", "normal_states", "abnormal_states"):
+        sentences = merged.get(key)
+        if not isinstance(sentences, list) or not sentences:
+            raise PresetError(f"{path}: '{key}' must be a list of sentences (or take those of APRIL-GAN with 'base: aprilgan')")
+        for sentence in sentences:
+            if [name for _, name, _, _ in Formatter().parse(sentence) if name is not None] != [""]:
+                raise PresetError(f"{path}: '{key}' has '{sentence}', which must hold exactly one {{}}")
+    patterns = tuple(merged.get("patterns") or ())
+    for pattern in patterns:
+        fields = [name for _, name, _, _ in Formatter().parse(pattern) if name is not None]
+        if "type" not in fields or not set(fields) <= {"type", "class"}:
+            raise PresetError(f"{path}: 'patterns' has '{pattern}', which must hold {{type}}, and may hold {{class}}")
+    classes = merged.get("classes") or {}
+    if patterns and classes:
+        raise PresetError(f"{path}: give 'classes' or 'patterns', not both")
+    for class_name, names in classes.items():
+        for name, phrases in (names or {}).items():
+            if not isinstance(phrases, list) or not phrases or not all(isinstance(p, str) and p.strip() for p in phrases):
+                raise PresetError(f"{path}: {class_name}/{name} must be a list of at least one phrase")
+    states = {key: tuple(merged[key]) for key in ("templates", "normal_states", "abnormal_states")}
+    return PromptSet(str(path), phrases=classes, patterns=patterns, config=config, **states)

@@ -1,0 +1,141 @@
+"""All executed notebooks of a study as one HTML page that loads without any network."""
+
+from __future__ import annotations
+
+import html
+import re
+from pathlib import Path
+
+import jinja2
+import latex2mathml.converter
+import nbformat
+import pandas as pd
+from bs4 import BeautifulSoup
+from nbconvert import HTMLExporter
+from nbformat import NotebookNode
+from pygments.formatters import HtmlFormatter
+
+from nandlib.data.groups import RESOURCES
+from nandlib.errors import DataError
+from nandlib.evaluation import paper
+from nandlib.show.notebooks import notebooks_of
+from nandlib.show.plots import LABELS
+from nandlib.study.open_study import OpenStudy
+
+TEMPLATE = RESOURCES / "report.html.jinja"
+_MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+?)\$", re.S)
+
+
+def _mathml(match: re.Match[str]) -> str:
+    block, inline = match.groups()
+    return latex2mathml.converter.convert(block or inline, display="block" if block else "inline")
+
+
+def _without_network(notebook: NotebookNode) -> NotebookNode:
+    """Equations as MathML, which browsers render by themselves; injected parameter cells are dropped."""
+    cells = []
+    for cell in notebook.cells:
+        if "injected-parameters" in cell.metadata.get("tags", ()):
+            continue
+        if cell.cell_type == "markdown":
+            cell.source = _MATH.sub(_mathml, cell.source)
+        cells.append(cell)
+    notebook.cells = cells
+    return notebook
+
+
+def _title(notebook: NotebookNode) -> str:
+    first = next(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    return first.lstrip("# ").splitlines()[0]
+
+
+def _captions(notebook: NotebookNode) -> list[str]:
+    """An alternative text for every picture of a notebook, in order: the caption below it, without its marks."""
+    found, waiting = [], 0
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            waiting += sum("image/png" in output.get("data", {}) for output in cell.get("outputs", ()))
+        elif waiting:
+            caption = re.sub(r"<[^>]+>|[*`$#]", "", cell.source).split("\n\n")[0]
+            found += [" ".join(caption.split())] * waiting
+            waiting = 0
+    return found + [_title(notebook)] * waiting
+
+
+def _body(notebook: NotebookNode, exporter: HTMLExporter, number: int) -> str:
+    """A notebook as HTML: pictures described, code folded, wide tables in boxes of their own that scroll."""
+    captions = _captions(notebook)
+    soup = BeautifulSoup(exporter.from_notebook_node(_without_network(notebook))[0], "html.parser")
+    for image, caption in zip(soup.find_all("img"), captions, strict=True):
+        image["alt"], image["loading"] = caption, "lazy"
+    for table in soup.find_all("table"):
+        table.wrap(soup.new_tag("div", attrs={"class": "scroll", "tabindex": "0", "role": "group", "aria-label": "table"}))
+    for code in soup.select("div.highlight"):
+        folded = code.wrap(soup.new_tag("details"))
+        summary = soup.new_tag("summary")
+        summary.string = "code"
+        folded.insert(0, summary)
+    for link in soup.select("a.anchor-link"):
+        link.decompose()
+    for element in soup.select("h1, h2, h3, [id^=cell-id]"):
+        element.attrs.pop("id", None)
+    for level in (2, 1):
+        for heading in soup.find_all(f"h{level}"):
+            heading.name = f"h{level + 1}"
+    return re.sub(r'(?<=["#])T_(?=\w)', f"T{number}_", str(soup))  # ids of styled tables, which notebooks may share
+
+
+def _glance(study: OpenStudy) -> str:
+    """The headline numbers of every detector, the paper's beside ours."""
+    ours = study.detectors[
+        ["detector", "auroc_before", "auroc_after", "delta", "delta_low", "delta_high", "share", "n_improved", "n_groups"]
+    ]
+    theirs = paper.table3().rename(columns={"auroc_before": "paper_before", "auroc_after": "paper_after"})
+    table = ours.merge(theirs[["detector", "paper_before", "paper_after"]], on="detector", how="left")
+
+    def number(value: float, form: str = ".1f") -> str:
+        return "–" if pd.isna(value) else format(value, form)
+
+    shown = pd.DataFrame(
+        {
+            "detector": [LABELS.get(name, name) for name in table["detector"]],
+            "before": table["auroc_before"].map(number),
+            "after": table["auroc_after"].map(number),
+            "Δ [95 %]": [f"{r.delta:+.1f} [{r.delta_low:+.1f}, {r.delta_high:+.1f}]" for r in table.itertuples()],
+            "share of the achievable gain": table["share"].map(lambda share: f"{number(share, '.0f')} %"),
+            "groups improved": [f"{r.n_improved} of {r.n_groups}" for r in table.itertuples()],
+            "paper: before": table["paper_before"].map(number),
+            "paper: after": table["paper_after"].map(number),
+        }
+    )
+    return shown.to_html(index=False, border=0, classes="glance")
+
+
+def write_report(study: OpenStudy) -> Path:
+    """Write ``report.html`` from the executed notebooks, in reading order.
+
+    Raises:
+        DataError: If a notebook of the study has not been executed.
+    """
+    exporter = HTMLExporter(template_name="basic")  # pictures are in the outputs already; embed_images would break MathML
+    exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
+    chapters = []
+    for number, source in enumerate(notebooks_of(study), start=1):
+        path = study.figures / "notebooks" / source.name
+        if not path.is_file():
+            raise DataError(f"{path} is missing: run 'dvc repro' first")
+        notebook = nbformat.read(path, as_version=4)
+        chapters.append({"id": source.stem, "title": _title(notebook), "body": _body(notebook, exporter, number)})
+    template = jinja2.Template(TEMPLATE.read_text(encoding="utf-8"))
+    page = template.render(
+        title=html.escape(study.config.title),
+        watermark=study.watermark,
+        same_data=study.compared and not study.config.data.drawn,
+        glance=_glance(study),
+        chapters=chapters,
+        code_style=HtmlFormatter(style="default").get_style_defs(".highlight"),
+        dark_code_style=HtmlFormatter(style="github-dark").get_style_defs(".highlight"),
+    )
+    target = study.figures / "report.html"
+    target.write_text(page, encoding="utf-8")
+    return target

@@ -1,0 +1,50 @@
+"""Our tables in the paper's layout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from nandlib.evaluation import paper
+
+
+def table2_layout(deltas: pd.DataFrame) -> pd.DataFrame:
+    """Ours in the order of the paper's Table 2: the average of each class, then its groups, then the overall mean.
+
+    Args:
+        deltas: class, group, auroc_before, auroc_after, delta, auroc_ceiling for one detector.
+
+    Returns:
+        Its columns, and the paper's values where class and group are the same.
+    """
+    values = ["auroc_before", "auroc_after", "delta", "auroc_ceiling"]
+    means = deltas.groupby("class", sort=False)[values].mean()
+    rows = []
+    for class_name, part in deltas.groupby("class", sort=False):
+        rows.append({"class": class_name, "group": "average", **means.loc[class_name]})
+        rows += part[["class", "group", *values]].to_dict("records")
+    rows.append({"class": "average", "group": "average", **means.mean()})
+    table = pd.DataFrame(rows)
+    printed = paper.table2()
+    if not set(deltas["class"]) & set(printed["class"]):
+        return table
+    published = printed.rename(columns={"auroc_before": "paper_before", "auroc_after": "paper_after"})
+    published = published.assign(paper_delta=(published["paper_after"] - published["paper_before"]).round(1))
+    return table.merge(published, on=["class", "group"], how="left")
+
+
+def with_paper(table3: pd.DataFrame, classes: Iterable[str]) -> pd.DataFrame:
+    """Table 3 with the paper's published columns, for a study of the paper's 14 classes; else as it is."""
+    if set(classes) != set(paper.deltas()["class"]):
+        return table3
+    printed = paper.table3().rename(columns={"auroc_before": "paper_before", "auroc_after": "paper_after"})
+    return table3.merge(printed, on="detector", how="left")
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table as Markdown, AUROC to one decimal, counts as they are."""
+    shown = table.copy()
+    for column in shown.select_dtypes("float"):
+        shown[column] = shown[column].map(lambda v: "–" if pd.isna(v) else f"{v:.1f}")
+    return shown.to_markdown(index=False, disable_numparse=True) + "\n"

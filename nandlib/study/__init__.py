@@ -1,0 +1,1 @@
+"""A study: its preset, its files, and the maps that follow from them."""

@@ -1,0 +1,243 @@
+"""A study on disk: its preset, its folders, and the frames that its stages have written."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from nandlib.config import RANDOM, Study, load_study
+from nandlib.data.groups import Grouping, load_grouping
+from nandlib.errors import DataError, PresetError, nearest
+from nandlib.method.prompts import PromptSet, load_prompts
+
+if TYPE_CHECKING:
+    from nandlib.models import Placement, VisionLanguageModel
+
+
+def project_root(start: Path | None = None) -> Path:
+    """The folder with ``dvc.yaml`` at or above `start` (default: the working directory).
+
+    Raises:
+        PresetError: If there is none.
+    """
+    start = (start or Path.cwd()).resolve()
+    for folder in (start, *start.parents):
+        if (folder / "dvc.yaml").is_file():
+            return folder
+    raise PresetError(f"{start} is not inside a checkout of the study: no dvc.yaml at or above it")
+
+
+@dataclass(frozen=True)
+class OpenStudy:
+    """A preset together with the project it belongs to; every path of the study is named here, once."""
+
+    root: Path
+    config: Study
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def data(self) -> Path:
+        """Folder of intermediate results."""
+        return self.root / "data" / self.name
+
+    @property
+    def figures(self) -> Path:
+        """Folder of tables and figures."""
+        return self.root / "figures" / self.name
+
+    @property
+    def images(self) -> Path:
+        """Root of the images, MVTec AD layout."""
+        return self.root / self.config.data.root
+
+    def resolve(self, path: Path) -> Path:
+        """A path of the preset; `RANDOM` stays what it is."""
+        return path if path == RANDOM else self.root / path
+
+    @property
+    def watermark(self) -> str:
+        """What every output must say: nothing, or that the weights are random."""
+        return "RANDOM WEIGHTS" if self.config.random else ""
+
+    @property
+    def compared(self) -> bool:
+        """Whether the study has the paper's classes and groups, so that its numbers stand beside the paper's."""
+        return self.config.data.groups == "mvtec_ad"
+
+    def write_csv(self, table: pd.DataFrame, name: str) -> None:
+        """Write a table of results to the study's figures."""
+        (self.figures / name).parent.mkdir(parents=True, exist_ok=True)
+        marked = table.assign(weights="random") if self.config.random else table
+        marked.to_csv(self.figures / name, index=False)
+
+    def write_text(self, text: str, name: str) -> None:
+        """Write a Markdown table of results to the study's figures."""
+        head = f"**{self.watermark}: NOT A RESULT**\n\n" if self.watermark else ""
+        (self.figures / name).write_text(head + text)
+
+    @cached_property
+    def manifest(self) -> pd.DataFrame:
+        from nandlib.data.manifest import read_manifest
+
+        return read_manifest(_existing(self.data / "manifest.csv", "manifest"))
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """Image scores before and after, schema `nandlib.evaluation.protocol.SCORES`."""
+        from nandlib.evaluation.protocol import SCORES
+
+        return SCORES.validate(pd.read_parquet(_existing(self.data / "scores.parquet", "scores")))
+
+    @cached_property
+    def deltas(self) -> pd.DataFrame:
+        """AUROC before and after per detector, class and group."""
+        return _table(_existing(self.figures / "deltas.csv", "protocol"))
+
+    @cached_property
+    def detectors(self) -> pd.DataFrame:
+        """Means over classes of every detector, with ceiling, share of the achievable gain, intervals and tests."""
+        return _table(_existing(self.figures / "detectors.csv", "protocol"))
+
+    @cached_property
+    def base_auroc(self) -> pd.DataFrame:
+        return _table(_existing(self.figures / "base_auroc.csv", "protocol"))
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        return json.loads(_existing(self.figures / "metrics.json", "protocol").read_text())
+
+    def measure(self, name: str) -> pd.DataFrame:
+        """One of the tables of `nandlib.evaluation.measure`: controls, selectivity, retrieval, pixels, decisions or pairs."""
+        return _table(_existing(self.figures / "measure" / f"{name}.csv", "measure"))
+
+    @cached_property
+    def ablation(self) -> pd.DataFrame:
+        """From the paper's rule to `nand_plus`, step by step (`nandlib.evaluation.ablation`)."""
+        return _table(_existing(self.figures / "plus" / "ablation.csv", "ablation"))
+
+    @property
+    def seeds(self) -> pd.DataFrame | None:
+        """Mean and spread of the ablation over seeds (`nandlib.evaluation.seeds`); None if they were not run."""
+        path = self.figures / "plus" / "seeds.csv"
+        return _table(path) if path.is_file() else None
+
+    @cached_property
+    def ablation_groups(self) -> pd.DataFrame:
+        """Δ of every group in every step (`nandlib.evaluation.ablation`)."""
+        return _table(_existing(self.figures / "plus" / "ablation_groups.csv", "ablation"))
+
+    @cached_property
+    def sensitivity(self) -> pd.DataFrame:
+        """Mean Δ AUROC of every value of every choice (`nandlib.evaluation.sensitivity`)."""
+        return _table(_existing(self.figures / "sensitivity" / "sensitivity.csv", "sensitivity"))
+
+    @cached_property
+    def grouping(self) -> Grouping:
+        return load_grouping(self.config.data.groups)
+
+    @cached_property
+    def prompts(self) -> PromptSet:
+        return load_prompts(self.config.prompts)
+
+    @cached_property
+    def model(self) -> VisionLanguageModel:
+        from nandlib.models import load_model
+
+        model = self.config.model
+        clip_weights = model.clip_weights and self.resolve(model.clip_weights)
+        return load_model(model.name, self.resolve(model.weights), self.placement, clip_weights)
+
+    @property
+    def placement(self) -> Placement:
+        """Where and how precisely the networks run."""
+        from nandlib.models import Placement
+
+        return Placement(self.config.model.device, self.config.model.precision)
+
+    def classes(self) -> list[str]:
+        """Classes with a protocol: two groups or more."""
+        return list(self.test_groups())
+
+    def test_groups(self) -> dict[str, dict[str, list[str]]]:
+        """Class → group → types, of the classes with two groups or more, in the grouping's order."""
+        test = self.manifest[(self.manifest["split"] == "test") & ~self.manifest["group"].isin(["good", ""])]
+        found: dict[str, dict[str, list[str]]] = {}
+        for class_name, part in test.groupby("class", sort=True):
+            groups = {str(g): sorted(set(p["type"])) for g, p in part.groupby("group", sort=False)}
+            if self.grouping.classes is not None:
+                groups = {g: t for g, t in self.grouping.classes[str(class_name)].items() if g in groups}
+            if len(groups) >= 2:
+                found[str(class_name)] = groups
+        return found
+
+    def types(self) -> dict[str, list[str]]:
+        """Class → anomaly types, from the grouping where it has them, else from the manifest."""
+        left_out = self.config.data.exclude_classes
+        if self.grouping.classes is not None:
+            return {c: [t for types in g.values() for t in types] for c, g in self.grouping.classes.items() if c not in left_out}
+        return {c: [t for types in g.values() for t in types] for c, g in self.test_groups().items()}
+
+    def example(self) -> tuple[str, str]:
+        """Class and added group of Figures 1 to 3: the preset's, or the first of the study.
+
+        Raises:
+            PresetError: If the preset names a class or group that the study does not have.
+            DataError: If no class has two groups.
+        """
+        figures, groups = self.config.figures, self.test_groups()
+        if not groups:
+            raise DataError(f"studies/{self.name}.yaml: no class has two groups or more: no protocol is possible")
+        class_name = figures.class_name or next(iter(groups))
+        if class_name not in groups:
+            raise PresetError(f"studies/{self.name}.yaml: figures.class_name: no class '{class_name}': {nearest(class_name, groups)}")
+        group = figures.group or next(iter(groups[class_name]))
+        if group not in groups[class_name]:
+            raise PresetError(
+                f"studies/{self.name}.yaml: figures.group: no group '{group}' of class '{class_name}': {nearest(group, groups[class_name])}"
+            )
+        return class_name, group
+
+    def rows(self, class_name: str, split: str = "test") -> pd.DataFrame:
+        """Manifest rows of one class and split, in manifest order: the order of all its stored maps."""
+        m = self.manifest
+        return m[(m["class"] == class_name) & (m["split"] == split)].reset_index(drop=True)
+
+
+TEXT_COLUMNS = ("detector", "class", "group", "weights", "added", "text", "control", "step", "kind", "first", "second")
+
+
+def _table(path: Path) -> pd.DataFrame:
+    """A result file: names stay text, numbers keep every digit, an empty number is NaN."""
+    numbers = [column for column in pd.read_csv(path, nrows=0).columns if column not in TEXT_COLUMNS]
+    return pd.read_csv(
+        path,
+        float_precision="round_trip",
+        keep_default_na=False,
+        na_values=dict.fromkeys(numbers, ""),
+        dtype=dict.fromkeys(TEXT_COLUMNS, str),
+    )
+
+
+def _existing(path: Path, stage: str) -> Path:
+    if not path.is_file():
+        raise DataError(f"{path} is missing: run 'dvc repro' (stage '{stage}') first")
+    return path
+
+
+def open_study(study: str | Path = "mini", root: Path | None = None) -> OpenStudy:
+    """Open a study by name (``studies/<name>.yaml``) or by the path of its preset.
+
+    Raises:
+        PresetError: If there is no such preset, or it is not valid.
+    """
+    root = root or project_root()
+    path = Path(study) if str(study).endswith(".yaml") else root / "studies" / f"{study}.yaml"
+    return OpenStudy(root, load_study(path if path.is_absolute() or path.is_file() else root / path))

@@ -1,0 +1,150 @@
+"""Which studies `dvc repro` runs: the registry in ``params.yaml``, derived from the presets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from nandlib.config import RANDOM, load_study, read_yaml
+from nandlib.data.groups import RESOURCES, resource
+from nandlib.data.sources import source_of
+from nandlib.errors import DataError, PresetError
+from nandlib.study.open_study import OpenStudy, open_study
+from nandlib.study.store import file_digest
+
+NO_WEIGHTS = "nandlib/models/checkpoints.py"  # what DVC watches where weights are random
+HEADER = """# What `dvc repro` runs. Written by `nand use studies/<name>.yaml` (or `make study STUDY=...`), never by hand:
+# per study the files that its preset names and DVC must watch. `compared` have the paper's
+# classes; `models` are the embedded models and how they are trained.
+"""
+
+
+def _relative(path: Path, root: Path) -> str:
+    return path.resolve().relative_to(root.resolve()).as_posix() if path.resolve().is_relative_to(root.resolve()) else path.as_posix()
+
+
+def registry_entry(study: OpenStudy) -> dict[str, str]:
+    """The paths that one preset names, relative to the project."""
+    config = study.config
+    groups = Path("nandlib/data/groups.py") if config.data.groups == "types" else _shipped(resource("groups", config.data.groups))
+    return {
+        "root": config.data.root.as_posix(),
+        "weights": NO_WEIGHTS if config.model.weights == RANDOM else config.model.weights.as_posix(),
+        "prompts": _relative(_shipped(resource("prompts", config.prompts.file)), study.root),
+        "groups": _relative(groups, study.root),
+    }
+
+
+def _shipped(path: Path) -> Path:
+    return Path("nandlib/resources") / path.relative_to(RESOURCES) if path.is_relative_to(RESOURCES) else path
+
+
+def _yaml() -> YAML:
+    yaml = YAML()
+    yaml.width = 200
+    return yaml
+
+
+def read_registry(root: Path) -> dict[str, Any]:
+    """The content of ``params.yaml``."""
+    return _yaml().load((root / "params.yaml").read_text(encoding="utf-8"))
+
+
+def presets(root: Path) -> list[Path]:
+    """The study presets in ``studies/``: files there that have a preset's keys (prompts and groupings may lie beside them)."""
+    found = {path: read_yaml(path) for path in sorted((root / "studies").glob("*.yaml"))}
+    return [path for path, content in found.items() if isinstance(content, dict) and {"data", "detectors"} & set(content)]
+
+
+def register(preset: Path, root: Path) -> str:
+    """Enter a preset into ``params.yaml`` and return the study's name.
+
+    Raises:
+        PresetError: If the preset is not valid or does not lie in ``studies/``.
+        DataError: If images or weights that it names are not there; one message lists all of them.
+    """
+    name = load_study(preset).name
+    if preset.resolve().parent != (root / "studies").resolve():
+        raise PresetError(f"{preset} must lie in {root / 'studies'}: dvc.yaml looks for studies/<name>.yaml")
+    study, registry = open_study(name, root), read_registry(root)
+    _check_files(study, registry)
+    entry = registry_entry(study) | {"fetched": _fetched(study)}
+    registry["studies"] = dict(registry.get("studies") or {}) | {name: entry}
+    drawn = {key: dict(value) for key, value in (registry.get("drawn") or {}).items() if key != name}
+    if study.config.data.drawn is not None:
+        drawn[name] = {"root": study.config.data.root.as_posix()}
+    registry["drawn"] = drawn
+    compared = {key: True for key in (registry.get("compared") or {}) if key != name}
+    registry["compared"] = compared | ({name: True} if study.compared else {})
+    training = study.config.model.training
+    if training is not None:
+        models, model = dict(registry.get("models") or {}), study.config.model.weights.parent.name
+        if model in models and dict(models[model]) != training.model_dump():
+            raise PresetError(
+                f"studies/{name}.yaml: model.training: data/models/{model} is trained otherwise already (params.yaml, models.{model}): "
+                f"give model.weights another name, or take models.{model} out of params.yaml"
+            )
+        registry["models"] = models | {model: training.model_dump()}
+    with (root / "params.yaml").open("w", encoding="utf-8") as file:
+        file.write(HEADER)
+        _yaml().dump({key: registry[key] for key in ("studies", "drawn", "compared", "models")}, file)
+    return name
+
+
+def _fetched(study: OpenStudy) -> dict[str, str]:
+    """Key of the preset → hash of each file of weights that is not trained here: DVC watches them as parameters."""
+    files = {key: study.resolve(path) for key, path in study.config.weight_files().items() if key != "model.weights"}
+    return {key: "random" if path == RANDOM else file_digest(path) for key, path in files.items()}
+
+
+def _check_files(study: OpenStudy, registry: dict[str, Any]) -> None:
+    """Raise if files that the preset names are not there: DVC would stop at the first, without saying what to do."""
+    config, preset = study.config, f"studies/{study.name}.yaml"
+    own = Path("data") / study.name / "images"
+    if config.data.drawn is not None and config.data.root != own:
+        raise PresetError(f"{preset}: data.root must be '{own}': a study with data.drawn owns (and overwrites) that folder")
+    if config.model.training is not None:
+        expected = Path("data/models") / config.model.weights.parent.name / "heads.safetensors"
+        if config.model.name != "mini" or config.model.weights != expected:
+            raise PresetError(f"{preset}: model.training needs name: mini and weights: data/models/<name>/heads.safetensors")
+    if config.model.name == "clip":
+        for key, path in config.required_for_clip().items():
+            if path is None:
+                raise PresetError(f"{preset}: {key} is missing: the full-size study needs the file's path (or 'random')")
+    missing = missing_files(study, registry)
+    if missing:
+        lines = [f"{preset} names {len(missing)} file(s) or folder(s) that are not here:"]
+        for key, path in missing.items():
+            entry = source_of(path)
+            lines.append(f"  {key}: {path}")
+            if entry is not None:
+                lines.append(f"      {entry.describe()}; from {entry.urls[0]}")
+                lines.append(f"      nand fetch {entry.name}              downloads it, or, without a network,")
+                lines.append(f"      nand fetch {entry.name} --from PATH  takes {entry.file} or what was unpacked from it")
+            else:
+                lines.append(f"      put it there (or a link to it), or change {key}")
+        raise DataError("\n".join([*lines, f"All at once: nand fetch --study {study.name}"]))
+
+
+def missing_files(study: OpenStudy, registry: dict[str, Any]) -> dict[str, Path]:
+    """Key of the preset → path, of the images and weights that are neither there nor made by the pipeline."""
+    config = study.config
+    made = {Path(f"data/models/{name}/heads.safetensors") for name in registry.get("models") or {}} | {RANDOM}
+    made |= {config.model.weights} if config.model.training is not None else set()
+    named = config.weight_files() if config.data.drawn is not None else {"data.root": config.data.root, **config.weight_files()}
+    return {key: path for key, path in named.items() if path not in made and not (study.root / path).exists()}
+
+
+def registered(name: str, root: Path) -> OpenStudy:
+    """The study, if ``params.yaml`` says the same of it as its preset.
+
+    Raises:
+        PresetError: If it is not registered, or its preset names other files by now.
+    """
+    study = open_study(name, root)
+    entry = (read_registry(root).get("studies") or {}).get(name)
+    if entry is None or {key: value for key, value in entry.items() if key != "fetched"} != registry_entry(study):
+        raise PresetError(f"params.yaml is out of step with studies/{name}.yaml: run 'nand use studies/{name}.yaml' first")
+    return study

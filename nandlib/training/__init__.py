@@ -1,0 +1,1 @@
+"""Training: the embedded model's heads, and APRIL-GAN's projections for CLIP."""

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from PIL import Image
 
 from nandlib import add_normality
-from nandlib.config import NandConfig, PromptConfig
 from nandlib.errors import DataError, PresetError
+from nandlib.method.config import NandConfig, PromptConfig
 from nandlib.method.prompts import load_prompts
 
 IMAGES = [Image.fromarray(np.random.default_rng(k).integers(0, 255, (60, 80, 3), dtype=np.uint8)) for k in range(2)]

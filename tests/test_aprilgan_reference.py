@@ -18,13 +18,14 @@ from regenerated import normal, reference, regenerate
 from safetensors.torch import save_file
 from torch import nn
 
-from nandlib.config import RANDOM, NandConfig, PromptConfig
 from nandlib.detectors.aprilgan import anomaly_map
 from nandlib.errors import ModelError
+from nandlib.method.config import NandConfig, PromptConfig
 from nandlib.method.detection import text_feature
 from nandlib.method.operators import aggregate_layers, detect, image_score, similarities
 from nandlib.method.prompts import load_prompts
 from nandlib.models.clip import ARCHITECTURE, BLOCKS, ClipModel, Projections, clip_input, load_clip
+from nandlib.settings import RANDOM
 
 REFERENCE = reference("aprilgan_official")
 SENTENCES = ["a photo of the broken metal_nut.", "there is a {} in the scene.", "A Bad photo of a damaged pipe_fryum", "carpet"]

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from nandlib.config import NandConfig, PromptConfig, load_study
 from nandlib.data.groups import load_grouping
 from nandlib.errors import PresetError
+from nandlib.method.config import NandConfig, PromptConfig
 from nandlib.method.prompts import load_prompts
+from nandlib.study.preset import load_study
 
 ROOT = Path(__file__).parents[1]
 PRESET = """

@@ -6,12 +6,14 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from nandlib.config import NandConfig, PatchCoreConfig, PromptConfig
+from nandlib.data.images import as_image
+from nandlib.data.maps import MapFolder, check_maps
 from nandlib.detectors.aprilgan import AprilGan
-from nandlib.detectors.base import MapFolder, as_image, check_maps
+from nandlib.detectors.config import PatchCoreConfig
 from nandlib.detectors.patchcore import PatchCore
 from nandlib.detectors.winclip import WinClip, WindowEncoder
 from nandlib.errors import DataError
+from nandlib.method.config import NandConfig, PromptConfig
 from nandlib.method.prompts import load_prompts
 
 

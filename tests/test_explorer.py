@@ -10,8 +10,10 @@ from PIL import Image
 from tiny_project import executed
 
 from nandlib.errors import DataError
-from nandlib.show.explore import Exploration, Gallery, read_texts
-from nandlib.show.explorer import Explorer
+from nandlib.method.prompts import read_texts
+from nandlib.show.explorer.answer import Exploration
+from nandlib.show.explorer.gallery import Gallery
+from nandlib.show.explorer.widget import Explorer
 from nandlib.study.open_study import open_study
 
 

@@ -11,11 +11,13 @@ from scipy.ndimage import gaussian_filter
 from sklearn.metrics import pairwise_distances
 from sklearn.metrics.pairwise import cosine_similarity
 
-from nandlib.config import RANDOM, NandConfig, PatchCoreConfig, PromptConfig
 from nandlib.detectors.aprilgan import AprilGan
+from nandlib.detectors.config import PatchCoreConfig
 from nandlib.detectors.patchcore import MEAN, STD, PatchCore, _full_network, coreset
 from nandlib.errors import DataError
+from nandlib.method.config import NandConfig, PromptConfig
 from nandlib.method.prompts import load_prompts
+from nandlib.settings import RANDOM
 
 
 @pytest.fixture(scope="module")

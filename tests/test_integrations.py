@@ -18,12 +18,12 @@ from sklearn.utils.validation import NotFittedError
 from torchvision.transforms.v2.functional import resize
 
 from nandlib import add_normality
-from nandlib.config import NandConfig, PlusConfig
 from nandlib.detectors.fit import fit_detector
 from nandlib.errors import DataError, ModelError
 from nandlib.integrations.anomalib import AnomalibDetector, adapt_module, load_module
 from nandlib.integrations.onnx import export_onnx
 from nandlib.integrations.sklearn import NormalityDetector
+from nandlib.method.config import NandConfig, PlusConfig
 from nandlib.method.operators import suppress
 from nandlib.models.mini import IMAGE_SIZE
 

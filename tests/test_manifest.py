@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from nandlib.config import DataConfig
+from nandlib.data.config import DataConfig
 from nandlib.data.groups import Grouping, load_grouping
-from nandlib.data.manifest import MANIFEST, build_manifest, load_image, load_mask, read_manifest, table1
+from nandlib.data.images import load_image, load_mask
+from nandlib.data.manifest import MANIFEST, build_manifest, read_manifest, table1
 from nandlib.errors import DataError, PresetError
 
 TYPES = Grouping("types", None)

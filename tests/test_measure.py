@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 import torch
 
-from nandlib.config import NandConfig
-from nandlib.evaluation.measure import CONTROL_COLUMNS, HALO, ORACLE, control_table, controls_of, oracle
+from nandlib.evaluation.controls import CONTROL_COLUMNS, HALO, ORACLE, control_table, controls_of, oracle
+from nandlib.method.config import NandConfig
 from nandlib.stages.similarities import control_sentences, random_feature
 from nandlib.study.class_maps import ClassMaps
 from nandlib.study.open_study import open_study

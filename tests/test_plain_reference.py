@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 import torch
 
-from nandlib.config import NandConfig
 from nandlib.evaluation.protocol import delta_table
+from nandlib.method.config import NandConfig
 from nandlib.study.class_maps import ClassMaps, score_class
 
 GRID, SIDE, LAYERS, TEMPERATURE = 4, 9, 3, 25.0

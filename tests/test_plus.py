@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from nandlib import add_normality
-from nandlib.config import NandConfig, PlusConfig, PromptConfig
 from nandlib.errors import DataError
 from nandlib.evaluation.ablation import steps
+from nandlib.method.config import NandConfig, PlusConfig, PromptConfig
 from nandlib.method.detection import text_feature
 from nandlib.method.plus import competition, find_regions, plus_suppression, synonyms
 from nandlib.method.prompts import load_prompts

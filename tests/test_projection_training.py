@@ -12,8 +12,8 @@ from regenerated import reference
 from typer.testing import CliRunner
 
 from nandlib.cli import app
-from nandlib.config import PromptConfig
 from nandlib.errors import DataError
+from nandlib.method.config import PromptConfig
 from nandlib.method.prompts import load_prompts
 from nandlib.models.clip import ClipModel, Projections, load_projections
 from nandlib.training.projections import MaskedImages, dice_loss, focal_loss, train_projections

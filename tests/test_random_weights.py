@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from nandlib.config import load_study
-from nandlib.evaluation.protocol import SCORES
-from nandlib.show import plots
+from nandlib.show import style
 from nandlib.show.notebooks import _finish
 from nandlib.stages.protocol import write_protocol
+from nandlib.study.frames import SCORES
 from nandlib.study.open_study import OpenStudy, project_root
+from nandlib.study.preset import load_study
 from nandlib.study.registry import NO_WEIGHTS, registry_entry
 
 
@@ -50,8 +50,8 @@ def test_tables_carry_the_word(study):
 def test_figures_and_notebooks_carry_it(study, tmp_path):
     assert study.watermark == "RANDOM WEIGHTS"
     figure = plt.figure(figsize=(5, 3))
-    plots.save(figure, tmp_path / "plain.png")
-    plots.save(figure, tmp_path / "marked.png", study.watermark)
+    style.save(figure, tmp_path / "plain.png")
+    style.save(figure, tmp_path / "marked.png", study.watermark)
     with Image.open(tmp_path / "plain.png") as plain, Image.open(tmp_path / "marked.png") as marked:
         assert np.asarray(plain).min() == 255
         red = np.asarray(marked.convert("RGB")).astype(int)

@@ -11,9 +11,10 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from nandlib.config import load_study, read_yaml
 from nandlib.errors import DataError, PresetError
+from nandlib.settings import read_yaml
 from nandlib.show.notebooks import check_parameters, notebook_of
+from nandlib.study.preset import load_study
 from nandlib.study.registry import read_registry, register, registered
 
 ROOT = Path(__file__).parents[1]

@@ -18,12 +18,12 @@ from typer.testing import CliRunner
 
 import nandlib.data.sources
 from nandlib.cli import app
-from nandlib.config import load_study
-from nandlib.data.manifest import load_mask
+from nandlib.data.images import load_mask
 from nandlib.data.sources import Source, download, extract, fetch, source, source_of, sources, state, verify
 from nandlib.errors import DataError, ModelError, PresetError
 from nandlib.models.checkpoints import convert, read_state
 from nandlib.study.doctor import describe, examine
+from nandlib.study.preset import load_study
 
 ROOT = Path(__file__).parents[1]
 CONTENT = bytes(range(256)) * 5000

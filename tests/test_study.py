@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from nandlib.config import load_study
 from nandlib.errors import DataError, PresetError
 from nandlib.stages.data import draw_images, write_manifest
 from nandlib.study.open_study import OpenStudy, open_study, project_root
+from nandlib.study.preset import load_study
 
 PRESET = """
 name: own

@@ -5,8 +5,8 @@ import torch
 from anomalib.models.image.winclip.torch_model import WinClipModel
 from regenerated import normal, reference, regenerate
 
-from nandlib.config import RANDOM
 from nandlib.detectors.winclip import ClipWindowEncoder, EncodedWinClip
+from nandlib.settings import RANDOM
 
 REFERENCE = reference("winclip_reference")
 

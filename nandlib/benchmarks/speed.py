@@ -15,8 +15,8 @@ import torch
 from nandlib.detectors.aprilgan import anomaly_map
 from nandlib.method.detection import suppression_map, text_feature
 from nandlib.method.operators import image_score, similarities, suppress
+from nandlib.study.images import batches, image_paths
 from nandlib.study.open_study import OpenStudy
-from nandlib.study.store import batches, image_paths
 
 
 def _seconds(run: Callable[[], object]) -> float:
@@ -91,7 +91,7 @@ def text_latency(study: OpenStudy, n_texts: int = 60) -> pd.DataFrame:
     Returns:
         One row a method: method, class, images, texts, median_ms, p95_ms, worst_ms, share_below_300_ms.
     """
-    from nandlib.show.explorer import Explorer  # the widget: nothing else here needs it
+    from nandlib.show.explorer.widget import Explorer  # the widget: nothing else here needs it
 
     class_name = study.manifest.query("split == 'test'").groupby("class").size()[study.classes()].idxmax()
     explorer = Explorer(study.name, class_name, texts=["scratch"], root=study.root)

@@ -43,7 +43,7 @@ def _adapted(s: _Setting, images: list[Path], root: Path) -> Any:
     from nandlib.detectors.fit import fit_detector
     from nandlib.integrations.folders import find_images, map_folder
     from nandlib.method.adapt import add_normality, embedded_model
-    from nandlib.show.explore import read_texts
+    from nandlib.method.prompts import read_texts
 
     texts = read_texts(s.texts)
     if not texts:
@@ -136,9 +136,10 @@ def explain(
     mpl.use("Agg")
     import numpy as np
 
-    from nandlib.detectors.base import as_image, check_maps
+    from nandlib.data.images import as_image
+    from nandlib.data.maps import check_maps
     from nandlib.integrations.folders import find_images
-    from nandlib.show import plots
+    from nandlib.show import pictures, style
 
     if out.suffix.lower() != ".png":
         raise DataError(f"--out {out}: the figure is a .png")
@@ -155,8 +156,8 @@ def explain(
     if len(sups) > 1:
         together = 1 - np.prod([1 - sup for sup in sups.values()], axis=0)
         rows.append({**common, "label": "all texts", "suppression": together, "after": after})
-    plots.use_style()
-    plots.save(plots.before_after(rows), out)
+    style.use_style()
+    style.save(pictures.before_after(rows), out)
     seen = {
         "image": str(found),
         "noun": noun,

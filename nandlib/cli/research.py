@@ -30,11 +30,12 @@ def train_projections(
 
     from safetensors.torch import save_file
 
-    from nandlib.config import RANDOM, PromptConfig
     from nandlib.errors import ModelError
+    from nandlib.method.config import PromptConfig
     from nandlib.method.prompts import load_prompts
     from nandlib.models import Placement
     from nandlib.models.clip import ClipModel
+    from nandlib.settings import RANDOM
     from nandlib.training.projections import MaskedImages
     from nandlib.training.projections import train_projections as train
 

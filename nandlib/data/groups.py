@@ -4,29 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
-from pathlib import Path
 
-from nandlib.config import read_yaml
 from nandlib.errors import PresetError, nearest
-
-RESOURCES = Path(str(files("nandlib") / "resources"))
-
-
-def resource(kind: str, name: str) -> Path:
-    """Path of a YAML file given by path (relative to the working directory or to a folder above it: a notebook's is ``notebooks/``),
-    or by the name of one that comes with the package.
-
-    Raises:
-        PresetError: If there is neither.
-    """
-    if name.endswith((".yaml", ".yml")):
-        here = Path.cwd()
-        return next((folder / name for folder in here.parents if not Path(name).is_file() and (folder / name).is_file()), Path(name))
-    path = RESOURCES / kind / f"{name}.yaml"
-    if not path.is_file():
-        raise PresetError(f"no {kind} file '{name}' in the package: {nearest(name, sorted(p.stem for p in path.parent.glob('*.yaml')))}")
-    return path
+from nandlib.settings import read_yaml, resource
 
 
 @dataclass(frozen=True)

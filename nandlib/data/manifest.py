@@ -10,18 +10,16 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pandera.pandas as pa
-from PIL import Image, UnidentifiedImageError
 from tqdm.auto import tqdm
 
-from nandlib.config import DataConfig
+from nandlib.data.config import DataConfig
 from nandlib.data.groups import Grouping
+from nandlib.data.images import IMAGE_SUFFIXES, load_image, load_mask
 from nandlib.errors import DataError, nearest
 
 TEXT_COLUMNS = ("class", "split", "type", "group", "image", "mask")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 MANIFEST = pa.DataFrameSchema(
     {
@@ -43,30 +41,6 @@ MANIFEST = pa.DataFrameSchema(
 def read_manifest(path: Path) -> pd.DataFrame:
     """A manifest written by a study, validated."""
     return MANIFEST.validate(pd.read_csv(path, keep_default_na=False, dtype=dict.fromkeys(TEXT_COLUMNS, str)))
-
-
-def load_image(path: Path) -> Image.Image:
-    """An image file as 8-bit RGB; 16-bit grey is scaled by its format's range.
-
-    Raises:
-        DataError: If the file is missing, truncated or no image.
-    """
-    try:
-        with Image.open(path) as image:
-            if image.mode.startswith("I"):
-                return Image.fromarray((np.asarray(image, np.float32) / 257).clip(0, 255).astype(np.uint8)).convert("RGB")
-            return image.convert("RGB")
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
-        raise DataError(f"{path} cannot be read as an image ({error}): replace the file, or set data.on_unreadable to 'skip'") from error
-
-
-def load_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
-    """A mask file as bool ``(H, W)``; resized to `size` ``(H, W)`` by nearest neighbour if given."""
-    mask = load_image(path).convert("L")
-    if size is not None:
-        mask = mask.resize((size[1], size[0]), Image.Resampling.NEAREST)
-    array = np.asarray(mask)
-    return array > (127 if array.max(initial=0) > 1 else 0)  # 0/255, or 0/1
 
 
 def build_manifest(root: Path, config: DataConfig, grouping: Grouping, progress: bool = True) -> tuple[pd.DataFrame, list[str]]:

@@ -23,11 +23,10 @@ import requests
 from pydantic import BaseModel, ConfigDict, Field
 from tqdm.auto import tqdm
 
-from nandlib.config import read_yaml
-from nandlib.data.groups import RESOURCES
-from nandlib.data.manifest import IMAGE_SUFFIXES
+from nandlib.data.images import IMAGE_SUFFIXES
 from nandlib.errors import DataError, PresetError, nearest
 from nandlib.models.checkpoints import convert
+from nandlib.settings import RESOURCES, read_yaml
 
 BLOCK = 1 << 16  # bytes read at once; an interrupted download loses at most as much
 TIMEOUT = (10, 60)  # seconds to connect, and between two blocks

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from nandlib.config import NandConfig
 from nandlib.detectors.base import TorchDetector
+from nandlib.method.config import NandConfig
 from nandlib.method.operators import aggregate_layers, detect, prompt_ensemble, similarities
 from nandlib.method.prompts import PromptSet
 from nandlib.models import VisionLanguageModel

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from nandlib.config import NandConfig, PatchCoreConfig, PromptConfig, WinClipConfig
+from nandlib.data.images import ImageLike, as_image
 from nandlib.detectors.aprilgan import AprilGan
-from nandlib.detectors.base import ImageLike, TorchDetector, as_image
+from nandlib.detectors.base import TorchDetector
+from nandlib.detectors.config import PatchCoreConfig, WinClipConfig
 from nandlib.detectors.patchcore import PatchCore
 from nandlib.detectors.winclip import WinClip, WindowEncoder
 from nandlib.errors import DataError, PresetError, nearest
+from nandlib.method.config import NandConfig, PromptConfig
 from nandlib.method.prompts import PromptSet, load_prompts
 from nandlib.models import VisionLanguageModel
 

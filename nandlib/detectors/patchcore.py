@@ -17,11 +17,13 @@ from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 from PIL import Image
 from torch import Tensor, nn
 
-from nandlib.config import RANDOM, PatchCoreConfig
-from nandlib.detectors.base import ImageLike, TorchDetector, as_image
+from nandlib.data.images import ImageLike, as_image
+from nandlib.detectors.base import TorchDetector
+from nandlib.detectors.config import PatchCoreConfig
 from nandlib.errors import DataError, ModelError
 from nandlib.models import Placement, VisionLanguageModel
 from nandlib.models.checkpoints import read_state
+from nandlib.settings import RANDOM
 
 MEAN, STD, SIZE = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 256  # of ImageNet; the input at full size, uncropped
 

@@ -117,7 +117,7 @@ class ClipWindowEncoder(_Encoder):
     """WinCLIP's own encoder, ViT-B-16-plus-240; images are squashed to 240 px, so that maps and A_sup align.
 
     Args:
-        weights: CLIP's weights, or `nandlib.config.RANDOM`.
+        weights: CLIP's weights, or `nandlib.settings.RANDOM`.
         placement: Device and precision.
 
     Raises:

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from nandlib.config import NandConfig
-from nandlib.evaluation.measure import masks_of, measured
 from nandlib.evaluation.protocol import delta_table
+from nandlib.evaluation.scope import masks_of, measured
 from nandlib.evaluation.statistics import interval
 from nandlib.evaluation.uncertainty import delta_samples, detector_summary, uncertainty
+from nandlib.method.config import NandConfig
 from nandlib.study.class_maps import ClassMaps, score_frame
 from nandlib.study.open_study import OpenStudy
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from nandlib.evaluation.measure import measured
+from nandlib.evaluation.scope import measured
 from nandlib.study.class_maps import ClassMaps
 from nandlib.study.open_study import OpenStudy
 

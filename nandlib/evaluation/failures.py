@@ -20,9 +20,9 @@ def failure_table(deltas: pd.DataFrame, selectivity: pd.DataFrame, retrieval: pd
 
     Args:
         deltas: `nandlib.evaluation.protocol.delta_table`.
-        selectivity: By detector, class, text and group the share of the score that the text removes (`nandlib.evaluation.measure`).
+        selectivity: By detector, class, text and group the share of the score that the text removes (`nandlib.evaluation.selectivity`).
         retrieval: By detector, class and text the pixel AUROC of A_sup inside its own masks against all others'
-            (`nandlib.evaluation.measure`).
+            (`nandlib.evaluation.selectivity`).
 
     Returns:
         `COLUMNS`. ``removed_own`` and ``removed_other`` (mean over the other groups) in percent; ``most_damped``: the other group that

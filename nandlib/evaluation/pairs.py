@@ -9,8 +9,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from nandlib.evaluation.measure import measured
 from nandlib.evaluation.protocol import auroc
+from nandlib.evaluation.scope import measured
 from nandlib.method.operators import suppress
 from nandlib.study.class_maps import ClassMaps
 from nandlib.study.open_study import OpenStudy

@@ -7,7 +7,8 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
-from nandlib.data.groups import RESOURCES, load_grouping
+from nandlib.data.groups import load_grouping
+from nandlib.settings import RESOURCES
 
 PUBLISHED_A0 = {"aprilgan": 86.1, "winclip_0": 91.8, "patchcore": 99.1}  # image AUROC on MVTec AD in the detectors' own papers
 

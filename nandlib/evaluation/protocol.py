@@ -10,24 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import pandera.pandas as pa
 from sklearn.metrics import roc_auc_score
 
 from nandlib.errors import DataError
-
-SCORES = pa.DataFrameSchema(
-    {
-        "detector": pa.Column(str),
-        "class": pa.Column(str),
-        "image": pa.Column(str),
-        "group": pa.Column(str, description="the image's own group, 'good', or '' (always abnormal)"),
-        "added": pa.Column(str, description="the group added as normal"),
-        "before": pa.Column(float, pa.Check(lambda s: np.isfinite(s)), description="max A"),
-        "after": pa.Column(float, pa.Check(lambda s: np.isfinite(s)), description="max A_final with the text of `added`"),
-    },
-    strict=True,
-    ordered=True,
-)
 
 DELTA_COLUMNS = ["detector", "class", "group", "n_good", "n_group", "n_other", "auroc_before", "auroc_after", "delta", "auroc_ceiling"]
 

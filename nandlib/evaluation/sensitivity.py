@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from nandlib.config import ModelConfig, Study
 from nandlib.data.manifest import build_manifest
 from nandlib.errors import DataError
 from nandlib.evaluation.protocol import delta_table, detector_table
 from nandlib.method.detection import text_feature
 from nandlib.models import VisionLanguageModel
-from nandlib.stages.similarities import compare
 from nandlib.study.class_maps import ClassMaps, score_class
+from nandlib.study.encoding import encode
 from nandlib.study.open_study import OpenStudy
+from nandlib.study.preset import ModelConfig, Study
 
 DETECTOR = "aprilgan"  # the one whose map every choice bears on
 PROJECTIONS = (Path("data/models/aprilgan/visa.safetensors"), Path("data/models/aprilgan/mvtec.safetensors"))
@@ -192,7 +192,7 @@ def _class_scores(
                 if key not in texts:
                     texts[key] = text_feature(model, one, prompts[k])
         stacked, order = torch.stack(list(texts.values())), {key: n for n, key in enumerate(texts)}
-        cos, grid = compare(paths, model, stacked)
+        cos, grid = encode(paths, model, stacked)
         for k in members:
             config = configs[k]
             columns = [order[(config.prompts.average, *one)] for one in sentences[k].values()]

@@ -25,7 +25,7 @@ def uncertainty(scores: pd.DataFrame, *, seed: int = 0, resamples: int = RESAMPL
     """Intervals and tests of a study's scores.
 
     Args:
-        scores: Frame of schema `nandlib.evaluation.protocol.SCORES`.
+        scores: Frame of schema `nandlib.study.frames.SCORES`.
         seed: Of the bootstrap.
         resamples: Number of resampled test sets.
 

@@ -8,8 +8,8 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from nandlib.config import PromptConfig
 from nandlib.data.drawn.auxiliary import FAMILIES, PHRASES
+from nandlib.method.config import PromptConfig
 from nandlib.method.detection import text_feature
 from nandlib.method.prompts import load_prompts
 from nandlib.models.mini import LAYER_STARTS, MiniModel

@@ -17,7 +17,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import Compose, Normalize
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from nandlib.detectors.base import ImageLike, as_image
+from nandlib.data.images import ImageLike, as_image
 from nandlib.errors import ModelError, nearest
 from nandlib.method.adapt import AdaptedDetector, add_normality
 

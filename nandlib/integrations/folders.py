@@ -13,11 +13,11 @@ import tifffile
 from PIL import Image
 from tqdm.auto import tqdm
 
-from nandlib.data.manifest import IMAGE_SUFFIXES
-from nandlib.detectors.base import MAP_SUFFIXES, MapFolder, as_image, check_maps
+from nandlib.data.images import IMAGE_SUFFIXES, as_image
+from nandlib.data.maps import MAP_SUFFIXES, MapFolder, check_maps
 from nandlib.errors import DataError
 from nandlib.method.adapt import AdaptedDetector
-from nandlib.show.plots import MAP_COLOURS
+from nandlib.show.style import MAP_COLOURS
 
 BATCH = 8  # images at a time
 

@@ -10,7 +10,8 @@ import numpy as np
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from nandlib.detectors.base import Detector, ImageLike
+from nandlib.data.images import ImageLike
+from nandlib.data.maps import Detector
 from nandlib.detectors.fit import fit_detector
 from nandlib.errors import DataError
 from nandlib.method.adapt import AdaptedDetector, add_normality, embedded_model

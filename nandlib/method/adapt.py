@@ -12,13 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nandlib.config import NandConfig, PromptConfig
-from nandlib.detectors.base import Detector, ImageLike, MapFolder, as_image, check_maps
+from nandlib.data.images import ImageLike, as_image
+from nandlib.data.maps import Detector, MapFolder, check_maps
 from nandlib.errors import DataError, nearest
-from nandlib.method.detection import suppression_map, text_feature
+from nandlib.method.config import NandConfig, PromptConfig
+from nandlib.method.detection import text_feature
 from nandlib.method.operators import image_score, similarities, suppress
-from nandlib.method.plus import Regions, find_regions, plus_suppression, sides
+from nandlib.method.plus import Regions, find_regions
 from nandlib.method.prompts import PromptSet, load_prompts
+from nandlib.method.suppression import Similarities, Texts, suppression
 from nandlib.models import ImageFeatures, VisionLanguageModel, load_model
 
 EMBEDDED_WEIGHTS = "data/models/mini/heads.safetensors"
@@ -100,26 +102,20 @@ class AdaptedDetector:
             base: Their anomaly maps ``(N, H, W)``; `nand_plus` needs them, the paper's rule takes only their size.
             regions: Of `base`, where they are at hand already; `nand_plus` finds them otherwise.
         """
-        cos, grid = similarities(features.tokens, self.texts), features.grid
-        size = (self.nand.map_size, self.nand.map_size) if base is None else tuple(base.shape[-2:])
-        if self.nand.method == "nand":
-            return {name: self._paper(cos, 2 + n, grid, size) for n, name in enumerate(self.normalities)}
-        if self.nand.plus.regions and regions is None:
-            regions = find_regions(base, grid, self.nand.plus)
-        return {name: self._plus(cos, 2 + n, regions, grid, size) for n, name in enumerate(self.normalities)}
-
-    def _paper(self, cos: Tensor, added: int, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
-        return suppression_map(cos[:, added], cos[:, 0], cos[:, 1], grid=grid, temperature=self._temperature, nand=self.nand, size=size)
-
-    def _plus(self, cos: Tensor, added: int, regions: Regions | None, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
-        similarity, first, texts = cos.mean(2), 2 + len(self.normalities), self.texts
-        if self.normal_token is not None:
-            similarity = similarity - (texts @ self.normal_token)[:, None]
-        further = range(first, len(texts))  # the bank, or the other types: what `_rival_sentences` gives
-        own, rivals = sides(self.nand.plus, added, texts, normal=0, abnormal=1, types=further, bank=further)
-        return plus_suppression(
-            similarity, own, rivals, regions=regions, grid=grid, size=size, temperature=self._temperature, plus=self.nand.plus
+        size = (self.nand.map_size, self.nand.map_size) if base is None else (base.shape[-2], base.shape[-1])
+        if self.nand.method == "nand_plus" and self.nand.plus.regions and regions is None:
+            if base is None:
+                raise DataError("nand_plus finds regions in anomaly maps: give them as base, or set plus.regions: false")
+            regions = find_regions(base, features.grid, self.nand.plus)
+        further = range(2 + len(self.normalities), len(self.texts))  # the bank, or the other types: what `_rival_sentences` gives
+        similar = Similarities(
+            similarities(features.tokens, self.texts),
+            Texts(self.texts, normal=0, abnormal=1, types=further, generic=further),
+            features.grid,
+            self.nand.temperature or self.model.temperature,
+            normal_mean=None if self.normal_token is None else self.texts @ self.normal_token,
         )
+        return {name: suppression(similar, 2 + n, self.nand, size, regions) for n, name in enumerate(self.normalities)}
 
     @cached_property
     def texts(self) -> Tensor:
@@ -139,10 +135,6 @@ class AdaptedDetector:
         if self.nand.plus.competitors == "types":
             return [self.prompts.fill(phrases) for phrases in self.others]
         return list(self.prompts.bank().values()) if self.nand.plus.competitors == "bank" else []
-
-    @property
-    def _temperature(self) -> float:
-        return self.nand.temperature or self.model.temperature
 
     def _base(self, images: Sequence[ImageLike]) -> list[np.ndarray]:
         return check_maps(self.detector(images), len(images), type(self.detector).__name__)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nandlib.config import NandConfig
 from nandlib.errors import PresetError
+from nandlib.method.config import NandConfig
 from nandlib.method.operators import aggregate_layers, detect, prompt_ensemble
 from nandlib.method.prompts import PromptSet
 from nandlib.models import VisionLanguageModel

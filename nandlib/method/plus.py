@@ -28,8 +28,8 @@ from skimage.feature import peak_local_max
 from skimage.segmentation import watershed
 from torch import Tensor
 
-from nandlib.config import PlusConfig
 from nandlib.errors import DataError
+from nandlib.method.config import PlusConfig
 
 
 @dataclass(frozen=True)

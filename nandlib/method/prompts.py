@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from string import Formatter
 from typing import Any
 
-from nandlib.config import PromptConfig, read_yaml
-from nandlib.data.groups import RESOURCES, resource
-from nandlib.errors import PresetError, nearest
+from nandlib.errors import DataError, PresetError, nearest
+from nandlib.method.config import PromptConfig
+from nandlib.settings import RESOURCES, read_yaml, resource
+
+MOST_TEXTS = 8  # normalities at once
+MOST_WORDS = 40  # of a phrase: no text model here reads more than about 48 tokens
 
 
 @dataclass(frozen=True)
@@ -120,3 +123,19 @@ def load_prompts(config: PromptConfig) -> PromptSet:
                 raise PresetError(f"{path}: {class_name}/{name} must be a list of at least one phrase")
     states = {key: tuple(merged[key]) for key in ("templates", "normal_states", "abnormal_states")}
     return PromptSet(str(path), phrases=classes, patterns=patterns, config=config, **states)
+
+
+def read_texts(lines: Sequence[str]) -> list[tuple[str, ...]]:
+    """What a user typed as normalities: one a line, its phrases parted by ``;``. Empty lines and repetitions are dropped.
+
+    Raises:
+        DataError: If a phrase is too long, or there are too many.
+    """
+    found = [tuple(p for part in line.split(";") if (p := " ".join(part.split()))) for line in lines]
+    texts = list(dict.fromkeys(phrases for phrases in found if phrases))
+    if len(texts) > MOST_TEXTS:
+        raise DataError(f"{len(texts)} texts at once are too many: at most {MOST_TEXTS}, since every one damps the maps further")
+    for phrase in (p for phrases in texts for p in phrases):
+        if len(phrase.split()) > MOST_WORDS or len(phrase) > 400:
+            raise DataError(f"“{phrase[:40]}…” is too long: the text model would not read its end; use at most {MOST_WORDS} words")
+    return texts

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from nandlib.config import RANDOM
 from nandlib.errors import ModelError
 from nandlib.models.base import ImageFeatures, Placement
 from nandlib.models.checkpoints import read_state
+from nandlib.settings import RANDOM
 
 ARCHITECTURE = "ViT-L-14-336"
 IMAGE_SIZE = 518

@@ -18,7 +18,8 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 
 from nandlib.method import operators
-from nandlib.show.plots import MAP_COLOURS, OURS, PAPER, SUPPRESSION_COLOURS, show_map
+from nandlib.show.pictures import show_map
+from nandlib.show.style import MAP_COLOURS, OURS, PAPER, SUPPRESSION_COLOURS
 
 SIDE, WIDTH, LAYERS = 16, 12, 4  # patches a side, features, layers
 CONCEPTS = ("carpet", "flawless", "damaged", "thread", "hole", "stain")
@@ -305,9 +306,9 @@ class RealExample:
 
 def real_example(study: str) -> RealExample | None:
     """The first image of the added group of a study's example class; None if the study has not been run."""
-    from nandlib.data.manifest import load_image
+    from nandlib.data.images import load_image
     from nandlib.errors import NandError
-    from nandlib.show.views import first_image, picture
+    from nandlib.show.examples import first_image, picture
     from nandlib.study.open_study import open_study
 
     try:
@@ -326,7 +327,8 @@ def real_example(study: str) -> RealExample | None:
 
 def show_real(example: RealExample, before: np.ndarray, sup: np.ndarray, after: np.ndarray) -> Figure:
     """The image, A, A_sup and A_final of the real example."""
-    from nandlib.show.plots import before_after, pretty
+    from nandlib.show.pictures import before_after
+    from nandlib.show.style import pretty
 
     row = {"label": pretty(example.names[1]), "image": example.picture, "mask": example.mask}
     return before_after([{**row, "before": before, "suppression": sup, "after": after}])

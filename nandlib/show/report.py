@@ -15,11 +15,11 @@ from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
 
-from nandlib.data.groups import RESOURCES
 from nandlib.errors import DataError
 from nandlib.evaluation import paper
+from nandlib.settings import RESOURCES
 from nandlib.show.notebooks import notebooks_of
-from nandlib.show.plots import LABELS
+from nandlib.show.style import LABELS
 from nandlib.study.open_study import OpenStudy
 
 TEMPLATE = RESOURCES / "report.html.jinja"

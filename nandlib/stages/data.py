@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
-from nandlib.config import DrawnConfig
+from nandlib.data.config import DrawnConfig
 from nandlib.data.drawn.catalogue import CATALOGUE, draw
 from nandlib.data.drawn.validation import VALIDATION
 from nandlib.data.manifest import build_manifest

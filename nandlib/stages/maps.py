@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from functools import cache
 
@@ -11,41 +10,21 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-import nandlib.data.manifest
-import nandlib.detectors.aprilgan
-import nandlib.detectors.base
-import nandlib.detectors.patchcore
-import nandlib.detectors.winclip
-import nandlib.method.operators
-import nandlib.models.base
-import nandlib.models.clip
-import nandlib.models.mini
-import nandlib.study.store
-from nandlib.config import Detector
-from nandlib.data.manifest import load_image
+from nandlib.data.images import load_image
 from nandlib.detectors.aprilgan import ReferenceDistance
 from nandlib.detectors.base import TorchDetector
+from nandlib.detectors.config import DetectorName
 from nandlib.detectors.patchcore import PatchCore
 from nandlib.detectors.winclip import ClipWindowEncoder, WinClip, WindowEncoder
 from nandlib.errors import DataError
 from nandlib.method.operators import resize_map
+from nandlib.study.fingerprint import content, digest, source_code, weight_contents
+from nandlib.study.images import batches, image_paths, some_normals, splits
 from nandlib.study.open_study import OpenStudy
-from nandlib.study.store import batches, content, digest, image_paths, some_normals, sources, splits, update, weight_contents
+from nandlib.study.store import update
 
-Build = Callable[[str, list[Detector]], dict[str, TorchDetector]]  # of one class: detector → its maps
-CODE = (
-    sys.modules[__name__],
-    nandlib.study.store,
-    nandlib.data.manifest,
-    nandlib.method.operators,
-    nandlib.models.base,
-    nandlib.models.mini,
-    nandlib.models.clip,
-    nandlib.detectors.base,
-    nandlib.detectors.aprilgan,
-    nandlib.detectors.winclip,
-    nandlib.detectors.patchcore,
-)
+Build = Callable[[str, list[DetectorName]], dict[str, TorchDetector]]  # of one class: detector → its maps
+CODE = ("nandlib.detectors.aprilgan", "nandlib.detectors.patchcore", "nandlib.detectors.winclip", "nandlib.study.images")  # that compute
 
 
 def write_maps(study: OpenStudy, progress: bool = True) -> None:
@@ -56,9 +35,9 @@ def write_maps(study: OpenStudy, progress: bool = True) -> None:
         _write_family(study, family, names, builder(study), progress)
 
 
-def _write_family(study: OpenStudy, family: str, names: list[Detector], build: Build, progress: bool) -> None:
+def _write_family(study: OpenStudy, family: str, names: list[DetectorName], build: Build, progress: bool) -> None:
     config, size = study.config, study.config.nand.map_size
-    code, weights = sources(*CODE), weight_contents(study, "model", family)
+    code, weights = source_code(__name__, *CODE), weight_contents(study, "model", family)
     parameters = {
         "aprilgan": (config.winclip.seed, config.nand.align_corners),
         "winclip": config.winclip.model_dump(),
@@ -70,27 +49,31 @@ def _write_family(study: OpenStudy, family: str, names: list[Detector], build: B
         return digest(code, weights, config.model.model_dump(), parameters, size, names, splits(study), class_name, images)
 
     def compute(class_name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-        detectors = build(class_name, names)
-        tensors: dict[str, Tensor] = {}
-        preprocess = next(iter(detectors.values())).preprocess
-        for split in splits(study):
-            maps: dict[str, list[Tensor]] = {name: [] for name in detectors}
-            for batch in batches(image_paths(study, class_name, split), preprocess):
-                for name, detector in detectors.items():
-                    maps[name].append(resize_map(detector.maps(batch).float(), (size, size)))
-            tensors |= {f"{name}/{split}": torch.cat(parts) for name, parts in maps.items()}
-        count = len(image_paths(study, class_name, "train"))
-        for name, detector in detectors.items():
-            if isinstance(detector, PatchCore) and count > 1:
-                tensors[f"{name}/normals"] = resize_map(detector.normal_maps(some_normals(count)).float(), (size, size))
-        return tensors, {}
+        return _class_maps(study, class_name, build(class_name, names)), {}
 
     with torch.no_grad():
         update(study.data / "maps" / family, study.classes() if names else [], fingerprint, compute, progress)
 
 
+def _class_maps(study: OpenStudy, class_name: str, detectors: dict[str, TorchDetector]) -> dict[str, Tensor]:
+    """``<detector>/<split>``, and ``<detector>/normals`` of PatchCore."""
+    size, tensors = (study.config.nand.map_size,) * 2, dict[str, Tensor]()
+    preprocess = next(iter(detectors.values())).preprocess
+    for split in splits(study):
+        maps: dict[str, list[Tensor]] = {name: [] for name in detectors}
+        for batch in batches(image_paths(study, class_name, split), preprocess):
+            for name, detector in detectors.items():
+                maps[name].append(resize_map(detector.maps(batch).float(), size))
+        tensors |= {f"{name}/{split}": torch.cat(parts) for name, parts in maps.items()}
+    count = len(image_paths(study, class_name, "train"))
+    for name, detector in detectors.items():
+        if isinstance(detector, PatchCore) and count > 1:
+            tensors[f"{name}/normals"] = resize_map(detector.normal_maps(some_normals(count)).float(), size)
+    return tensors
+
+
 def _few_shot(study: OpenStudy) -> Build:
-    def build(class_name: str, names: list[Detector]) -> dict[str, TorchDetector]:
+    def build(class_name: str, names: list[DetectorName]) -> dict[str, TorchDetector]:
         return {name: ReferenceDistance(study.model, _references(study, class_name, name), study.config.nand) for name in names}
 
     return build
@@ -104,13 +87,13 @@ def _winclip(study: OpenStudy) -> Build:
             return ClipWindowEncoder(study.resolve(config.weights), study.placement)
         return WindowEncoder(study.model, config.grid)
 
-    def build(class_name: str, names: list[Detector]) -> dict[str, TorchDetector]:
+    def build(class_name: str, names: list[DetectorName]) -> dict[str, TorchDetector]:
         return {name: WinClip(encoder(), class_name, _references(study, class_name, name)) for name in names}
 
     return build
 
 
-def _references(study: OpenStudy, class_name: str, detector: Detector) -> list[Image.Image]:
+def _references(study: OpenStudy, class_name: str, detector: DetectorName) -> list[Image.Image]:
     """The first training-normal images of a class in a seeded random order, as many as the detector's name says."""
     paths, shots = image_paths(study, class_name, "train"), int(detector.split("_")[1])
     if len(paths) < shots:
@@ -124,7 +107,7 @@ def _patchcore(study: OpenStudy) -> Build:
     if config.backbone_weights is not None:
         config = config.model_copy(update={"backbone_weights": study.resolve(config.backbone_weights)})
 
-    def build(class_name: str, names: list[Detector]) -> dict[str, TorchDetector]:
+    def build(class_name: str, names: list[DetectorName]) -> dict[str, TorchDetector]:
         model = study.model if config.backbone_weights is None else None
         return {name: PatchCore(model, image_paths(study, class_name, "train"), config, study.placement) for name in names}
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pandas as pd
 from tqdm.auto import tqdm
 
+from nandlib.evaluation.controls import control_scores, control_table
 from nandlib.evaluation.decisions import decision_table
-from nandlib.evaluation.measure import control_scores, control_table, pixel_measures
 from nandlib.evaluation.pairs import pair_table
+from nandlib.evaluation.selectivity import pixel_measures
 from nandlib.study.open_study import OpenStudy
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pandas as pd
 from tqdm.auto import tqdm
 
-from nandlib.evaluation.protocol import SCORES
 from nandlib.study.class_maps import ClassMaps, score_class
+from nandlib.study.frames import SCORES
 from nandlib.study.open_study import OpenStudy
 
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache, cached_property
+from functools import cache
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from nandlib.config import NandConfig
 from nandlib.detectors.aprilgan import anomaly_map
-from nandlib.method.detection import image_probability, suppression_map
+from nandlib.method.config import NandConfig, PlusConfig
+from nandlib.method.detection import image_probability
 from nandlib.method.operators import detect, image_score, suppress
-from nandlib.method.plus import Regions, find_regions, plus_suppression, sides
+from nandlib.method.plus import Regions, find_regions
+from nandlib.method.suppression import Similarities, Texts, suppression
 from nandlib.study.open_study import OpenStudy
 from nandlib.study.store import load
 
@@ -52,7 +53,7 @@ class ClassMaps:
         self.class_name, self.nand, self.cos, self.texts, self.grid, self.bank = class_name, nand, cos, texts, grid, list(bank)
         self.temperature = nand.temperature or temperature
         self.groups = [name[1:] for name in texts if name.startswith("+")]
-        self._stored = stored
+        self._stored, self._floors = stored, dict[str, float]()
 
     @classmethod
     def of(cls, study: OpenStudy, class_name: str) -> ClassMaps:
@@ -88,9 +89,10 @@ class ClassMaps:
         abnormal, normal = self._cos("abnormal", rows, split), self._cos("normal", rows, split)
         return anomaly_map(abnormal, normal, grid=self.grid, temperature=self.temperature, nand=self.nand)
 
-    @cache  # noqa: B019 (one short-lived object a class)
     def _floor(self, detector: str) -> float:
-        return float(np.quantile(self._raw(detector, ALL, "train").numpy(), 0.99))
+        if detector not in self._floors:
+            self._floors[detector] = float(np.quantile(self._raw(detector, ALL, "train").numpy(), 0.99))
+        return self._floors[detector]
 
     def normal_scores(self, detector: str) -> np.ndarray | None:
         """Image scores ``(n,)`` of training-normal images with the unchanged detector, each without its own part of the detector's memory.
@@ -119,10 +121,23 @@ class ClassMaps:
             *cos, grid=self.grid, size=size, temperature=self.temperature, resize=self.nand.resize, align_corners=self.nand.align_corners
         )
 
+    def similar(self, rows: slice = ALL) -> Similarities:
+        """Similarities of images `rows` with all texts, for `nandlib.method.suppression.suppression`."""
+        generic, names = self.cos.get("test_bank"), self.texts
+        texts = Texts(
+            self.cos.get("features", torch.empty(0)),
+            normal=names.index("normal"),
+            abnormal=names.index("abnormal"),
+            types=[k for k, name in enumerate(names) if name.startswith("+")],
+            generic=range(len(names), len(names) + len(self.bank)),
+        )
+        mean = self.cos.get("normal_mean")
+        return Similarities(self.cos["test"][rows], texts, self.grid, self.temperature, None if generic is None else generic[rows], mean)
+
     def paper_suppression(self, text: str, rows: slice = ALL) -> Tensor:
         """A_sup ``(n, S, S)`` of Eq. 4 for any of `texts`: the same for every detector."""
-        cos = [self._cos(name, rows) for name in (text, "normal", "abnormal")]
-        return suppression_map(*cos, grid=self.grid, temperature=self.temperature, nand=self.nand)
+        paper = self.nand.model_copy(update={"method": "nand"})
+        return suppression(self.similar(rows), self.texts.index(text), paper, (self.nand.map_size, self.nand.map_size))
 
     def batch(self, rows: slice = ALL) -> Batch:
         """Images `rows`, with all maps that are asked for kept."""
@@ -155,6 +170,7 @@ class Batch:
 
     def __init__(self, maps: ClassMaps, rows: slice = ALL) -> None:
         self.maps, self.rows = maps, rows
+        self._similar = maps.similar(rows)
         self._base: dict[str, Tensor] = {}
         self._paper: dict[str, Tensor] = {}
         self._regions: dict[tuple[str, float, float], Regions] = {}
@@ -167,11 +183,13 @@ class Batch:
 
     def suppression(self, text: str, detector: str, nand: NandConfig | None = None) -> Tensor:
         """A_sup ``(n, S, S)`` of a text for a detector, by the study's method or that of `nand`."""
-        nand = nand or self.maps.nand
+        nand, own = nand or self.maps.nand, self.maps.texts.index(text)
+        size = (nand.map_size, nand.map_size)
         if nand.method == "nand_plus":
-            return self._plus(text, detector, nand)
-        if text not in self._paper:
-            self._paper[text] = self.maps.paper_suppression(text, self.rows)
+            regions = self._regions_of(detector, nand.plus) if nand.plus.regions else None
+            return suppression(self._similar, own, nand, size, regions)
+        if text not in self._paper:  # the same for every detector
+            self._paper[text] = suppression(self._similar, own, self.maps.nand, size)
         return self._paper[text]
 
     def final(self, text: str, detector: str, nand: NandConfig | None = None) -> Tensor:
@@ -186,39 +204,15 @@ class Batch:
         """Image scores ``(n,)`` with a text added."""
         return self.maps.score(self.final(text, detector, nand), self.rows, text)
 
-    @cached_property
-    def _similarity(self) -> Tensor:
-        """``(n, K + B, P)``: mean over layers, of all texts and of the bank."""
-        return torch.cat([self.maps.cos["test"][self.rows].mean(2), self.maps.cos["test_bank"][self.rows]], 1)
-
-    def _plus(self, text: str, detector: str, nand: NandConfig) -> Tensor:
-        maps, plus, regions = self.maps, nand.plus, None
-        if plus.regions:
-            key = (detector, plus.peak_distance, plus.focus)
-            if key not in self._regions:
-                self._regions[key] = find_regions(self.base(detector), maps.grid, plus)
-            regions = self._regions[key]
-        similarity = self._similarity
-        if plus.calibrate:
-            similarity = similarity - maps.cos["normal_mean"][:, None]
-        names, own = maps.texts, maps.texts.index(text)
-        added, rivals = sides(
-            plus,
-            own,
-            maps.cos["features"],
-            normal=names.index("normal"),
-            abnormal=names.index("abnormal"),
-            types=[k for k, name in enumerate(names) if name.startswith("+")],
-            bank=range(len(names), len(names) + len(maps.bank)),
-        )
-        size = (nand.map_size, nand.map_size)
-        return plus_suppression(
-            similarity, added, rivals, regions=regions, grid=maps.grid, size=size, temperature=maps.temperature, plus=plus
-        )
+    def _regions_of(self, detector: str, plus: PlusConfig) -> Regions:
+        key = (detector, plus.peak_distance, plus.focus)
+        if key not in self._regions:
+            self._regions[key] = find_regions(self.base(detector), self.maps.grid, plus)
+        return self._regions[key]
 
 
 def score_class(maps: ClassMaps, test: pd.DataFrame, detectors: Sequence[str], nand: NandConfig | None = None) -> pd.DataFrame:
-    """Scores of one class, schema `nandlib.evaluation.protocol.SCORES`; `test` are the manifest rows of the maps' images."""
+    """Scores of one class, schema `nandlib.study.frames.SCORES`; `test` are the manifest rows of the maps' images."""
     before: dict[str, list[Tensor]] = {detector: [] for detector in detectors}
     after: dict[tuple[str, str], list[Tensor]] = {(detector, group): [] for detector in detectors for group in maps.groups}
     for batch in maps.batches():
@@ -235,7 +229,7 @@ def score_class(maps: ClassMaps, test: pd.DataFrame, detectors: Sequence[str], n
 def score_frame(
     class_name: str, test: pd.DataFrame, detector: str, added: str, before: Sequence[Tensor], after: Sequence[Tensor]
 ) -> pd.DataFrame:
-    """Scores of one detector and added group, schema `nandlib.evaluation.protocol.SCORES`, from those of batches."""
+    """Scores of one detector and added group, schema `nandlib.study.frames.SCORES`, from those of batches."""
     values = {"detector": detector, "class": class_name, "image": test["image"], "group": test["group"], "added": added}
     scores = {"before": torch.cat(list(before)).double().numpy(), "after": torch.cat(list(after)).double().numpy()}
     return pd.DataFrame(values | scores)

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from nandlib.config import RANDOM, Study, load_study
 from nandlib.data.groups import Grouping, load_grouping
 from nandlib.errors import DataError, PresetError, nearest
 from nandlib.method.prompts import PromptSet, load_prompts
+from nandlib.settings import RANDOM
+from nandlib.study.frames import SCORES, read_table
+from nandlib.study.preset import Study, load_study
 
 if TYPE_CHECKING:
     from nandlib.models import Placement, VisionLanguageModel
@@ -91,53 +93,51 @@ class OpenStudy:
 
     @cached_property
     def scores(self) -> pd.DataFrame:
-        """Image scores before and after, schema `nandlib.evaluation.protocol.SCORES`."""
-        from nandlib.evaluation.protocol import SCORES
-
+        """Image scores before and after, schema `nandlib.study.frames.SCORES`."""
         return SCORES.validate(pd.read_parquet(_existing(self.data / "scores.parquet", "scores")))
 
     @cached_property
     def deltas(self) -> pd.DataFrame:
         """AUROC before and after per detector, class and group."""
-        return _table(_existing(self.figures / "deltas.csv", "protocol"))
+        return read_table(_existing(self.figures / "deltas.csv", "protocol"))
 
     @cached_property
     def detectors(self) -> pd.DataFrame:
         """Means over classes of every detector, with ceiling, share of the achievable gain, intervals and tests."""
-        return _table(_existing(self.figures / "detectors.csv", "protocol"))
+        return read_table(_existing(self.figures / "detectors.csv", "protocol"))
 
     @cached_property
     def base_auroc(self) -> pd.DataFrame:
-        return _table(_existing(self.figures / "base_auroc.csv", "protocol"))
+        return read_table(_existing(self.figures / "base_auroc.csv", "protocol"))
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
         return json.loads(_existing(self.figures / "metrics.json", "protocol").read_text())
 
     def measure(self, name: str) -> pd.DataFrame:
-        """One of the tables of `nandlib.evaluation.measure`: controls, selectivity, retrieval, pixels, decisions or pairs."""
-        return _table(_existing(self.figures / "measure" / f"{name}.csv", "measure"))
+        """One of the tables of the stage ``measure``: controls, selectivity, retrieval, pixels, decisions or pairs."""
+        return read_table(_existing(self.figures / "measure" / f"{name}.csv", "measure"))
 
     @cached_property
     def ablation(self) -> pd.DataFrame:
         """From the paper's rule to `nand_plus`, step by step (`nandlib.evaluation.ablation`)."""
-        return _table(_existing(self.figures / "plus" / "ablation.csv", "ablation"))
+        return read_table(_existing(self.figures / "plus" / "ablation.csv", "ablation"))
 
     @property
     def seeds(self) -> pd.DataFrame | None:
         """Mean and spread of the ablation over seeds (`nandlib.evaluation.seeds`); None if they were not run."""
         path = self.figures / "plus" / "seeds.csv"
-        return _table(path) if path.is_file() else None
+        return read_table(path) if path.is_file() else None
 
     @cached_property
     def ablation_groups(self) -> pd.DataFrame:
         """Δ of every group in every step (`nandlib.evaluation.ablation`)."""
-        return _table(_existing(self.figures / "plus" / "ablation_groups.csv", "ablation"))
+        return read_table(_existing(self.figures / "plus" / "ablation_groups.csv", "ablation"))
 
     @cached_property
     def sensitivity(self) -> pd.DataFrame:
         """Mean Δ AUROC of every value of every choice (`nandlib.evaluation.sensitivity`)."""
-        return _table(_existing(self.figures / "sensitivity" / "sensitivity.csv", "sensitivity"))
+        return read_table(_existing(self.figures / "sensitivity" / "sensitivity.csv", "sensitivity"))
 
     @cached_property
     def grouping(self) -> Grouping:
@@ -209,21 +209,6 @@ class OpenStudy:
         """Manifest rows of one class and split, in manifest order: the order of all its stored maps."""
         m = self.manifest
         return m[(m["class"] == class_name) & (m["split"] == split)].reset_index(drop=True)
-
-
-TEXT_COLUMNS = ("detector", "class", "group", "weights", "added", "text", "control", "step", "kind", "first", "second")
-
-
-def _table(path: Path) -> pd.DataFrame:
-    """A result file: names stay text, numbers keep every digit, an empty number is NaN."""
-    numbers = [column for column in pd.read_csv(path, nrows=0).columns if column not in TEXT_COLUMNS]
-    return pd.read_csv(
-        path,
-        float_precision="round_trip",
-        keep_default_na=False,
-        na_values=dict.fromkeys(numbers, ""),
-        dtype=dict.fromkeys(TEXT_COLUMNS, str),
-    )
 
 
 def _existing(path: Path, stage: str) -> Path:

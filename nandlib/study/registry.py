@@ -7,12 +7,12 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from nandlib.config import RANDOM, load_study, read_yaml
-from nandlib.data.groups import RESOURCES, resource
 from nandlib.data.sources import source_of
 from nandlib.errors import DataError, PresetError
+from nandlib.settings import RANDOM, RESOURCES, read_yaml, resource
+from nandlib.study.fingerprint import file_digest
 from nandlib.study.open_study import OpenStudy, open_study
-from nandlib.study.store import file_digest
+from nandlib.study.preset import load_study
 
 NO_WEIGHTS = "nandlib/models/checkpoints.py"  # what DVC watches where weights are random
 HEADER = """# What `dvc repro` runs. Written by `nand use studies/<name>.yaml` (or `make study STUDY=...`), never by hand:

@@ -13,9 +13,9 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from nandlib.config import PromptConfig
 from nandlib.data.drawn import auxiliary
 from nandlib.memory import keep_freed_memory
+from nandlib.method.config import PromptConfig
 from nandlib.method.operators import prompt_ensemble
 from nandlib.method.prompts import load_prompts
 from nandlib.models.mini import GRID, LAYER_STARTS, Heads, ImageTower, TextTower, patch_channels, preprocess

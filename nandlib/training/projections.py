@@ -13,9 +13,10 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from nandlib.config import DataConfig
+from nandlib.data.config import DataConfig
 from nandlib.data.groups import Grouping
-from nandlib.data.manifest import build_manifest, load_image, load_mask
+from nandlib.data.images import load_image, load_mask
+from nandlib.data.manifest import build_manifest
 from nandlib.errors import DataError
 from nandlib.method.detection import text_feature
 from nandlib.method.prompts import PromptSet

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from nandlib.config import read_yaml
 from nandlib.data.drawn import blemishes, defects
 from nandlib.data.drawn.canvas import (
     Array,
@@ -36,7 +35,7 @@ from nandlib.data.drawn.canvas import (
     stroke,
 )
 from nandlib.data.drawn.structures import STRUCTURES
-from nandlib.data.groups import RESOURCES
+from nandlib.settings import RESOURCES, read_yaml
 
 NORMAL = -1  # label of a pixel without a defect
 

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from nandlib.config import NandConfig
-from nandlib.data.manifest import load_image, load_mask
+from nandlib.data.images import load_image, load_mask
+from nandlib.method.config import NandConfig
 from nandlib.method.operators import resize_map
-from nandlib.show.plots import LABELS, MAP_COLOURS, SUPPRESSION_COLOURS, pretty
+from nandlib.show.style import LABELS, MAP_COLOURS, SUPPRESSION_COLOURS, pretty
 from nandlib.study.class_maps import ClassMaps
 from nandlib.study.open_study import OpenStudy
 
@@ -33,7 +33,7 @@ def picture(study: OpenStudy, row: pd.Series, title: str = "") -> dict[str, Any]
 def adaptation(
     study: OpenStudy, maps: ClassMaps, detector: str, added: str, index: int, label: str | None = None, nand: NandConfig | None = None
 ) -> dict[str, Any]:
-    """One image before and after adding a group, by the study's method or that of `nand`: a row of `nandlib.show.plots.before_after`."""
+    """One image before and after adding a group, by the study's method or that of `nand`: a row of `nandlib.show.pictures.before_after`."""
     row, at = study.rows(maps.class_name).iloc[index], slice(index, index + 1)
     batch = maps.batch(at)
     return {
@@ -106,7 +106,7 @@ def layer_panels(study: OpenStudy, maps: ClassMaps, index: int, added: str | Non
 
 
 def failures(study: OpenStudy, worst: pd.DataFrame) -> list[dict[str, Any]]:
-    """Blocks of `nandlib.show.plots.pairs` for rows of `nandlib.evaluation.failures.failure_table`: an image of the added group, one of
+    """Blocks of `nandlib.show.pictures.pairs` for rows of `nandlib.evaluation.failures.failure_table`: an image of the added group, one of
     the group that its text damps most."""
     blocks = []
     for row in worst.to_dict("records"):

@@ -1,186 +1,14 @@
-"""Figures: one style, a colour-blind-safe palette, and every map on a scale that the figure states."""
+"""Figures of numbers: AUROC before and after, by group, detector, control, choice and step."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-MAP_COLOURS = "inferno"  # anomaly maps
-SUPPRESSION_COLOURS = "viridis"  # suppression maps, always on [0, 1]
-DELTA_COLOURS = "PuOr"  # losses orange-brown, gains purple, symmetric about 0
-OURS, PAPER = "#0072B2", "#D55E00"  # Okabe-Ito blue and vermilion
-WIDTH = 7.2  # of the widest figures, in inches: at half the width of a page their text is still readable
-OUTLINE = "#00E5FF"  # of ground-truth masks
-LABELS = {
-    "aprilgan": "APRIL-GAN",
-    "aprilgan_1": "APRIL-GAN-1",
-    "aprilgan_5": "APRIL-GAN-5",
-    "winclip_0": "WinCLIP-0",
-    "winclip_1": "WinCLIP-1",
-    "winclip_5": "WinCLIP-5",
-    "patchcore": "PatchCore",
-}
-
-
-def use_style() -> None:
-    """The style of every figure of the study."""
-    sns.set_theme(style="white", context="notebook", palette="colorblind", font_scale=0.8)
-    mpl.rcParams.update(
-        {"figure.dpi": 100, "savefig.dpi": 110, "savefig.bbox": "tight", "axes.titlesize": 9.5, "figure.constrained_layout.use": True}
-    )
-
-
-def pretty(name: str) -> str:
-    """A class or group name for a title: underscores to spaces."""
-    return name.replace("_", " ")
-
-
-def mark(figure: Figure, watermark: str) -> Figure:
-    """The figure with a word across it, unless the word is empty."""
-    if watermark:
-        place = {"ha": "center", "va": "center", "rotation": 25, "zorder": 10, "in_layout": False}
-        figure.text(0.5, 0.5, watermark, color="#CC0000", alpha=0.45, fontsize=26, fontweight="bold", **place)
-    return figure
-
-
-def save(figure: Figure, path: Path, watermark: str = "") -> None:
-    """Write a PNG without anything that differs from run to run."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    mark(figure, watermark).savefig(path, metadata={"Software": None})
-
-
-def nothing(text: str) -> Figure:
-    """In place of a figure that would have nothing to show."""
-    figure, ax = plt.subplots(figsize=(4, 2))
-    ax.text(0.5, 0.5, text, ha="center", va="center")
-    ax.set_axis_off()
-    return figure
-
-
-def show_image(ax: Axes, image: np.ndarray, mask: np.ndarray | None = None, title: str = "") -> None:
-    """An image with the outline of its ground-truth mask."""
-    ax.imshow(image, extent=(0, 1, 1, 0))
-    if mask is not None and mask.any() and not mask.all():
-        ax.contour(np.linspace(0, 1, mask.shape[1]), np.linspace(0, 1, mask.shape[0]), mask, levels=[0.5], colors=OUTLINE, linewidths=1.0)
-    _frame(ax, title)
-
-
-def show_map(
-    ax: Axes, anomaly_map: np.ndarray, *, vmax: float, vmin: float = 0, colours: str = MAP_COLOURS, title: str = ""
-) -> mpl.image.AxesImage:
-    """A map on a stated scale."""
-    shown = ax.imshow(anomaly_map, cmap=colours, vmin=vmin, vmax=vmax, extent=(0, 1, 1, 0))
-    _frame(ax, title)
-    return shown
-
-
-def _frame(ax: Axes, title: str) -> None:
-    ax.set(xticks=[], yticks=[], aspect="equal")
-    ax.set_title(title)
-
-
-def _row_label(ax: Axes, text: str) -> None:
-    ax.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=9, labelpad=6)
-
-
-def before_after(rows: Sequence[dict], suppression: bool = True) -> Figure:
-    """Image, map before, suppression map, map after; one row an image, one scale for all anomaly maps.
-
-    Args:
-        rows: Each has ``label``, ``image``, ``mask`` (or None), ``before``, ``after`` and, with `suppression`,
-            ``suppression``; maps ``(H, W)``.
-        suppression: Show the suppression map.
-    """
-    columns = ["image", "before", "suppression", "after"] if suppression else ["image", "before", "after"]
-    titles = {"image": "image", "before": "$A$: before", "suppression": "$A_{sup}$", "after": "$A_{final}$: after"}
-    figure, axes = plt.subplots(
-        len(rows), len(columns), figsize=(WIDTH, (WIDTH - 1) / len(columns) * len(rows) + 0.35 * len(rows) + 0.55), squeeze=False
-    )
-    vmin = min(float(row["before"].min()) for row in rows)
-    vmin, vmax = min(vmin, 0), max(float(row["before"].max()) for row in rows)
-    for k, row in enumerate(rows):
-        _row_label(axes[k, 0], row["label"])
-        for ax, column in zip(axes[k], columns, strict=True):
-            head = titles[column] if k == 0 else ""
-            if column == "image":
-                show_image(ax, row["image"], row["mask"], head)
-            elif column == "suppression":
-                shown_sup = show_map(ax, row[column], vmax=1, colours=SUPPRESSION_COLOURS, title=head)
-                ax.set_xlabel(f"max {row[column].max():.2f}", fontsize=9)
-            else:
-                shown = show_map(ax, row[column], vmin=vmin, vmax=vmax, title=head)
-                ax.set_xlabel(f"score {row[column].max():.2f}", fontsize=9)
-    for k, column in enumerate(columns[1:], start=1):
-        image, label = (shown_sup, "suppression") if column == "suppression" else (shown, "anomaly")
-        figure.colorbar(image, ax=axes[:, k], location="bottom", shrink=0.85, aspect=18, pad=0.01, label=label)
-    return figure
-
-
-def pairs(blocks: Sequence[dict], columns: int = 2) -> Figure:
-    """Figure 5: per class an image of the added type and one of another type, before and after, side by side.
-
-    Args:
-        blocks: Each has ``title``, ``rows`` (as for `before_after`), and is scaled by its own largest map value.
-        columns: Blocks next to each other.
-    """
-    n_rows = -(-len(blocks) // columns)
-    figure = plt.figure(figsize=(WIDTH / 2 * columns, 2.45 * n_rows))
-    for block, sub in zip(blocks, figure.subfigures(n_rows, columns, squeeze=False).flat, strict=False):
-        sub.suptitle(block["title"], fontsize=9)
-        axes = sub.subplots(len(block["rows"]), 3, squeeze=False)
-        vmin = min(0.0, *(float(row["before"].min()) for row in block["rows"]))
-        vmax = max(float(row["before"].max()) for row in block["rows"])
-        for k, row in enumerate(block["rows"]):
-            show_image(axes[k, 0], row["image"], row["mask"])
-            _row_label(axes[k, 0], row["label"])
-            show_map(axes[k, 1], row["before"], vmin=vmin, vmax=vmax, title="before" if k == 0 else "")
-            show_map(axes[k, 2], row["after"], vmin=vmin, vmax=vmax, title="after" if k == 0 else "")
-            axes[k, 1].set_xlabel(f"{row['before'].max():.2f}", fontsize=8)
-            axes[k, 2].set_xlabel(f"{row['after'].max():.2f}", fontsize=8)
-    return figure
-
-
-def image_grid(cells: Sequence[Sequence[dict | None]]) -> Figure:
-    """Images with mask outlines in a ragged grid; a cell has ``image``, ``mask``, ``title``, or is None: a gap."""
-    width = max(len(row) for row in cells)
-    figure, axes = plt.subplots(len(cells), width, figsize=(WIDTH / 5 * width, 1.95 * len(cells)), squeeze=False)
-    for row, axs in zip(cells, axes, strict=True):
-        for k, ax in enumerate(axs):
-            cell = row[k] if k < len(row) else None
-            if cell is None:
-                ax.set_axis_off()
-            else:
-                show_image(ax, cell["image"], cell["mask"], cell["title"])
-                ax.title.set_fontsize(8)
-    return figure
-
-
-def map_strip(panels: Sequence[dict]) -> Figure:
-    """Panels in a row: images, anomaly maps and suppression maps, each with its own colour bar and title.
-
-    Args:
-        panels: Each has ``title`` and either ``image`` (and ``mask``) or ``map`` with ``vmax`` and ``colours``.
-    """
-    columns = min(len(panels), 4)
-    n_rows = -(-len(panels) // columns)
-    figure, axes = plt.subplots(n_rows, columns, figsize=(WIDTH / 4 * columns, 2.1 * n_rows), squeeze=False)
-    for ax, panel in zip(axes.flat, panels, strict=False):
-        if "image" in panel:
-            show_image(ax, panel["image"], panel.get("mask"), panel["title"])
-            continue
-        shown = show_map(ax, panel["map"], vmax=panel["vmax"], colours=panel.get("colours", MAP_COLOURS), title=panel["title"])
-        figure.colorbar(shown, ax=ax, orientation="horizontal", shrink=0.8, pad=0.02)
-    for ax in axes.flat[len(panels) :]:
-        ax.set_axis_off()
-    return figure
+from nandlib.show.style import DELTA_COLOURS, LABELS, OURS, PAPER, SUPPRESSION_COLOURS, WIDTH, pretty
 
 
 def delta_heatmap(ours: pd.DataFrame, paper: pd.DataFrame | None = None) -> Figure:
@@ -267,7 +95,7 @@ def control_bars(table: pd.DataFrame) -> Figure:
     """Mean Δ AUROC of the text, of its controls and of the mask oracle, a panel a detector.
 
     Args:
-        table: `nandlib.evaluation.measure.control_table`.
+        table: `nandlib.evaluation.controls.control_table`.
     """
     detectors = list(dict.fromkeys(table["detector"]))
     figure, axes = plt.subplots(1, len(detectors), figsize=(WIDTH / 2 * min(len(detectors), 2), 3.0), sharey=True, squeeze=False)

@@ -14,8 +14,9 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
-from nandlib.show.explore import SIDE, Answer, Gallery
-from nandlib.show.plots import MAP_COLOURS, OURS, OUTLINE, PAPER, SUPPRESSION_COLOURS, pretty
+from nandlib.show.explorer.answer import Answer
+from nandlib.show.explorer.gallery import SIDE, Gallery
+from nandlib.show.style import MAP_COLOURS, OURS, OUTLINE, PAPER, SUPPRESSION_COLOURS, pretty
 
 STYLE = """<style>
 .nand-panels { display: flex; flex-wrap: wrap; gap: 10px; margin: 4px 0; }

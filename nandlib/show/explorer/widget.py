@@ -14,9 +14,12 @@ from PIL import Image, UnidentifiedImageError
 
 from nandlib.errors import DataError, NandError
 from nandlib.memory import keep_freed_memory
-from nandlib.show import panels
-from nandlib.show.explore import Answer, Exploration, Gallery, read_texts
-from nandlib.show.plots import LABELS, before_after, pretty
+from nandlib.method.prompts import read_texts
+from nandlib.show.explorer.answer import Answer, Exploration
+from nandlib.show.explorer.gallery import Gallery
+from nandlib.show.explorer.page import STYLE, View
+from nandlib.show.pictures import before_after
+from nandlib.show.style import LABELS, pretty
 from nandlib.study.open_study import open_study, project_root
 
 METHODS = {"nand": "NAND (the paper's rule)", "nand_plus": "nand_plus (this study's rule)"}
@@ -46,7 +49,7 @@ class Explorer(w.VBox):
         self._root = root or project_root()
         self._quiet = False
         self._build(study)
-        super().__init__([self._choices, self._own, self._ask, self._message, self._result, w.HTML(panels.STYLE)])
+        super().__init__([self._choices, self._own, self._ask, self._message, self._result, w.HTML(STYLE)])
         self._load_study(class_name, texts)
 
     # --- what is on the page -------------------------------------------------------------------------------------------
@@ -208,7 +211,7 @@ class Explorer(w.VBox):
     # --- what is seen --------------------------------------------------------------------------------------------------
 
     def _show(self) -> None:
-        view = panels.View(self.gallery, self.exploration.base, self.answer, self.image.value, self.accepted.value, self.threshold.value)
+        view = View(self.gallery, self.exploration.base, self.answer, self.image.value, self.accepted.value, self.threshold.value)
         side = f"<div class='nand-side'><div>{view.numbers()}</div><div>{view.scores()}</div></div>"
         self._result.value = view.pictures() + side + self._notes()
 

@@ -1,0 +1,37 @@
+"""Settings of a study's images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from nandlib.settings import Section
+
+
+class DrawnConfig(Section):
+    """The embedded data set, drawn when the study runs."""
+
+    catalogue: Literal["mvtec_ad", "validation"] = Field(
+        "mvtec_ad", description="products in the image of MVTec AD, or those of validation"
+    )
+    seed: int = 0
+    size: int = Field(256, ge=64, le=1024, description="side of the images in pixels")
+    n_train: int = Field(16, ge=1, description="train/good images a class")
+    n_good: int = Field(16, ge=1, description="test/good images a class")
+    n_defect: int = Field(8, ge=1, description="images an anomaly type")
+    classes: tuple[str, ...] | None = Field(None, description="draw only these; all 15 if not given")
+
+
+class DataConfig(Section):
+    """Where the images are and how anomaly types are grouped."""
+
+    root: Path = Field(description="folder in MVTec AD layout, relative to the project")
+    drawn: DrawnConfig | None = None
+    groups: str = Field("types", description="'types' (each type its own group), 'mvtec_ad' (Table 1), or a YAML file")
+    classes: tuple[str, ...] | None = Field(None, description="use only these classes")
+    exclude_classes: tuple[str, ...] = ()
+    exclude_types: tuple[str, ...] = Field((), description="types left out of the test set ('combined' in the paper)")
+    abnormal_types: tuple[str, ...] = Field((), description="types that are in no group and always stay abnormal")
+    on_unreadable: Literal["error", "skip"] = "error"

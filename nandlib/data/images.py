@@ -1,0 +1,48 @@
+"""Images and masks from files and from memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from nandlib.errors import DataError
+
+ImageLike = str | Path | Image.Image | np.ndarray
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+
+
+def load_image(path: Path) -> Image.Image:
+    """An image file as 8-bit RGB; 16-bit grey is scaled by its format's range.
+
+    Raises:
+        DataError: If the file is missing, truncated or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode.startswith("I"):
+                return Image.fromarray((np.asarray(image, np.float32) / 257).clip(0, 255).astype(np.uint8)).convert("RGB")
+            return image.convert("RGB")
+    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+        raise DataError(f"{path} cannot be read as an image ({error}): replace the file, or set data.on_unreadable to 'skip'") from error
+
+
+def load_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
+    """A mask file as bool ``(H, W)``; resized to `size` ``(H, W)`` by nearest neighbour if given."""
+    mask = load_image(path).convert("L")
+    if size is not None:
+        mask = mask.resize((size[1], size[0]), Image.Resampling.NEAREST)
+    array = np.asarray(mask)
+    return array > (127 if array.max(initial=0) > 1 else 0)  # 0/255, or 0/1
+
+
+def as_image(image: ImageLike) -> Image.Image:
+    """A path, PIL image or uint8 array ``(H, W)`` or ``(H, W, 3)`` as an RGB image."""
+    if isinstance(image, (str, Path)):
+        return load_image(Path(image))
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8:
+            raise DataError(f"an image array must be uint8, not {image.dtype}: scale it to 0..255 first")
+        return Image.fromarray(image).convert("RGB")
+    return image.convert("RGB")

@@ -1,0 +1,95 @@
+"""Anomaly maps, the form in which everything speaks of a detector: float32 ``(H, W)``, larger is more anomalous."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import tifffile
+from torch import Tensor
+
+from nandlib.data.images import ImageLike
+from nandlib.errors import DataError
+
+MAP_SUFFIXES = (".npy", ".tiff", ".tif")
+
+
+class Detector(Protocol):
+    """Any callable from a sequence of images to maps ``(N, H, W)``, larger is more anomalous."""
+
+    def __call__(self, images: Sequence[ImageLike]) -> Any: ...
+
+
+class MapFolder:
+    """A detector whose maps are already on disk, as .npy or .tiff, under the images' names.
+
+    Args:
+        folder: The maps: ``<folder>/<image path relative to image_root, without suffix>.npy`` (or .tiff).
+        image_root: Root of the images; None: maps are found by the stem of the image's name alone.
+    """
+
+    def __init__(self, folder: str | Path, image_root: str | Path | None = None) -> None:
+        self.folder = Path(folder)
+        self.image_root = None if image_root is None else Path(image_root)
+        if not self.folder.is_dir():
+            raise DataError(f"{self.folder} is not a folder of anomaly maps")
+
+    def path_of(self, image: str | Path) -> Path:
+        """The map file of an image.
+
+        Raises:
+            DataError: If there is none.
+        """
+        image = Path(image)
+        if self.image_root is not None and not image.is_relative_to(self.image_root):
+            raise DataError(f"{image} is not inside image_root {self.image_root}")
+        stem = Path(image.stem) if self.image_root is None else image.relative_to(self.image_root).with_suffix("")
+        for suffix in MAP_SUFFIXES:
+            path = self.folder / stem.with_name(stem.name + suffix)
+            if path.is_file():
+                return path
+        raise DataError(f"no anomaly map for {image}: expected {self.folder / stem} with one of {', '.join(MAP_SUFFIXES)}")
+
+    def __call__(self, images: Sequence[ImageLike]) -> list[np.ndarray]:
+        """One ``(H, W)`` map an image; `images` must be paths."""
+        maps, taken = [], {}
+        for image in images:
+            if not isinstance(image, (str, Path)):
+                raise DataError("a folder of maps needs the paths of the images, not the images themselves")
+            path = self.path_of(image)
+            if taken.setdefault(path, Path(image)) != Path(image):
+                raise DataError(f"{taken[path]} and {image} would share the map {path}: give MapFolder the image_root")
+            maps.append(check_map(np.load(path) if path.suffix == ".npy" else tifffile.imread(path), str(path)))
+        return maps
+
+
+def check_map(array: Any, source: str) -> np.ndarray:
+    """One anomaly map as float32 ``(H, W)``; leading dimensions of length 1 are dropped.
+
+    Raises:
+        DataError: If it has another number of dimensions or holds NaN or infinity; the message names `source`.
+    """
+    if isinstance(array, Tensor):
+        array = array.detach().cpu().float().numpy()
+    array = np.asarray(array, np.float32)
+    while array.ndim > 2 and array.shape[0] == 1:
+        array = array[0]
+    if array.ndim != 2 or 0 in array.shape:
+        raise DataError(f"{source}: an anomaly map must be (H, W), not {array.shape}")
+    if not np.isfinite(array).all():
+        raise DataError(f"{source}: the anomaly map holds {int((~np.isfinite(array)).sum())} NaN or infinite values")
+    return array
+
+
+def check_maps(maps: Any, n_images: int, source: str) -> list[np.ndarray]:
+    """What a detector returned for `n_images` images as a list of float32 ``(H, W)`` maps.
+
+    Raises:
+        DataError: If the number or shape of the maps is wrong, or a map holds NaN or infinity.
+    """
+    maps = getattr(maps, "anomaly_map", maps)
+    if len(maps) != n_images:
+        raise DataError(f"{source} returned {len(maps)} maps for {n_images} images: it must return (N, H, W)")
+    return [check_map(single, f"{source}, image {k}") for k, single in enumerate(maps)]

@@ -1,0 +1,39 @@
+"""Texts that must not help: what takes the place of a normality's text in the controls."""
+
+from __future__ import annotations
+
+import random
+import zlib
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from nandlib.study.open_study import OpenStudy
+
+
+def control_sentences(study: OpenStudy, class_name: str) -> dict[str, list[str]]:
+    """Texts that must not help, as controls: ``~<control>``, or ``~<control>:<group>`` where each group has its own.
+
+    Another class's text names the first type of the study's next class (by its name: phrases of one class bear on no other).
+    Words are shuffled within every phrase.
+    """
+    prompts, groups, classes = study.prompts, study.test_groups(), study.classes()
+    found = {"~empty text": prompts.fill([""]), "~any defect": prompts.fill(["defect", "damage", "flaw", "anomaly"])}
+    following = classes[(classes.index(class_name) + 1) % len(classes)]
+    if following != class_name:
+        foreign = next(iter(groups[following].values()))[0]
+        found["~another class's text"] = prompts.fill([f"{foreign} on {following}".replace("_", " ")])
+    rng = random.Random(class_name)
+    for group, types in groups[class_name].items():
+        shuffled = [" ".join(rng.sample(words := phrase.split(), len(words))) for phrase in prompts.group_phrases(class_name, group, types)]
+        found[f"~shuffled words:{group}"] = prompts.fill(shuffled)
+    return found
+
+
+def random_feature(class_name: str, width: int) -> Tensor:
+    """A random unit vector ``(width,)`` in place of a text feature, always the same for a class."""
+    generator = torch.Generator().manual_seed(zlib.crc32(class_name.encode()))
+    return F.normalize(torch.randn(width, generator=generator), dim=0)

@@ -1,0 +1,85 @@
+"""Controls in place of a group's text, and a mask oracle: what suppression does beyond a mean AUROC."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor
+
+from nandlib.evaluation.protocol import class_averages, delta_table
+from nandlib.evaluation.scope import masks_of, measured
+from nandlib.evaluation.uncertainty import share
+from nandlib.method.operators import suppress
+from nandlib.study.class_maps import ClassMaps, score_frame
+from nandlib.study.open_study import OpenStudy
+
+ORACLE = "mask oracle"
+HALO = 0.1  # of the map's side: by how much the oracle's masks are dilated, since a map is blurred around a defect
+CONTROL_COLUMNS = ["detector", "control", "auroc_before", "auroc_after", "delta", "share", "n_improved", "n_groups"]
+
+
+def oracle(masks: Tensor, added: np.ndarray) -> Tensor:
+    """A_sup of the mask oracle ``(n, S, S)``: 1 in the dilated masks of images of the added group, else 0.
+
+    Args:
+        masks: ``(n, S, S)``, bool.
+        added: ``(n,)``, whether an image is of the added group.
+    """
+    found = torch.zeros(masks.shape)
+    radius = HALO * masks.shape[-1]
+    for k in np.flatnonzero(added):
+        if masks[k].any():
+            found[k] = torch.from_numpy(distance_transform_edt(~masks[k].numpy()) <= radius)
+    return found
+
+
+def controls_of(maps: ClassMaps, group: str) -> dict[str, str]:
+    """Control → name of the text that takes the place of the group's own."""
+    following = maps.groups[(maps.groups.index(group) + 1) % len(maps.groups)]
+    found = {"its text": f"+{group}", "another group's text": f"+{following}"}
+    for name in maps.texts:
+        if name.startswith("~") and (":" not in name or name.endswith(f":{group}")):
+            found[name[1:].split(":")[0]] = name
+    return found
+
+
+def control_scores(study: OpenStudy, class_name: str) -> pd.DataFrame:
+    """Image scores of one class with every control: schema `nandlib.study.frames.SCORES` and a column ``control``."""
+    maps, rows = ClassMaps.of(study, class_name), study.rows(class_name)
+    parts: dict[tuple[str, str, str], list[Tensor]] = {}
+    before: dict[str, list[Tensor]] = {}
+    for batch in maps.batches():
+        own = rows.iloc[batch.rows]
+        masks = masks_of(study, own, study.config.nand.map_size)
+        names = dict.fromkeys(text for group in maps.groups for text in controls_of(maps, group).values())
+        for detector in measured(study):
+            before.setdefault(detector, []).append(batch.score_before(detector))
+            after = {name: batch.score_after(name, detector) for name in names}
+            for group in maps.groups:
+                for control, name in controls_of(maps, group).items():
+                    parts.setdefault((detector, group, control), []).append(after[name])
+                perfect = suppress(batch.base(detector), oracle(masks, (own["group"] == group).to_numpy()))
+                parts.setdefault((detector, group, ORACLE), []).append(maps.score(perfect, batch.rows))
+    frames = [
+        score_frame(class_name, rows, detector, group, before[detector], scores).assign(control=control)
+        for (detector, group, control), scores in parts.items()
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def control_table(scores: pd.DataFrame) -> pd.DataFrame:
+    """Means over classes by detector and control, `CONTROL_COLUMNS`; AUROC and share in percent.
+
+    Args:
+        scores: Of all classes, from `control_scores`.
+    """
+    rows = []
+    for (detector, control), part in scores.groupby(["detector", "control"], sort=False):
+        deltas = delta_table(part.drop(columns="control"))
+        means = class_averages(deltas)[["auroc_before", "auroc_after", "auroc_ceiling"]].mean()
+        before, after, ceiling = means
+        gained = float(share(before, after, ceiling))
+        rows.append((detector, control, before, after, after - before, gained, int((deltas["delta"] > 0).sum()), len(deltas)))
+    return pd.DataFrame(rows, columns=CONTROL_COLUMNS)

@@ -1,0 +1,25 @@
+"""What is measured beyond the protocol: which detectors, and inside which masks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from nandlib.data.images import load_mask
+from nandlib.study.open_study import OpenStudy
+
+MEASURED = ("aprilgan", "patchcore")  # the detector that reads text, and the one that does not
+
+
+def measured(study: OpenStudy) -> list[str]:
+    """The detectors of a study that are measured: `MEASURED`, or its first where it has none of them."""
+    own = [name for name in MEASURED if name in study.config.detectors]
+    return own or list(study.config.detectors[:1])
+
+
+def masks_of(study: OpenStudy, rows: pd.DataFrame, side: int) -> Tensor:
+    """Ground truth of images ``(n, side, side)``, bool; False everywhere for good images."""
+    empty = np.zeros((side, side), bool)
+    return torch.from_numpy(np.stack([load_mask(study.images / name, (side, side)) if name else empty for name in rows["mask"]]))

@@ -1,0 +1,61 @@
+"""Settings of texts and of the method: every ambiguity of the paper is a named parameter here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from nandlib.settings import Section
+
+
+class PromptConfig(Section):
+    """The texts: which phrases stand for a group, and how they become one feature (Eq. 3)."""
+
+    file: str = Field("mvtec_ad", description="a prompt file of the package, or a YAML file")
+    group_text: Literal["union", "group_name"] = Field("union", description="a group of several types: all their phrases, or its name")
+    class_name: Literal["verbatim", "cleaned"] = Field("verbatim", description="in the normal and abnormal states: metal_nut or metal nut")
+    average: Literal["normalised", "raw_mean"] = "normalised"
+
+
+class PlusConfig(Section):
+    """`nand_plus` (`nandlib.method.plus`). The defaults were chosen on the validation products alone."""
+
+    regions: bool = Field(True, description="suppress by region of the anomaly map; else patch by patch")
+    competitors: Literal["bank", "types", "normal"] = Field(
+        "bank",
+        description="what the added text competes with: generic defects, the class's other types, or (as in the paper) the normal state",
+    )
+    calibrate: bool = Field(True, description="take from every similarity its mean over training-normal images")
+    sharpness: float = Field(0.7, gt=0, description="factor on the temperature")
+    prior: float = Field(0.3, gt=0, description="weight of each competitor against the added text: more means less suppression")
+    synonym: float = Field(0.4, ge=-1, le=1, description="cosine from which on a text of the bank stands for the added one")
+    peak_distance: float = Field(1 / 16, gt=0, le=1, description="between peaks, of the map's side")
+    focus: float = Field(8.0, ge=0, description="a pixel of a region counts (A / peak)^focus")
+
+
+class NandConfig(Section):
+    """Normality detection and suppression (Eq. 4 and 6)."""
+
+    method: Literal["nand", "nand_plus"] = Field(
+        "nand",
+        description="the paper's, or this study's own, for which only `plus`, temperature and map_size say what A_sup is",
+    )
+    plus: PlusConfig = PlusConfig()
+
+    temperature: float | None = Field(None, gt=0, description="of the softmax; None: the model's own (100 for CLIP)")
+    layers: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
+        None, min_length=1, description="0-based subset of the model's layers for A_sup; None: all"
+    )
+    layer_aggregation: Literal["mean", "clipped_sum", "sum", "max"] = Field("mean", description="of A_sup")
+    softmax_against: tuple[Literal["normal", "abnormal"], ...] = Field(
+        ("normal",), min_length=1, description="texts beside f_add in the softmax"
+    )
+    map_size: int = Field(256, ge=8, description="side of all maps in pixels")
+    resize: Literal["logits", "probabilities"] = "logits"
+    align_corners: bool = True
+    base_normalisation: Literal["none", "train_normal"] = Field(
+        "none", description="subtract the 99% quantile of training-normal maps, clamp at 0"
+    )
+    image_score: Literal["max", "topk_mean", "max_plus_image"] = "max"
+    top_fraction: float = Field(0.001, gt=0, le=1, description="of the pixels, for topk_mean")

@@ -1,0 +1,52 @@
+"""What all settings are made of: frozen sections that refuse unknown keys, and YAML files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from nandlib.errors import PresetError, nearest
+
+RESOURCES = Path(__file__).parent / "resources"  # files that come with the package
+RANDOM = Path("random")  # in place of a file of weights: exercises the code path; never results
+
+
+class Section(BaseModel):
+    """A section of a preset: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def read_yaml(path: Path) -> Any:
+    """A YAML 1.2 file as plain dictionaries and lists.
+
+    Raises:
+        PresetError: If the file is missing or is not YAML.
+    """
+    try:
+        return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        siblings = sorted(str(p) for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        raise PresetError(f"{path} does not exist: {nearest(path, siblings)}") from None
+    except YAMLError as error:
+        raise PresetError(f"{path} is not valid YAML: {error}") from error
+
+
+def resource(kind: str, name: str) -> Path:
+    """Path of a YAML file given by path (relative to the working directory or to a folder above it: a notebook's is ``notebooks/``),
+    or by the name of one that comes with the package.
+
+    Raises:
+        PresetError: If there is neither.
+    """
+    if name.endswith((".yaml", ".yml")):
+        here = Path.cwd()
+        return next((folder / name for folder in here.parents if not Path(name).is_file() and (folder / name).is_file()), Path(name))
+    path = RESOURCES / kind / f"{name}.yaml"
+    if not path.is_file():
+        raise PresetError(f"no {kind} file '{name}' in the package: {nearest(name, sorted(p.stem for p in path.parent.glob('*.yaml')))}")
+    return path

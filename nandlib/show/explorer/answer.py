@@ -1,0 +1,136 @@
+"""What texts do to a gallery: maps and scores of all images, every text computed once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from nandlib.data.images import ImageLike
+from nandlib.errors import DataError
+from nandlib.method.adapt import AdaptedDetector
+from nandlib.method.operators import image_score, suppress
+from nandlib.method.plus import Regions, find_regions
+from nandlib.method.prompts import MOST_TEXTS
+from nandlib.models import ImageFeatures
+from nandlib.show.explorer.gallery import Gallery
+from nandlib.study.class_maps import SCORE_BATCH
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What some texts do to all images of a gallery.
+
+    Attributes:
+        suppression: 1 - Π_k (1 - A_sup_k), ``(N, S, S)``.
+        final: A_final, ``(N, S, S)``.
+        before, after: Image scores ``(N,)``, of the map alone (``max_plus_image`` is shown as ``max``).
+        seconds: That the answer took.
+    """
+
+    suppression: Tensor
+    final: Tensor
+    before: np.ndarray
+    after: np.ndarray
+    seconds: float
+
+    def auroc(self, groups: Sequence[str], accepted: Sequence[str]) -> tuple[float, float, float] | None:
+        """AUROC in percent before, after, and its ceiling, with good images and those of `accepted` groups counted as normal.
+
+        The ceiling leaves out the accepted groups, with the unchanged detector. None where nobody knows what the images show, and
+        where no image or every image counts as normal.
+        """
+        good, abnormal = np.asarray(groups) == "good", ~np.isin(groups, ["good", *accepted])
+        if "" in groups or not abnormal.any() or not good.any():
+            return None
+        rest = good | abnormal
+        ceiling = roc_auc_score(abnormal[rest], self.before[rest])
+        return 100 * roc_auc_score(abnormal, self.before), 100 * roc_auc_score(abnormal, self.after), 100 * ceiling
+
+
+@dataclass
+class Exploration:
+    """A gallery seen with one detector and one method. Every text is computed once for all images.
+
+    Attributes:
+        gallery: The images.
+        detector: One of ``gallery.base``.
+        method: One of ``gallery.methods``.
+    """
+
+    gallery: Gallery
+    detector: str
+    method: str
+    _kept: dict[tuple[str, ...], Tensor] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.method not in self.gallery.methods:
+            raise DataError("nand_plus is calibrated on normal images: give some")
+        gallery, nand = self.gallery, self.gallery.nand.model_copy(update={"method": self.method})
+        fixed = (gallery.model, gallery.prompts, gallery.noun, nand, {}, (), gallery.normal_token, gallery.encoded)
+        self._bare = AdaptedDetector(_no_detector, *fixed)
+
+    @cached_property
+    def base(self) -> Tensor:
+        return self.gallery.base[self.detector]
+
+    @cached_property
+    def _regions(self) -> Regions | None:
+        uses = self.method == "nand_plus" and self.gallery.nand.plus.regions
+        return find_regions(self.base, self.gallery.features.grid, self.gallery.nand.plus) if uses else None
+
+    @torch.no_grad()
+    def _suppression(self, phrases: tuple[str, ...]) -> Tensor:
+        if phrases not in self._kept:
+            while len(self._kept) >= MOST_TEXTS:
+                del self._kept[next(iter(self._kept))]
+            self._kept[phrases] = self._compute(self._bare.add(phrases))
+        return self._kept[phrases]
+
+    def _compute(self, adapted: AdaptedDetector) -> Tensor:
+        if self.method == "nand_plus":
+            (found,) = adapted.suppression(self.gallery.layer_mean, self.base, self._regions).values()
+            return found
+        features, parts = self.gallery.features, []
+        for start in range(0, len(self.base), SCORE_BATCH):
+            rows = slice(start, start + SCORE_BATCH)
+            part = ImageFeatures(features.tokens[rows], features.image[rows], features.grid)
+            parts += adapted.suppression(part, self.base[rows]).values()
+        return torch.cat(parts)
+
+    def answer(self, texts: Sequence[tuple[str, ...]]) -> Answer:
+        """Maps and scores of all images with the texts added, each a tuple of phrases; no text: the unchanged detector."""
+        start = time.perf_counter()
+        final, kept = self.base, torch.ones_like(self.base)
+        for phrases in texts:
+            sup = self._suppression(phrases)
+            final, kept = suppress(final, sup), suppress(kept, sup)
+        score = self.gallery.nand.image_score
+        how = "max" if score == "max_plus_image" else score
+        before, after = (image_score(maps, how, self.gallery.nand.top_fraction).numpy() for maps in (self.base, final))
+        return Answer(1 - kept, final, before, after, time.perf_counter() - start)
+
+    def nearest(self, phrases: tuple[str, ...], count: int = 3) -> list[tuple[str, float]]:
+        """What the model takes a text for: the most similar generic defects, by cosine about the mean of the generic texts."""
+        names, features = self._bank
+        own, centre = self._bare.text_feature(tuple(self.gallery.prompts.fill(phrases))), features.mean(0)
+        cosines = torch.cosine_similarity(features - centre, (own - centre)[None])
+        best = cosines.topk(min(count, len(names)))
+        return [(names[k], float(v)) for v, k in zip(best.values, best.indices.tolist(), strict=True)]
+
+    @cached_property
+    def _bank(self) -> tuple[list[str], Tensor]:
+        """Names and features ``(B, D)`` of the generic defects."""
+        bank = self.gallery.prompts.bank()
+        features = [self._bare.text_feature(tuple(sentences)) for sentences in bank.values()]
+        return [name.removeprefix("^") for name in bank], torch.stack(features)
+
+
+def _no_detector(images: Sequence[ImageLike]) -> list[np.ndarray]:
+    raise DataError("the gallery's maps are computed already")

@@ -1,0 +1,61 @@
+"""The style of all figures: colours, names, and how a figure is written so that two runs give the same bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import seaborn as sns
+from matplotlib.figure import Figure
+
+MAP_COLOURS = "inferno"  # anomaly maps
+SUPPRESSION_COLOURS = "viridis"  # suppression maps, always on [0, 1]
+DELTA_COLOURS = "PuOr"  # losses orange-brown, gains purple, symmetric about 0
+OURS, PAPER = "#0072B2", "#D55E00"  # Okabe-Ito blue and vermilion
+WIDTH = 7.2  # of the widest figures, in inches: at half the width of a page their text is still readable
+OUTLINE = "#00E5FF"  # of ground-truth masks
+LABELS = {
+    "aprilgan": "APRIL-GAN",
+    "aprilgan_1": "APRIL-GAN-1",
+    "aprilgan_5": "APRIL-GAN-5",
+    "winclip_0": "WinCLIP-0",
+    "winclip_1": "WinCLIP-1",
+    "winclip_5": "WinCLIP-5",
+    "patchcore": "PatchCore",
+}
+
+
+def use_style() -> None:
+    """The style of every figure of the study."""
+    sns.set_theme(style="white", context="notebook", palette="colorblind", font_scale=0.8)
+    mpl.rcParams.update(
+        {"figure.dpi": 100, "savefig.dpi": 110, "savefig.bbox": "tight", "axes.titlesize": 9.5, "figure.constrained_layout.use": True}
+    )
+
+
+def pretty(name: str) -> str:
+    """A class or group name for a title: underscores to spaces."""
+    return name.replace("_", " ")
+
+
+def mark(figure: Figure, watermark: str) -> Figure:
+    """The figure with a word across it, unless the word is empty."""
+    if watermark:
+        place = {"ha": "center", "va": "center", "rotation": 25, "zorder": 10, "in_layout": False}
+        figure.text(0.5, 0.5, watermark, color="#CC0000", alpha=0.45, fontsize=26, fontweight="bold", **place)
+    return figure
+
+
+def save(figure: Figure, path: Path, watermark: str = "") -> None:
+    """Write a PNG without anything that differs from run to run."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mark(figure, watermark).savefig(path, metadata={"Software": None})
+
+
+def nothing(text: str) -> Figure:
+    """In place of a figure that would have nothing to show."""
+    figure, ax = plt.subplots(figsize=(4, 2))
+    ax.text(0.5, 0.5, text, ha="center", va="center")
+    ax.set_axis_off()
+    return figure

@@ -1,0 +1,122 @@
+"""A study's preset: one frozen, validated object made once from a YAML file and passed on explicitly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, Field, ValidationError
+
+from nandlib.data.config import DataConfig
+from nandlib.detectors.config import DetectorName, PatchCoreConfig, WinClipConfig
+from nandlib.errors import PresetError, nearest
+from nandlib.method.config import NandConfig, PromptConfig
+from nandlib.settings import RANDOM, Section, read_yaml
+
+
+class TrainingConfig(Section):
+    """How the pipeline trains an embedded model of its own."""
+
+    seed: int
+    n_images: int = Field(6000, ge=8, description="auxiliary images")
+    steps: int = Field(1000, ge=1, description="of the optimiser")
+
+
+class ModelConfig(Section):
+    """The vision-language model."""
+
+    name: Literal["mini", "clip"] = "mini"
+    weights: Path = Field(description="file of the trained projections, relative to the project; or 'random'")
+    clip_weights: Path | None = Field(None, description="CLIP's own weights (name: clip), relative to the project; or 'random'")
+    training: TrainingConfig | None = Field(
+        None,
+        description="train `weights` (data/models/<name>/heads.safetensors) for this study; None: they are there already",
+    )
+    precision: Literal["float32", "autocast"] = "float32"
+    device: str = Field("cpu", description="torch device")
+
+
+class FigureConfig(Section):
+    """What the figures show; nothing here changes a number."""
+
+    class_name: str | None = Field(None, description="class of Figures 1 to 3; None: the study's first")
+    group: str | None = Field(None, description="normality that is added in Figures 1 and 3; None: the class's first")
+
+
+class Study(Section):
+    """One study: data, model, texts, method, detectors. Every section must be there (``{}`` for its defaults): DVC
+    watches the sections of the preset file by name."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    title: str
+    data: DataConfig
+    model: ModelConfig
+    prompts: PromptConfig
+    nand: NandConfig
+    detectors: tuple[DetectorName, ...] = Field(min_length=1)
+    winclip: WinClipConfig
+    patchcore: PatchCoreConfig
+    figures: FigureConfig
+
+    def required_for_clip(self) -> dict[str, Path | None]:
+        """The full-size networks of the detectors in use: key of the preset → file of weights."""
+        families = {name.split("_")[0] for name in self.detectors}
+        files = {"model.clip_weights": self.model.clip_weights}
+        if "winclip" in families:
+            files["winclip.weights"] = self.winclip.weights
+        if "patchcore" in families:
+            files["patchcore.backbone_weights"] = self.patchcore.backbone_weights
+        return files
+
+    def weight_files(self) -> dict[str, Path]:
+        """Key of the preset → file of weights, of all that this study loads."""
+        full = self.required_for_clip() if self.model.name == "clip" else {}
+        files = {"model.weights": self.model.weights, "patchcore.backbone_weights": self.patchcore.backbone_weights, **full}
+        if "patchcore" not in self.detectors:
+            del files["patchcore.backbone_weights"]
+        return {key: path for key, path in files.items() if path is not None}
+
+    @property
+    def random(self) -> bool:
+        """Whether any weights are random: nothing that this study computes is a result."""
+        return RANDOM in self.weight_files().values()
+
+
+def load_study(path: str | Path) -> Study:
+    """Read and validate a study preset.
+
+    Raises:
+        PresetError: If the file is missing, or a key or value is not valid; the message names the key and suggests
+            the nearest valid one.
+    """
+    path = Path(path)
+    content = read_yaml(path)
+    if not isinstance(content, dict):
+        raise PresetError(f"{path} must be a mapping with the keys {', '.join(Study.model_fields)}")
+    try:
+        study = Study.model_validate(content)
+    except ValidationError as error:
+        raise PresetError("\n".join(_explain(path, problem) for problem in error.errors())) from None
+    if study.name != path.stem:
+        raise PresetError(f"{path}: key 'name' is '{study.name}' but must be the file's name, '{path.stem}'")
+    return study
+
+
+def _explain(path: Path, problem: Any) -> str:
+    location = problem["loc"]
+    key = ".".join(str(part) for part in location)
+    if problem["type"] == "extra_forbidden":
+        return f"{path}: unknown key '{key}': {nearest(location[-1], _section(location[:-1]).model_fields)}"
+    if problem["type"] == "literal_error":
+        valid = [word.strip("' ") for word in problem["ctx"]["expected"].replace(" or ", ",").split(",")]
+        return f"{path}: key '{key}' is '{problem['input']}': {nearest(problem['input'], valid)}"
+    return f"{path}: key '{key}': {problem['msg']} (got {problem['input']!r})"
+
+
+def _section(location: tuple[Any, ...]) -> type[BaseModel]:
+    section: type[BaseModel] = Study
+    for part in location:
+        annotation = section.model_fields[part].annotation
+        candidates = [annotation, *get_args(annotation)]
+        section = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+    return section

@@ -5,13 +5,17 @@ import inspect
 import numpy as np
 import pytest
 
-from nandlib.data.drawn import auxiliary, catalogue, defects, products, structures
+from nandlib.data.drawn import auxiliary, blemishes, catalogue, defects, nuisance, palette, products, silhouettes, structures, surfaces
 from nandlib.data.drawn.catalogue import CATALOGUE, draw
 from nandlib.data.drawn.validation import VALIDATION
 from nandlib.data.groups import load_grouping
+from nandlib.training import vocabulary
 
 TYPES = [(c, t) for c, product in CATALOGUE.items() for t in product.types]
 VALIDATION_TYPES = [(c, t) for c, product in VALIDATION.items() for t in product.types]
+AUXILIARY_SOURCE = "".join(
+    inspect.getsource(module) for module in (auxiliary, blemishes, nuisance, palette, silhouettes, structures, surfaces)
+)
 
 
 def test_the_catalogue_has_mvtec_ads_classes_and_types():
@@ -42,8 +46,8 @@ def test_validation_products_are_in_no_study_and_train_nothing():
     assert not set(VALIDATION) & set(CATALOGUE)
     renderers = {product.render for product in VALIDATION.values()}
     assert not renderers & {product.render for product in CATALOGUE.values()}
-    assert "nandlib.data.drawn.validation" not in inspect.getsource(auxiliary) + inspect.getsource(structures)
-    assert not {c.replace("_", " ") for c in VALIDATION} & set(auxiliary.NOUNS)
+    assert "nandlib.data.drawn.validation" not in AUXILIARY_SOURCE
+    assert not {c.replace("_", " ") for c in VALIDATION} & set(vocabulary.NOUNS)
 
 
 def test_images_are_deterministic_and_independent_of_each_other():
@@ -61,16 +65,16 @@ def test_good_images_vary():
 
 
 def test_auxiliary_images_share_no_renderer_with_the_study():
-    study = {f.__name__ for f in vars(products).values() if inspect.isfunction(f) and f.__module__ == products.__name__}
-    own = {f.__name__ for f in auxiliary.SURFACES} | {f.__name__ for f in structures.STRUCTURES}
+    study = {f.__name__ for f in vars(products).values() if inspect.isfunction(f) and f.__module__.startswith(f"{products.__name__}.")}
+    assert study == set(CATALOGUE)
+    own = {f.__name__ for f in surfaces.SURFACES} | {f.__name__ for f in structures.STRUCTURES}
     assert not study & own
-    source = inspect.getsource(auxiliary) + inspect.getsource(structures)
-    assert "nandlib.data.drawn.products" not in source
-    assert "nandlib.data.drawn.catalogue" not in source
+    assert "nandlib.data.drawn.products" not in AUXILIARY_SOURCE
+    assert "nandlib.data.drawn.catalogue" not in AUXILIARY_SOURCE
 
 
 def test_auxiliary_nouns_are_not_the_studys_classes():
-    assert not {c.replace("_", " ") for c in CATALOGUE} & set(auxiliary.NOUNS)
+    assert not {c.replace("_", " ") for c in CATALOGUE} & set(vocabulary.NOUNS)
 
 
 def test_auxiliary_labels_cover_all_families():

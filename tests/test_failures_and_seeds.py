@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 import torch
 
-from nandlib.data.drawn.auxiliary import FAMILIES, PHRASES
+from nandlib.data.drawn.auxiliary import FAMILIES
 from nandlib.evaluation import wordings
 from nandlib.evaluation.failures import COLUMNS, REASONS, failure_table
 from nandlib.evaluation.seeds import MEASURES, seed_table
 from nandlib.models.mini import CHANNELS, STAGE_WIDTHS
+from nandlib.training import vocabulary
 from nandlib.training.heads import PatchSet
 
 
@@ -46,17 +47,19 @@ def test_spread_over_seeds():
 
 
 def test_no_phrase_trains_and_is_held_out():
-    every = [phrase for words in PHRASES.values() for kind in ("train", "held_out") for phrase in words[kind]]
+    phrases = vocabulary.phrases()
+    every = [phrase for words in phrases.values() for kind in ("train", "held_out") for phrase in words[kind]]
     assert len(every) == len(set(every))
-    assert set(PHRASES) == set(FAMILIES)
-    assert all(len(words["held_out"]) >= 3 and len(words["train"]) >= 10 for words in PHRASES.values())
+    assert set(phrases) == set(FAMILIES)
+    assert all(len(words["held_out"]) >= 3 and len(words["train"]) >= 10 for words in phrases.values())
 
 
 def test_wordings_rank_their_family(model, monkeypatch):
     """The untrained text map is near the identity: held-out words are nearer to their own family than chance."""
     names = ("thread", "print", "dust", "burn")
-    few = {name: {"train": PHRASES[name]["train"][:2], "held_out": PHRASES[name]["held_out"][:1]} for name in names}
-    monkeypatch.setattr(wordings, "PHRASES", few)
+    phrases = vocabulary.phrases()
+    few = {name: {"train": phrases[name]["train"][:2], "held_out": phrases[name]["held_out"][:1]} for name in names}
+    monkeypatch.setattr(vocabulary, "phrases", lambda: few)
     monkeypatch.setattr(wordings, "FAMILIES", dict.fromkeys(names))
     labels = torch.arange(4).repeat_interleave(3)
     channels = torch.randn(12, CHANNELS, generator=torch.Generator().manual_seed(0)).half()

@@ -6,6 +6,7 @@ import torch
 
 from nandlib.data.drawn import auxiliary
 from nandlib.models.mini import CHANNELS, GRID, STAGE_WIDTHS
+from nandlib.training import vocabulary
 from nandlib.training.heads import N_FAMILIES, PatchSet, cell_labels, collect_patches, text_bank, train_heads
 
 
@@ -26,7 +27,7 @@ def test_text_bank_names_every_family_in_the_studys_templates():
     bank = text_bank()
     assert set(bank) == {*auxiliary.FAMILIES, "normal", "abnormal"}
     for name in auxiliary.FAMILIES:
-        assert all(any(phrase in sentence for sentence in bank[name]) for phrase in auxiliary.PHRASES[name]["train"])
+        assert all(any(phrase in sentence for sentence in bank[name]) for phrase in vocabulary.phrases()[name]["train"])
     assert not any("carpet" in sentence for sentences in bank.values() for sentence in sentences)
 
 

@@ -8,11 +8,12 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from nandlib.data.drawn.auxiliary import FAMILIES, PHRASES
+from nandlib.data.drawn.auxiliary import FAMILIES
 from nandlib.method.config import PromptConfig
 from nandlib.method.detection import text_feature
 from nandlib.method.prompts import load_prompts
 from nandlib.models.mini import LAYER_STARTS, MiniModel
+from nandlib.training import vocabulary
 from nandlib.training.heads import N_FAMILIES, PatchSet
 
 COLUMNS = ["family", "phrase", "held_out", "nearest", "rank", "retrieval_auroc"]
@@ -38,14 +39,14 @@ def wording_table(model: MiniModel, patches: PatchSet) -> pd.DataFrame:
     def feature(phrases: list[str]) -> Tensor:
         return text_feature(model, prompts.fill(phrases), prompts)
 
-    own_features = {name: {phrase: feature([phrase]) for phrase in PHRASES[name]["train"]} for name in names}
+    own_features = {name: {phrase: feature([phrase]) for phrase in vocabulary.phrases()[name]["train"]} for name in names}
     defects = patches.labels < N_FAMILIES
     labels = patches.labels[defects].numpy()
     channels = patches.channels[defects].float()
     token = torch.stack([model.heads.project(layer, channels) for layer in range(len(LAYER_STARTS))]).mean(0)
     rows = []
     for index, name in enumerate(names):
-        for kind, phrases in PHRASES[name].items():
+        for kind, phrases in vocabulary.phrases()[name].items():
             for phrase in phrases:
                 text = own_features[name].get(phrase) if kind == "train" else feature([phrase])
                 kept = {n: [f for p, f in known.items() if p != phrase] for n, known in own_features.items()}

@@ -19,6 +19,7 @@ from nandlib.method.config import PromptConfig
 from nandlib.method.operators import prompt_ensemble
 from nandlib.method.prompts import load_prompts
 from nandlib.models.mini import GRID, LAYER_STARTS, Heads, ImageTower, TextTower, patch_channels, preprocess
+from nandlib.training import vocabulary
 
 N_FAMILIES = len(auxiliary.FAMILIES)
 CELL = 8  # samples per side of a cell at which labels are counted
@@ -112,10 +113,10 @@ def _choose(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def text_bank() -> dict[str, list[str]]:
     """Training sentences of every family, of ``"normal"`` and of ``"abnormal"``: the study's templates, other nouns.
 
-    Every phrase stands in all `auxiliary.MENTIONS` (with a noun in turn) and in twelve templates in turn.
+    Every phrase stands in all `vocabulary.MENTIONS` (with a noun in turn) and in twelve templates in turn.
     """
     prompts = load_prompts(PromptConfig(file="aprilgan"))
-    nouns, mentions, templates = auxiliary.NOUNS, auxiliary.MENTIONS, prompts.templates
+    nouns, mentions, templates = vocabulary.NOUNS, vocabulary.MENTIONS, prompts.templates
 
     def turn(words: tuple[str, ...], index: int) -> str:
         return words[index % len(words)]
@@ -123,7 +124,7 @@ def text_bank() -> dict[str, list[str]]:
     bank = {
         name: [
             turn(templates, 12 * i + 3 * k).format(turn(mentions, k).format(phrase, noun=turn(nouns, 12 * i + k)))
-            for i, phrase in enumerate(auxiliary.PHRASES[name]["train"])
+            for i, phrase in enumerate(vocabulary.phrases()[name]["train"])
             for k in range(12)
         ]
         for name in auxiliary.FAMILIES

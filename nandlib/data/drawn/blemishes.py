@@ -8,6 +8,7 @@ from nandlib.data.drawn.canvas import (
     Array,
     Colour,
     Mask,
+    Range,
     Rng,
     blend,
     blob_points,
@@ -22,7 +23,6 @@ from nandlib.data.drawn.canvas import (
     shade,
     stroke,
 )
-from nandlib.data.drawn.defects import Range
 
 
 def corrosion(

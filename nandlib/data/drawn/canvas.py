@@ -16,6 +16,7 @@ Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Colour = Sequence[float]
 Rng = np.random.Generator
+Range = tuple[float, float]
 
 cv2.setNumThreads(1)  # one thread: the images are small, and the result must not depend on the machine
 
@@ -151,6 +152,11 @@ def curve(rng: Rng, start: Sequence[float], angle: float, length: float, bend: f
 def blend(image: Array, alpha: Array, colour: Colour | Array) -> Array:
     """`image` with `colour` (one colour or an image) laid over it at `alpha`."""
     return image + alpha[..., None] * (np.asarray(colour, np.float32) - image)
+
+
+def inside(alpha: Array, region: Mask) -> Array:
+    """`alpha` where `region` is, else 0."""
+    return alpha * region
 
 
 def shade(image: Array, factor: Array | float) -> Array:

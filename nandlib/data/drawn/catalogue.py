@@ -13,7 +13,7 @@ import numpy as np
 
 from nandlib.data.drawn import defects, products
 from nandlib.data.drawn.canvas import Array, Mask, Rng, coordinates, noise, shade
-from nandlib.data.drawn.products import Scene
+from nandlib.data.drawn.products.scene import Scene
 
 Renderer = Callable[..., Scene]
 Fault = Callable[[Renderer, np.random.SeedSequence, int], tuple[Scene, Array]]

@@ -27,7 +27,7 @@ from nandlib.data.drawn.canvas import (
     turn,
 )
 from nandlib.data.drawn.catalogue import Product, change, mark, ring
-from nandlib.data.drawn.products import Scene, backdrop, letters, scene, texture
+from nandlib.data.drawn.products.scene import Scene, backdrop, letters, scene, texture
 
 
 def gear_wheel(rng: Rng, size: int, broken_tooth: bool = False, bent_spoke: bool = False) -> Scene:

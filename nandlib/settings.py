@@ -12,6 +12,7 @@ from ruamel.yaml.error import YAMLError
 from nandlib.errors import PresetError, nearest
 
 RESOURCES = Path(__file__).parent / "resources"  # files that come with the package
+EMBEDDED_HEADS = RESOURCES / "models" / "mini.safetensors"  # of the embedded model; mini.json says where they come from
 RANDOM = Path("random")  # in place of a file of weights: exercises the code path; never results
 
 

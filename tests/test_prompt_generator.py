@@ -11,9 +11,9 @@ import pytest
 
 from nandlib.errors import DataError
 from nandlib.method.config import PromptConfig
-from nandlib.method.prompt_generator import REQUEST, Endpoint, generate, parse_phrases
 from nandlib.method.prompts import load_prompts
 from nandlib.settings import read_yaml
+from nandlib.study.prompt_generator import REQUEST, Endpoint, generate, parse_phrases
 
 KEY = "sk-never-to-be-seen"
 GOOD = "- poke mark on capsule\n- punctured capsule\n2. small hole in the capsule\n“dent in capsule”.\n* pierced shell"

@@ -21,7 +21,7 @@ MapsFolder = Annotated[Path | None, typer.Option("--maps", help="folder of your 
 Checkpoint = Annotated[Path | None, typer.Option(help="a model that anomalib trained, .ckpt; --detector names its class (Patchcore)")]
 Normals = Annotated[Path | None, typer.Option(help="folder of normal images: they fit PatchCore, are references, calibrate nand_plus")]
 Method = Annotated[str, typer.Option(help="nand (the paper's rule) or nand_plus (this study's; needs --normals)")]
-Weights = Annotated[Path | None, typer.Option("--model", help="heads of the embedded model; default: those that 'make model' trains")]
+Weights = Annotated[Path | None, typer.Option("--model", help="other heads for the embedded model")]
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,9 @@ def _adapted(s: _Setting, images: list[Path], root: Path) -> Any:
     """The adapted detector that the options describe."""
     from nandlib.detectors.fit import fit_detector
     from nandlib.integrations.folders import find_images, map_folder
-    from nandlib.method.adapt import add_normality, embedded_model
+    from nandlib.method.adapt import add_normality
     from nandlib.method.prompts import read_texts
+    from nandlib.models import load_model
 
     texts = read_texts(s.texts)
     if not texts:
@@ -56,7 +57,7 @@ def _adapted(s: _Setting, images: list[Path], root: Path) -> Any:
         raise DataError(f"--checkpoint {s.checkpoint}: --detector must name its class in anomalib, as in --detector Patchcore")
     if s.maps is None and s.detector is None:
         raise DataError("whose anomaly maps? give --maps FOLDER, or --detector aprilgan (or another; 'nand apply --help' lists them)")
-    model = embedded_model(s.weights)
+    model = load_model("mini", s.weights)
     normals = find_images([s.normals])[0] if s.normals else []
     detector: Any
     if s.maps is not None:
@@ -134,12 +135,9 @@ def explain(
     import matplotlib as mpl
 
     mpl.use("Agg")
-    import numpy as np
-
-    from nandlib.data.images import as_image
-    from nandlib.data.maps import check_maps
     from nandlib.integrations.folders import find_images
-    from nandlib.show import pictures, style
+    from nandlib.show.explain import explain as look
+    from nandlib.show.style import save, use_style
 
     if out.suffix.lower() != ".png":
         raise DataError(f"--out {out}: the figure is a .png")
@@ -147,34 +145,14 @@ def explain(
         raise DataError(f"{image} is a folder: explain shows one image; 'nand apply' takes folders")
     (found,), root = find_images([image])
     detector = detector or ("aprilgan" if maps is None and checkpoint is None else None)
-    adapted = _adapted(_Setting(text, noun, detector, maps, checkpoint, normals, method, model), [found], root)
-    (before,) = check_maps(adapted.detector([found]), 1, type(adapted.detector).__name__)
-    sups = {name: single[0] for name, single in adapted.suppression_maps([found], [before]).items()}
-    (after,) = adapted.damp([found], [before])
-    common = {"image": np.asarray(as_image(found)), "mask": None, "before": before}
-    rows = [{**common, "label": "\n".join(name.split()), "suppression": sup, "after": before * (1 - sup)} for name, sup in sups.items()]
-    if len(sups) > 1:
-        together = 1 - np.prod([1 - sup for sup in sups.values()], axis=0)
-        rows.append({**common, "label": "all texts", "suppression": together, "after": after})
-    style.use_style()
-    style.save(pictures.before_after(rows), out)
-    seen = {
-        "image": str(found),
-        "noun": noun,
-        "method": method,
-        "score_before": float(before.max()),
-        "score_after": float(after.max()),
-        "suppression_max": {name: float(sup.max()) for name, sup in sups.items()},
-        "suppression_at_peak": {name: float(sup.flat[before.argmax()]) for name, sup in sups.items()},
-        "figure": str(out),
-    }
+    use_style()
+    seen, figure = look(_adapted(_Setting(text, noun, detector, maps, checkpoint, normals, method, model), [found], root), found)
+    save(figure, out)
     if as_json:
-        print_json(seen)
+        print_json({"image": str(found), "noun": noun, "method": method, **seen.record(), "figure": str(out)})
         return
-    for name in sups:
-        at_peak, most = seen["suppression_at_peak"][name], seen["suppression_max"][name]
-        typer.echo(f"“{name}”: A_sup is {at_peak:.2f} where the image is most anomalous, {most:.2f} at most")
-    typer.echo(f"score {seen['score_before']:.3f} before, {seen['score_after']:.3f} after\n{out}")
+    for line in [*seen.sentences(), str(out)]:
+        typer.echo(line)
 
 
 @app.command("export", rich_help_panel=ADAPT)

@@ -70,8 +70,8 @@ def generate_prompts(
     out: Annotated[Path, typer.Argument(help="prompt file to write, .yaml; answers are recorded beside it")],
 ) -> None:
     """Ask a language model for phrases by the paper's request; address, model and key come from OPENAI_* variables."""
-    from nandlib.method.prompt_generator import generate
     from nandlib.study.open_study import open_study, project_root
+    from nandlib.study.prompt_generator import generate
 
     opened = open_study(study, project_root())
     phrases = generate(opened.types(), out, progress=progress())

@@ -14,8 +14,8 @@ from nandlib.data.images import ImageLike
 from nandlib.data.maps import Detector
 from nandlib.detectors.fit import fit_detector
 from nandlib.errors import DataError
-from nandlib.method.adapt import AdaptedDetector, add_normality, embedded_model
-from nandlib.models import VisionLanguageModel
+from nandlib.method.adapt import AdaptedDetector, add_normality
+from nandlib.models import VisionLanguageModel, load_model
 
 
 class NormalityDetector(OutlierMixin, BaseEstimator):
@@ -31,7 +31,7 @@ class NormalityDetector(OutlierMixin, BaseEstimator):
         method: ``"nand"``, the paper's rule, or ``"nand_plus"``, which is calibrated on ``X``.
         contamination: Share of the normal images of ``fit`` that may be called outliers; it sets the threshold, once, with the
             **unadapted** detector: adding a text never moves it.
-        model: Vision-language model; None: the embedded one of the checkout.
+        model: Vision-language model; None: the embedded one.
 
     Attributes:
         detector_: The fitted `nandlib.AdaptedDetector` (or the bare detector, without texts).
@@ -67,7 +67,7 @@ class NormalityDetector(OutlierMixin, BaseEstimator):
             raise DataError(f'texts must be a sequence of phrases: texts=["{self.texts}"]')
         if not 0 <= self.contamination <= 0.5:
             raise DataError(f"contamination must be between 0 and 0.5, not {self.contamination}")
-        model = self.model or embedded_model()
+        model = self.model or load_model("mini")
         base = fit_detector(self.detector, model, noun=self.noun, normals=X) if isinstance(self.detector, str) else self.detector
         normal_maps = base.normal_maps(range(len(X))) if isinstance(self.detector, str) and hasattr(base, "normal_maps") else base(X)
         self.offset_ = float(np.quantile(-_maxima(normal_maps), self.contamination))

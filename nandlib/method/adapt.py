@@ -23,8 +23,6 @@ from nandlib.method.prompts import PromptSet, load_prompts
 from nandlib.method.suppression import Similarities, Texts, suppression
 from nandlib.models import ImageFeatures, VisionLanguageModel, load_model
 
-EMBEDDED_WEIGHTS = "data/models/mini/heads.safetensors"
-
 
 @dataclass(frozen=True)
 class AdaptedDetector:
@@ -180,7 +178,7 @@ def add_normality(
         detector: Anything that maps a sequence of images to anomaly maps ``(N, H, W)`` (larger is more anomalous), a
             folder of such maps as .npy or .tiff, or a detector that was adapted before.
         text: A phrase ("thread on carpet"), or several phrases for the same thing.
-        model: Finds where an image shows what the text says: ``load_model(...)``; default: `embedded_model`.
+        model: Finds where an image shows what the text says: ``load_model(...)``; default: the embedded one.
         noun: What the images show, for the normal state ("carpet").
         name: Under which the normality can be removed again; default: its first phrase.
         prompts: Templates and states; default: APRIL-GAN's.
@@ -195,7 +193,7 @@ def add_normality(
     Raises:
         DataError: If the text is empty, the folder of maps does not exist, a parameter has no meaning here, or `nand_plus` lacks
             normal images to be calibrated with.
-        ModelError: If no model is given and the embedded one has not been trained ('make model').
+        ModelError: If a model's weights are missing or do not fit.
 
     Example:
         >>> adapted = add_normality(detector, "loose thread", noun="carpet")  # doctest: +SKIP
@@ -220,27 +218,11 @@ def add_normality(
         raise DataError("add_normality sees maps only: image_score 'max_plus_image' and base_normalisation belong to a study")
     if isinstance(detector, (str, Path)):
         detector = MapFolder(detector)
-    model = model or embedded_model()
+    model = model or load_model("mini")
     prompts = prompts or load_prompts(PromptConfig(file="aprilgan"))
     token = mean_token(model, normals) if plus is not None and plus.calibrate else None
     stay = tuple((other,) if isinstance(other, str) else tuple(other) for other in others)
     return AdaptedDetector(detector, model, prompts, noun, nand, {}, stay, token).add(text, name)
-
-
-def embedded_model(weights: str | Path | None = None) -> VisionLanguageModel:
-    """The embedded model, trained by ``make model``.
-
-    Args:
-        weights: Its heads; None: those of the checkout that the working directory belongs to, else of the one that this package is in.
-
-    Raises:
-        ModelError: If they are not there.
-    """
-    if weights is None:
-        homes = [folder for folder in (Path.cwd(), *Path.cwd().parents, Path(__file__).parents[1]) if (folder / "dvc.yaml").is_file()]
-        found = [home / EMBEDDED_WEIGHTS for home in homes if (home / EMBEDDED_WEIGHTS).is_file()]
-        weights = next(iter(found), (homes[0] if homes else Path()) / EMBEDDED_WEIGHTS)
-    return load_model("mini", weights)
 
 
 @torch.no_grad()

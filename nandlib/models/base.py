@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, Protocol
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
-
-from nandlib.errors import ModelError, PresetError, nearest
 
 
 @dataclass(frozen=True)
@@ -75,31 +72,3 @@ class Placement:
     def autocast(self) -> torch.autocast:
         """Context of the image tower's forward pass."""
         return torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.precision == "autocast")
-
-
-def load_model(
-    name: str, weights: str | Path, placement: Placement = Placement(), clip_weights: str | Path | None = None
-) -> VisionLanguageModel:
-    """The model called `name` with its weights.
-
-    Args:
-        name: ``"mini"`` (embedded) or ``"clip"`` (APRIL-GAN on CLIP ViT-L/14@336).
-        weights: File of the trained projections.
-        placement: Device and precision.
-        clip_weights: CLIP's own weights, for ``"clip"``.
-
-    Raises:
-        PresetError: If there is no model of that name.
-        ModelError: If the weights are missing or do not fit.
-    """
-    if name == "mini":
-        from nandlib.models.mini import MiniModel
-
-        return MiniModel.load(Path(weights), placement)
-    if name == "clip":
-        from nandlib.models.clip import ClipModel
-
-        if clip_weights is None:
-            raise ModelError("the model 'clip' needs clip_weights: the file of CLIP ViT-L/14@336's own weights")
-        return ClipModel.load(Path(weights), Path(clip_weights), placement)
-    raise PresetError(f"unknown model '{name}': {nearest(name, ('mini', 'clip'))}")

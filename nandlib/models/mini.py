@@ -15,12 +15,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from nandlib.errors import ModelError
 from nandlib.models.base import ImageFeatures, Placement
+from nandlib.settings import EMBEDDED_HEADS
 
 IMAGE_SIZE = 320
 GRID = 40  # patch tokens per side
@@ -29,6 +30,7 @@ STAGE_WIDTHS = (24, 40, 80, 112, 192, 320)  # channels of the outputs of blocks[
 CHANNELS = sum(STAGE_WIDTHS[1:])  # of a patch: all stages but the first, on the common grid
 LAYER_STARTS = (0, 40, 120, 232)  # a layer is its own stage and all later ones, which lend it context: channels[start:]
 MAX_TOKENS = 48
+HEADS_FORMAT = "1"  # of the files of heads: raised when towers, layers or channels change, so that old heads are refused
 
 
 def _package_file(package: str, relative: str) -> Path:
@@ -126,9 +128,33 @@ class Heads(nn.Module):
         return (features - self.text_mean) @ self.text_map.T
 
 
-def save_heads(heads: Heads, path: Path) -> None:
-    """Write trained heads where `MiniModel.load` finds them."""
-    save_file({name: tensor.contiguous() for name, tensor in heads.state_dict().items()}, path)
+def save_heads(heads: Heads, path: Path, *, half: bool = False) -> None:
+    """Write trained heads for `MiniModel.load`; `half`: weights and biases as float16, statistics and temperature as they are."""
+    state = {name: tensor.contiguous() for name, tensor in heads.state_dict().items()}
+    halved = {name: tensor.half() for name, tensor in state.items() if name.startswith(("projections.", "text_map"))}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(state | (halved if half else {}), path, {"format": HEADS_FORMAT})
+
+
+def load_heads(path: Path) -> Heads:
+    """Heads of the embedded model from a file.
+
+    Raises:
+        ModelError: If the file is missing, of another version, or does not hold heads of this model.
+    """
+    if not path.is_file():
+        raise ModelError(f"{path} is missing: leave model.weights out to take the heads of the package, or train some with 'nand heads'")
+    fix = "leave model.weights out to take the heads of the package, or train new ones with 'nand heads'"
+    heads = Heads()
+    try:
+        with safe_open(path, "pt") as file:
+            found = (file.metadata() or {}).get("format", HEADS_FORMAT)
+        if found != HEADS_FORMAT:
+            raise ModelError(f"{path} holds heads of format {found}, and this version of nandlib reads format {HEADS_FORMAT}: {fix}")
+        heads.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()})
+    except (RuntimeError, SafetensorError) as error:
+        raise ModelError(f"{path} does not hold heads of the embedded model: {fix} ({error})") from error
+    return heads
 
 
 def patch_channels(stages: list[Tensor]) -> Tensor:
@@ -175,20 +201,13 @@ class MiniModel:
         self.temperature = float(heads.log_temperature.exp())
 
     @classmethod
-    def load(cls, weights: Path, placement: Placement = Placement()) -> MiniModel:
-        """From the file of trained heads, ``heads.safetensors``.
+    def load(cls, weights: Path | None = None, placement: Placement = Placement()) -> MiniModel:
+        """From a file of trained heads; None: those that come with the package.
 
         Raises:
-            ModelError: If the file is missing or does not hold the heads of this model.
+            ModelError: If the file is missing, of another version, or does not hold the heads of this model.
         """
-        if not weights.is_file():
-            raise ModelError(f"{weights} is missing: train the embedded model first with 'make model' (three minutes)")
-        heads = Heads()
-        try:
-            heads.load_state_dict(load_file(weights))
-        except (RuntimeError, SafetensorError) as error:
-            raise ModelError(f"{weights} does not hold heads of the embedded model: {error}") from error
-        return cls(heads, placement)
+        return cls(load_heads(weights or EMBEDDED_HEADS), placement)
 
     def preprocess(self, image: Image.Image) -> Tensor:
         return preprocess(image)

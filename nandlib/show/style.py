@@ -6,7 +6,6 @@ from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
-import seaborn as sns
 from matplotlib.figure import Figure
 
 MAP_COLOURS = "inferno"  # anomaly maps
@@ -26,12 +25,43 @@ LABELS = {
 }
 
 
+_COLOUR_BLIND_SAFE = ("#0173B2", "#DE8F05", "#029E73", "#D55E00", "#CC78BC", "#CA9161", "#FBAFE4", "#949494", "#ECE133", "#56B4E9")
+_INK, _THIN = ".15", 1.25
+_STYLE = {  # seaborn's "white" style at 0.8 of its notebook context (a test compares), without needing seaborn
+    "axes.axisbelow": True,
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "axes.labelsize": 9.6,
+    "axes.linewidth": _THIN,
+    "axes.prop_cycle": mpl.cycler(color=_COLOUR_BLIND_SAFE),
+    "axes.titlesize": 9.5,
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 100,
+    "font.family": ["sans-serif"],
+    "font.sans-serif": ["Arial", "DejaVu Sans", "Liberation Sans", "Bitstream Vera Sans", "sans-serif"],
+    "font.size": 9.6,
+    "grid.color": ".8",
+    "grid.linewidth": 1.0,
+    "legend.fontsize": 8.8,
+    "legend.title_fontsize": 9.6,
+    "lines.solid_capstyle": "round",
+    "patch.edgecolor": "w",
+    "patch.force_edgecolor": True,
+    "savefig.bbox": "tight",
+    "savefig.dpi": 110,
+    "text.color": _INK,
+    **{f"{axis}tick.color": _INK for axis in "xy"},
+    **{f"{axis}tick.labelsize": 8.8 for axis in "xy"},
+    **{f"{axis}tick.{kind}.size": size for axis in "xy" for kind, size in (("major", 6.0), ("minor", 4.0))},
+    **{f"{axis}tick.{kind}.width": width for axis in "xy" for kind, width in (("major", _THIN), ("minor", 1.0))},
+    "xtick.bottom": False,
+    "ytick.left": False,
+}
+
+
 def use_style() -> None:
     """The style of every figure of the study."""
-    sns.set_theme(style="white", context="notebook", palette="colorblind", font_scale=0.8)
-    mpl.rcParams.update(
-        {"figure.dpi": 100, "savefig.dpi": 110, "savefig.bbox": "tight", "axes.titlesize": 9.5, "figure.constrained_layout.use": True}
-    )
+    mpl.rcParams.update(_STYLE)
 
 
 def pretty(name: str) -> str:

@@ -152,8 +152,10 @@ class OpenStudy:
         from nandlib.models import load_model
 
         model = self.config.model
-        clip_weights = model.clip_weights and self.resolve(model.clip_weights)
-        return load_model(model.name, self.resolve(model.weights), self.placement, clip_weights)
+        clip_weights = model.clip_weights
+        return load_model(
+            model.name, model.weights and self.resolve(model.weights), self.placement, clip_weights and self.resolve(clip_weights)
+        )
 
     @property
     def placement(self) -> Placement:

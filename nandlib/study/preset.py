@@ -11,7 +11,7 @@ from nandlib.data.config import DataConfig
 from nandlib.detectors.config import DetectorName, PatchCoreConfig, WinClipConfig
 from nandlib.errors import PresetError, nearest
 from nandlib.method.config import NandConfig, PromptConfig
-from nandlib.settings import RANDOM, Section, read_yaml
+from nandlib.settings import EMBEDDED_HEADS, RANDOM, Section, read_yaml
 
 
 class TrainingConfig(Section):
@@ -26,7 +26,9 @@ class ModelConfig(Section):
     """The vision-language model."""
 
     name: Literal["mini", "clip"] = "mini"
-    weights: Path = Field(description="file of the trained projections, relative to the project; or 'random'")
+    weights: Path | None = Field(
+        None, description="file of the trained projections, relative to the project; or 'random'; None: the embedded model's own"
+    )
     clip_weights: Path | None = Field(None, description="CLIP's own weights (name: clip), relative to the project; or 'random'")
     training: TrainingConfig | None = Field(
         None,
@@ -61,7 +63,7 @@ class Study(Section):
     def required_for_clip(self) -> dict[str, Path | None]:
         """The full-size networks of the detectors in use: key of the preset → file of weights."""
         families = {name.split("_")[0] for name in self.detectors}
-        files = {"model.clip_weights": self.model.clip_weights}
+        files = {"model.weights": self.model.weights, "model.clip_weights": self.model.clip_weights}
         if "winclip" in families:
             files["winclip.weights"] = self.winclip.weights
         if "patchcore" in families:
@@ -71,7 +73,11 @@ class Study(Section):
     def weight_files(self) -> dict[str, Path]:
         """Key of the preset → file of weights, of all that this study loads."""
         full = self.required_for_clip() if self.model.name == "clip" else {}
-        files = {"model.weights": self.model.weights, "patchcore.backbone_weights": self.patchcore.backbone_weights, **full}
+        files: dict[str, Path | None] = {
+            "model.weights": self.model.weights or EMBEDDED_HEADS,
+            "patchcore.backbone_weights": self.patchcore.backbone_weights,
+            **full,
+        }
         if "patchcore" not in self.detectors:
             del files["patchcore.backbone_weights"]
         return {key: path for key, path in files.items() if path is not None}

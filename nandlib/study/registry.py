@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 
 from nandlib.data.sources import source_of
 from nandlib.errors import DataError, PresetError
-from nandlib.settings import RANDOM, RESOURCES, read_yaml, resource
+from nandlib.settings import EMBEDDED_HEADS, RANDOM, RESOURCES, read_yaml, resource
 from nandlib.study.fingerprint import file_digest
 from nandlib.study.open_study import OpenStudy, open_study
 from nandlib.study.preset import load_study
@@ -31,7 +31,9 @@ def registry_entry(study: OpenStudy) -> dict[str, str]:
     groups = Path("nandlib/data/groups.py") if config.data.groups == "types" else _shipped(resource("groups", config.data.groups))
     return {
         "root": config.data.root.as_posix(),
-        "weights": NO_WEIGHTS if config.model.weights == RANDOM else config.model.weights.as_posix(),
+        "weights": NO_WEIGHTS
+        if config.model.weights == RANDOM
+        else _relative(_shipped(config.model.weights or EMBEDDED_HEADS), study.root),
         "prompts": _relative(_shipped(resource("prompts", config.prompts.file)), study.root),
         "groups": _relative(groups, study.root),
     }
@@ -78,9 +80,9 @@ def register(preset: Path, root: Path) -> str:
     registry["drawn"] = drawn
     compared = {key: True for key in (registry.get("compared") or {}) if key != name}
     registry["compared"] = compared | ({name: True} if study.compared else {})
-    training = study.config.model.training
-    if training is not None:
-        models, model = dict(registry.get("models") or {}), study.config.model.weights.parent.name
+    training, weights = study.config.model.training, study.config.model.weights
+    if training is not None and weights is not None:
+        models, model = dict(registry.get("models") or {}), weights.parent.name
         if model in models and dict(models[model]) != training.model_dump():
             raise PresetError(
                 f"studies/{name}.yaml: model.training: data/models/{model} is trained otherwise already (params.yaml, models.{model}): "
@@ -106,8 +108,8 @@ def _check_files(study: OpenStudy, registry: dict[str, Any]) -> None:
     if config.data.drawn is not None and config.data.root != own:
         raise PresetError(f"{preset}: data.root must be '{own}': a study with data.drawn owns (and overwrites) that folder")
     if config.model.training is not None:
-        expected = Path("data/models") / config.model.weights.parent.name / "heads.safetensors"
-        if config.model.name != "mini" or config.model.weights != expected:
+        weights = config.model.weights
+        if config.model.name != "mini" or weights is None or weights != Path("data/models") / weights.parent.name / "heads.safetensors":
             raise PresetError(f"{preset}: model.training needs name: mini and weights: data/models/<name>/heads.safetensors")
     if config.model.name == "clip":
         for key, path in config.required_for_clip().items():
@@ -132,7 +134,7 @@ def missing_files(study: OpenStudy, registry: dict[str, Any]) -> dict[str, Path]
     """Key of the preset → path, of the images and weights that are neither there nor made by the pipeline."""
     config = study.config
     made = {Path(f"data/models/{name}/heads.safetensors") for name in registry.get("models") or {}} | {RANDOM}
-    made |= {config.model.weights} if config.model.training is not None else set()
+    made |= {config.model.weights or EMBEDDED_HEADS} if config.model.training is not None else set()
     named = config.weight_files() if config.data.drawn is not None else {"data.root": config.data.root, **config.weight_files()}
     return {key: path for key, path in named.items() if path not in made and not (study.root / path).exists()}
 

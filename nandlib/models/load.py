@@ -1,0 +1,40 @@
+"""A model by its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nandlib.errors import ModelError, PresetError, nearest
+from nandlib.models.base import Placement, VisionLanguageModel
+
+
+def load_model(
+    name: str = "mini",
+    weights: str | Path | None = None,
+    placement: Placement = Placement(),
+    clip_weights: str | Path | None = None,
+) -> VisionLanguageModel:
+    """The model called `name` with its weights.
+
+    Args:
+        name: ``"mini"`` (embedded) or ``"clip"`` (APRIL-GAN on CLIP ViT-L/14@336).
+        weights: File of the trained projections; None: those that come with the package, for ``"mini"``.
+        placement: Device and precision.
+        clip_weights: CLIP's own weights, for ``"clip"``.
+
+    Raises:
+        PresetError: If there is no model of that name.
+        ModelError: If the weights are missing or do not fit.
+    """
+    if name == "mini":
+        from nandlib.models.mini import MiniModel
+
+        return MiniModel.load(weights and Path(weights), placement)
+    if name == "clip":
+        from nandlib.models.clip import ClipModel
+
+        if weights is None or clip_weights is None:
+            missing = "weights: the file of the trained projections" if weights is None else "clip_weights: CLIP ViT-L/14@336's own weights"
+            raise ModelError(f"the model 'clip' needs {missing}")
+        return ClipModel.load(Path(weights), Path(clip_weights), placement)
+    raise PresetError(f"unknown model '{name}': {nearest(name, ('mini', 'clip'))}")

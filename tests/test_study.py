@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from nandlib.errors import DataError, PresetError
-from nandlib.stages.data import draw_images, write_manifest
+from nandlib.stages.images import draw_images
+from nandlib.stages.manifest import write_manifest
 from nandlib.study.open_study import OpenStudy, open_study, project_root
 from nandlib.study.preset import load_study
 

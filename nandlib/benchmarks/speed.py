@@ -16,6 +16,7 @@ from nandlib.detectors.aprilgan import anomaly_map
 from nandlib.method.detection import suppression_map, text_feature
 from nandlib.method.operators import image_score, similarities, suppress
 from nandlib.study.images import batches, image_paths
+from nandlib.study.model import model_of, placement
 from nandlib.study.open_study import OpenStudy
 
 
@@ -45,14 +46,14 @@ def image_cost(study: OpenStudy, n_images: int = 2, repeats: int = 3) -> dict[st
         ``bare`` and ``study`` (seconds an image), ``ratio``, ``groups``, ``weights``, ``device``, ``precision``, and ``peak_gb`` of
         this process.
     """
-    model, nand, class_name = study.model, study.config.nand, study.classes()[0]
+    model, nand, class_name = model_of(study), study.config.nand, study.classes()[0]
     sentences = study.prompts.of_class(class_name, study.test_groups()[class_name])
     texts = torch.stack([text_feature(model, prompts, study.prompts) for prompts in sentences.values()])
     paths = image_paths(study, class_name)[:n_images]
-    ready = torch.cat(list(batches(paths, model.preprocess))).to(study.placement.device)
+    ready = torch.cat(list(batches(paths, model.preprocess))).to(study.config.model.device)
 
     def bare() -> None:
-        with study.placement.autocast():
+        with placement(study).autocast():
             model.tower(ready)
 
     def whole() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 import typer
 
 from nandlib.cli import adapt, research, stages, studies  # noqa: F401 (they register their commands, in this order)
 from nandlib.cli.app import app
 from nandlib.errors import NandError
+from nandlib.extras import advice
 from nandlib.memory import keep_freed_memory
 
 
@@ -18,5 +20,14 @@ def main() -> None:
     try:
         app()
     except NandError as error:
-        typer.secho(f"nand: {error}", fg=typer.colors.RED, err=True)
-        sys.exit(1)
+        _end(str(error))
+    except ModuleNotFoundError as error:
+        line = advice(error)
+        if line is None:
+            raise
+        _end(line)
+
+
+def _end(message: str) -> NoReturn:
+    typer.secho(f"nand: {message}", fg=typer.colors.RED, err=True)
+    sys.exit(1)

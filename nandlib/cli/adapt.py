@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from nandlib.cli.app import ADAPT, AsJson, app, print_json, progress, records
-from nandlib.errors import DataError, ModelError
+from nandlib.errors import DataError
 
 Texts = Annotated[list[str], typer.Option("--text", "-t", help="what counts as normal; may be repeated; phrases for one thing parted by ;")]
 Noun = Annotated[str, typer.Option(help="what the images show: carpet")]
@@ -165,10 +165,7 @@ def export(
     model: Weights = None,
 ) -> None:
     """The adapted embedded detector as one ONNX graph with the texts baked in (needs the extra 'onnx')."""
-    try:
-        from nandlib.integrations.onnx import export_onnx
-    except ImportError as error:
-        raise ModelError(f"{error.name} is not installed: 'pip install \".[onnx]\"' in the checkout") from None
+    from nandlib.integrations.onnx import export_onnx
 
     adapted = _adapted(_Setting(text, noun, detector, None, None, normals, "nand", model), [], Path())
     typer.echo(export_onnx(adapted, out))

@@ -122,9 +122,10 @@ def seeds(
 def wordings(study: StudyName, n_images: Annotated[int, typer.Option(help="held-out auxiliary images")] = 400) -> None:
     """Phrases held out of the embedded model's training, against held-out auxiliary images: figures/<study>/model/wordings.csv."""
     from nandlib.evaluation.wordings import wording_table
+    from nandlib.study.model import model_of
     from nandlib.training.heads import collect_patches
 
     opened = registered_study(study)
     if opened.config.model.name != "mini":
         raise NandError(f"studies/{study}.yaml: model.name is '{opened.config.model.name}': only the embedded model has held-out wordings")
-    opened.write_csv(wording_table(opened.model, collect_patches(HELD_OUT_SEED, n_images, progress())), "model/wordings.csv")
+    opened.write_csv(wording_table(model_of(opened), collect_patches(HELD_OUT_SEED, n_images, progress())), "model/wordings.csv")

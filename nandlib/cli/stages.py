@@ -13,7 +13,7 @@ from nandlib.cli.app import STAGES, StudyName, app, progress, registered_study
 @app.command(rich_help_panel=STAGES)
 def draw(study: StudyName) -> None:
     """Stage 'images': draw the embedded data set."""
-    from nandlib.stages.data import draw_images
+    from nandlib.stages.images import draw_images
 
     draw_images(registered_study(study), progress())
 
@@ -21,7 +21,7 @@ def draw(study: StudyName) -> None:
 @app.command(rich_help_panel=STAGES)
 def manifest(study: StudyName) -> None:
     """Stage 'manifest': scan and check the images; prints what is odd but allowed."""
-    from nandlib.stages.data import write_manifest
+    from nandlib.stages.manifest import write_manifest
 
     for note in write_manifest(registered_study(study), progress()):
         typer.echo(note)
@@ -128,3 +128,13 @@ def sensitivity(study: StudyName) -> None:
 
     opened = registered_study(study)
     opened.write_csv(vary(opened, progress()), "sensitivity/sensitivity.csv")
+
+
+@app.command(rich_help_panel=STAGES)
+def dependencies() -> None:
+    """Derive the code dependencies of all stages anew (dvc.yaml, studies/on_demand/dvc.yaml); 'make lint' says when to."""
+    from nandlib.study.dependencies import write_dependencies
+    from nandlib.study.open_study import project_root
+
+    for path in write_dependencies(project_root()):
+        typer.echo(f"{path}: written anew")

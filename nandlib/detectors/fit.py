@@ -14,14 +14,14 @@ from nandlib.detectors.winclip import WinClip, WindowEncoder
 from nandlib.errors import DataError, PresetError, nearest
 from nandlib.method.config import NandConfig, PromptConfig
 from nandlib.method.prompts import PromptSet, load_prompts
-from nandlib.models import VisionLanguageModel
+from nandlib.models import VisionLanguageModel, load_model
 
 NAMES = ("aprilgan", "aprilgan_<k>", "winclip_<k>", "patchcore")
 
 
 def fit_detector(
     name: str,
-    model: VisionLanguageModel,
+    model: VisionLanguageModel | None = None,
     *,
     noun: str = "object",
     normals: Sequence[ImageLike] = (),
@@ -35,7 +35,7 @@ def fit_detector(
     Args:
         name: ``aprilgan`` (zero-shot), ``aprilgan_<k>``, ``winclip_0`` (zero-shot), ``winclip_<k>``, or ``patchcore``. k is the number
             of reference images: the first k of `normals`.
-        model: Its image and text towers.
+        model: Its image and text towers; None: the embedded one.
         noun: What the images show, for the texts of APRIL-GAN and WinCLIP.
         normals: Normal images: all of them fit PatchCore, the first k are references.
         prompts: APRIL-GAN's templates and states; default: its own.
@@ -54,6 +54,7 @@ def fit_detector(
     least = 1 if family == "patchcore" else shots
     if len(normals) < least:
         raise DataError(f"{name} needs {least} normal image(s), not {len(normals)}")
+    model = model or load_model("mini")
     if family == "patchcore":
         return PatchCore(model, normals, patchcore)
     references = [as_image(image) for image in normals[:shots]]

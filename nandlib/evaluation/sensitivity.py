@@ -19,6 +19,7 @@ from nandlib.method.detection import text_feature
 from nandlib.models import VisionLanguageModel
 from nandlib.study.class_maps import ClassMaps, score_class
 from nandlib.study.encoding import encode
+from nandlib.study.model import model_of
 from nandlib.study.open_study import OpenStudy
 from nandlib.study.preset import ModelConfig, Study
 
@@ -147,12 +148,13 @@ def sensitivity(study: OpenStudy, progress: bool = True) -> pd.DataFrame:
     study = OpenStudy(study.root, change(study.config, {"nand.method": "nand"}))  # every choice is one of the paper's rule
     other = [path for path in PROJECTIONS if study.config.model.name == "clip" and (study.root / path).is_file()]
     other = [path for path in other if path != study.config.model.weights]
-    every = variants(study.config, study.model.n_layers, study.model.temperature, other)
+    own = model_of(study)
+    every = variants(study.config, own.n_layers, own.temperature, other)
     models: list[tuple[ModelConfig, VisionLanguageModel]] = []
     for config in (variant.config.model for variant in every):
         if config not in [known for known, _ in models]:
             same = config == study.config.model
-            models.append((config, study.model if same else OpenStudy(study.root, study.config.model_copy(update={"model": config})).model))
+            models.append((config, own if same else model_of(OpenStudy(study.root, study.config.model_copy(update={"model": config})))))
     configs: list[Study] = []  # different ones: every choice has the study itself among its values
     for variant in every:
         if variant.config not in configs:

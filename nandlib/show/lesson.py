@@ -309,20 +309,22 @@ def real_example(study: str) -> RealExample | None:
     from nandlib.data.images import load_image
     from nandlib.errors import NandError
     from nandlib.show.examples import first_image, picture
+    from nandlib.study.model import model_of
     from nandlib.study.open_study import open_study
 
     try:
         opened = open_study(study)
         class_name, group = opened.example()
         row = opened.rows(class_name).iloc[first_image(opened, class_name, group)]
-        features = opened.model.encode_image(opened.model.preprocess(load_image(opened.images / row["image"]))[None])
+        model = model_of(opened)
+        features = model.encode_image(model.preprocess(load_image(opened.images / row["image"]))[None])
     except NandError:
         return None
     sentences = opened.prompts.of_class(class_name, opened.test_groups()[class_name])
-    texts = [opened.model.encode_text(sentences[key]).numpy() for key in ("normal", "abnormal", f"+{group}")]
+    texts = [model.encode_text(sentences[key]).numpy() for key in ("normal", "abnormal", f"+{group}")]
     seen = picture(opened, row)
     tokens = features.tokens[0].unflatten(1, features.grid).numpy()
-    return RealExample(seen["image"], seen["mask"], tokens, *texts, opened.model.temperature, (class_name, group))
+    return RealExample(seen["image"], seen["mask"], tokens, *texts, model.temperature, (class_name, group))
 
 
 def show_real(example: RealExample, before: np.ndarray, sup: np.ndarray, after: np.ndarray) -> Figure:

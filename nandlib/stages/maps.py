@@ -18,21 +18,25 @@ from nandlib.detectors.patchcore import PatchCore
 from nandlib.detectors.winclip import ClipWindowEncoder, WinClip, WindowEncoder
 from nandlib.errors import DataError
 from nandlib.method.operators import resize_map
+from nandlib.models import VisionLanguageModel
 from nandlib.study.fingerprint import content, digest, source_code, weight_contents
 from nandlib.study.images import batches, image_paths, some_normals, splits
+from nandlib.study.model import model_of, placement
 from nandlib.study.open_study import OpenStudy
 from nandlib.study.store import update
 
+Model = Callable[[], VisionLanguageModel]
 Build = Callable[[str, list[DetectorName]], dict[str, TorchDetector]]  # of one class: detector → its maps
 CODE = ("nandlib.detectors.aprilgan", "nandlib.detectors.patchcore", "nandlib.detectors.winclip", "nandlib.study.images")  # that compute
 
 
 def write_maps(study: OpenStudy, progress: bool = True) -> None:
     """``test`` (and ``train``) maps ``(N, S, S)`` float32, one file a family of detectors and class; PatchCore's ``normals`` as well."""
-    families: dict[str, Callable[[OpenStudy], Build]] = {"aprilgan": _few_shot, "winclip": _winclip, "patchcore": _patchcore}
+    model = cache(lambda: model_of(study))  # loaded when the first class needs it
+    families: dict[str, Callable[[OpenStudy, Model], Build]] = {"aprilgan": _few_shot, "winclip": _winclip, "patchcore": _patchcore}
     for family, builder in families.items():
         names = [name for name in study.config.detectors if name.startswith(family) and name != "aprilgan"]
-        _write_family(study, family, names, builder(study), progress)
+        _write_family(study, family, names, builder(study, model), progress)
 
 
 def _write_family(study: OpenStudy, family: str, names: list[DetectorName], build: Build, progress: bool) -> None:
@@ -72,20 +76,20 @@ def _class_maps(study: OpenStudy, class_name: str, detectors: dict[str, TorchDet
     return tensors
 
 
-def _few_shot(study: OpenStudy) -> Build:
+def _few_shot(study: OpenStudy, model: Model) -> Build:
     def build(class_name: str, names: list[DetectorName]) -> dict[str, TorchDetector]:
-        return {name: ReferenceDistance(study.model, _references(study, class_name, name), study.config.nand) for name in names}
+        return {name: ReferenceDistance(model(), _references(study, class_name, name), study.config.nand) for name in names}
 
     return build
 
 
-def _winclip(study: OpenStudy) -> Build:
+def _winclip(study: OpenStudy, model: Model) -> Build:
     @cache
     def encoder() -> WindowEncoder | ClipWindowEncoder:
         config = study.config.winclip
         if study.config.model.name == "clip":
-            return ClipWindowEncoder(study.resolve(config.weights), study.placement)
-        return WindowEncoder(study.model, config.grid)
+            return ClipWindowEncoder(study.resolve(config.weights), placement(study))
+        return WindowEncoder(model(), config.grid)
 
     def build(class_name: str, names: list[DetectorName]) -> dict[str, TorchDetector]:
         return {name: WinClip(encoder(), class_name, _references(study, class_name, name)) for name in names}
@@ -102,13 +106,13 @@ def _references(study: OpenStudy, class_name: str, detector: DetectorName) -> li
     return [load_image(paths[k]) for k in order[:shots]]
 
 
-def _patchcore(study: OpenStudy) -> Build:
+def _patchcore(study: OpenStudy, model: Model) -> Build:
     config = study.config.patchcore
     if config.backbone_weights is not None:
         config = config.model_copy(update={"backbone_weights": study.resolve(config.backbone_weights)})
 
     def build(class_name: str, names: list[DetectorName]) -> dict[str, TorchDetector]:
-        model = study.model if config.backbone_weights is None else None
-        return {name: PatchCore(model, image_paths(study, class_name, "train"), config, study.placement) for name in names}
+        lent = model() if config.backbone_weights is None else None
+        return {name: PatchCore(lent, image_paths(study, class_name, "train"), config, placement(study)) for name in names}
 
     return build

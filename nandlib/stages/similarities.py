@@ -12,9 +12,11 @@ from torch import Tensor
 
 from nandlib.evaluation.control_texts import control_sentences, random_feature
 from nandlib.method.detection import text_feature
+from nandlib.models import VisionLanguageModel
 from nandlib.study.encoding import encode, on_normals
 from nandlib.study.fingerprint import content, digest, source_code, weight_contents
 from nandlib.study.images import image_paths, some_normals, splits
+from nandlib.study.model import model_of
 from nandlib.study.open_study import OpenStudy
 from nandlib.study.store import update
 
@@ -48,7 +50,7 @@ class _Similarities:
         return digest(*self.fixed, self._sentences(class_name), self.bank, images, content(self._normals(class_name)))
 
     def compute(self, class_name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-        model, sentences = self.study.model, self._sentences(class_name)
+        model, sentences = self._model, self._sentences(class_name)
         texts = self._features(list(sentences.values()))
         texts = torch.cat([texts, random_feature(class_name, texts.shape[1])[None]])
         paths = {split: image_paths(self.study, class_name, split) for split in splits(self.study)}
@@ -69,7 +71,11 @@ class _Similarities:
         return [paths[k] for k in some_normals(len(paths))]
 
     def _features(self, sets: Sequence[list[str]]) -> Tensor:
-        return torch.stack([text_feature(self.study.model, sentences, self.study.prompts) for sentences in sets])
+        return torch.stack([text_feature(self._model, sentences, self.study.prompts) for sentences in sets])
+
+    @cached_property
+    def _model(self) -> VisionLanguageModel:
+        return model_of(self.study)
 
     @cached_property
     def _generic(self) -> Tensor:

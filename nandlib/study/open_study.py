@@ -6,19 +6,17 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from nandlib.data.groups import Grouping, load_grouping
+from nandlib.data.manifest import read_manifest
 from nandlib.errors import DataError, PresetError, nearest
 from nandlib.method.prompts import PromptSet, load_prompts
 from nandlib.settings import RANDOM
 from nandlib.study.frames import SCORES, read_table
 from nandlib.study.preset import Study, load_study
-
-if TYPE_CHECKING:
-    from nandlib.models import Placement, VisionLanguageModel
 
 
 def project_root(start: Path | None = None) -> Path:
@@ -87,8 +85,6 @@ class OpenStudy:
 
     @cached_property
     def manifest(self) -> pd.DataFrame:
-        from nandlib.data.manifest import read_manifest
-
         return read_manifest(_existing(self.data / "manifest.csv", "manifest"))
 
     @cached_property
@@ -146,23 +142,6 @@ class OpenStudy:
     @cached_property
     def prompts(self) -> PromptSet:
         return load_prompts(self.config.prompts)
-
-    @cached_property
-    def model(self) -> VisionLanguageModel:
-        from nandlib.models import load_model
-
-        model = self.config.model
-        clip_weights = model.clip_weights
-        return load_model(
-            model.name, model.weights and self.resolve(model.weights), self.placement, clip_weights and self.resolve(clip_weights)
-        )
-
-    @property
-    def placement(self) -> Placement:
-        """Where and how precisely the networks run."""
-        from nandlib.models import Placement
-
-        return Placement(self.config.model.device, self.config.model.precision)
 
     def classes(self) -> list[str]:
         """Classes with a protocol: two groups or more."""

@@ -21,6 +21,7 @@ from nandlib.method.prompts import PromptSet, load_prompts
 from nandlib.models import ImageFeatures, VisionLanguageModel
 from nandlib.study.class_maps import ClassMaps
 from nandlib.study.images import image_paths, some_normals
+from nandlib.study.model import model_of
 from nandlib.study.open_study import OpenStudy
 
 SIDE = 256  # of the pictures that are shown
@@ -70,7 +71,7 @@ class Gallery:
         Raises:
             DataError: If the study has not been run.
         """
-        maps, rows, model = ClassMaps.of(study, class_name), study.rows(class_name), study.model
+        maps, rows, model = ClassMaps.of(study, class_name), study.rows(class_name), model_of(study)
         pictures, features = _encode(model, image_paths(study, class_name), progress)
         train = image_paths(study, class_name, "train")
         normals = [train[k] for k in some_normals(len(train))]

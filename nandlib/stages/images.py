@@ -1,4 +1,4 @@
-"""Draw the embedded images; scan and check any folder of images."""
+"""Draw the embedded images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from tqdm.auto import tqdm
 from nandlib.data.config import DrawnConfig
 from nandlib.data.drawn.catalogue import CATALOGUE, draw
 from nandlib.data.drawn.validation import VALIDATION
-from nandlib.data.manifest import build_manifest
 from nandlib.errors import PresetError, nearest
 from nandlib.study.open_study import OpenStudy
 
@@ -59,19 +58,3 @@ def _draw_one(root: Path, drawn: DrawnConfig, job: tuple[str, str, int]) -> None
         folder = root / class_name / "ground_truth" / type_name
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray((mask * 255).astype(np.uint8)).save(folder / f"{index:03d}_mask.png")
-
-
-def write_manifest(study: OpenStudy, progress: bool = True) -> list[str]:
-    """Scan and check the images; write ``manifest.csv`` and ``manifest_notes.txt``. Returns the notes.
-
-    Everything that the preset says of the data is checked here, before any long stage runs.
-    """
-    manifest, notes = build_manifest(study.images, study.config.data, study.grouping, progress)
-    study.data.mkdir(parents=True, exist_ok=True)
-    manifest.to_csv(study.data / "manifest.csv", index=False)
-    study.example()
-    for class_name, groups in study.test_groups().items():
-        for group, types in groups.items():
-            study.prompts.group_phrases(class_name, group, types)
-    (study.data / "manifest_notes.txt").write_text("".join(note + "\n" for note in notes))
-    return notes

@@ -1,0 +1,22 @@
+"""Scan and check a study's images."""
+
+from __future__ import annotations
+
+from nandlib.data.manifest import build_manifest
+from nandlib.study.open_study import OpenStudy
+
+
+def write_manifest(study: OpenStudy, progress: bool = True) -> list[str]:
+    """Scan and check the images; write ``manifest.csv`` and ``manifest_notes.txt``. Returns the notes.
+
+    Everything that the preset says of the data is checked here, before any long stage runs.
+    """
+    manifest, notes = build_manifest(study.images, study.config.data, study.grouping, progress)
+    study.data.mkdir(parents=True, exist_ok=True)
+    manifest.to_csv(study.data / "manifest.csv", index=False)
+    study.example()
+    for class_name, groups in study.test_groups().items():
+        for group, types in groups.items():
+            study.prompts.group_phrases(class_name, group, types)
+    (study.data / "manifest_notes.txt").write_text("".join(note + "\n" for note in notes))
+    return notes

@@ -1,0 +1,22 @@
+"""The vision-language model of a study."""
+
+from __future__ import annotations
+
+from nandlib.models import Placement, VisionLanguageModel, load_model
+from nandlib.study.open_study import OpenStudy
+
+
+def placement(study: OpenStudy) -> Placement:
+    """Where and how precisely the networks run."""
+    return Placement(study.config.model.device, study.config.model.precision)
+
+
+def model_of(study: OpenStudy) -> VisionLanguageModel:
+    """Load the model that the preset names: keep it, since every call loads it anew.
+
+    Raises:
+        ModelError: If its weights are missing or do not fit.
+    """
+    model = study.config.model
+    weights, clip_weights = (path and study.resolve(path) for path in (model.weights, model.clip_weights))
+    return load_model(model.name, weights, placement(study), clip_weights)

@@ -20,8 +20,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-NOTEBOOKS = sorted(path.stem for path in (Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
-ON_DEMAND = "09_sensitivity_choices"  # needs a study of its own
+NOTEBOOKS = ("01_fig1_problem", "05_table2_deltas", "gallery", "lesson")  # pictures, tables, logs, a pupil's page; the pipeline runs all
 SETTINGS = {  # all cells in the page, not only those in view; no news, no network
     "notebook-extension/tracker": {"windowingMode": "none"},
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
@@ -60,6 +59,7 @@ def lab(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
     }
     options = [
         "--no-browser",
+        "--expose-app-in-browser",
         "--allow-root",
         f"--port={port}",
         "--IdentityProvider.token=",
@@ -93,21 +93,23 @@ def screenshot(page: Page, name: str) -> None:
         page.screenshot(path=Path(folder) / f"{name}.png")
 
 
+RUN_ALL = """async () => {
+    const panel = window.jupyterapp.shell.currentWidget;
+    await panel.revealed;
+    await panel.context.ready;
+    await panel.sessionContext.ready;
+    await panel.sessionContext.session.kernel.info;
+    await window.jupyterapp.commands.execute("notebook:run-all-cells");
+}"""  # the menu's own command, when the kernel has answered: a click before that does nothing
+
+
 def run_all(page: Page, lab: str, name: str) -> None:
-    """Open a notebook, run all cells by the menu, and wait until the kernel has done them."""
+    """Open a notebook, run all cells, and wait until the kernel has done them."""
+    page.set_default_timeout(180_000)
     page.goto(f"{lab}/lab/tree/lab/{name}.ipynb?reset")
-    page.wait_for_selector(".jp-NotebookPanel .jp-Cell", timeout=60_000)
-    expect(page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]")).to_be_attached(timeout=60_000)
-    prompts = page.locator(".jp-CodeCell .jp-InputPrompt")
-    for _ in range(3):  # a kernel that is still starting says idle too, and the menu then does nothing
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-        try:
-            expect(prompts.first).not_to_have_text(re.compile(r"\[ \]:"), timeout=15_000)
-            break
-        except AssertionError:
-            continue
-    expect(prompts.last).to_have_text(re.compile(r"\[\d+\]:"), timeout=120_000)
+    page.wait_for_selector(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell")
+    page.evaluate(RUN_ALL)
+    expect(page.locator(".jp-CodeCell .jp-InputPrompt").last).to_have_text(re.compile(r"\[\d+\]:"), timeout=60_000)
     errors = page.locator("[data-mime-type='application/vnd.jupyter.error']")
     assert errors.count() == 0, errors.first.inner_text()
     warnings = page.locator("[data-mime-type='application/vnd.jupyter.stderr']")
@@ -121,7 +123,7 @@ def close(page: Page, lab: str) -> None:
         urllib.request.urlopen(urllib.request.Request(f"{lab}/api/sessions/{kernel['id']}", method="DELETE"))
 
 
-@pytest.mark.parametrize("name", [name for name in NOTEBOOKS if name not in (ON_DEMAND, "explorer", "lesson_solutions")])
+@pytest.mark.parametrize("name", NOTEBOOKS)
 def test_notebook_runs_in_jupyterlab(browser, lab, name):
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     try:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from nandlib.show import style
-from nandlib.show.notebooks import _finish
+from nandlib.show.notebooks import finish
 from nandlib.stages.protocol import write_protocol
 from nandlib.study.frames import SCORES
 from nandlib.study.open_study import OpenStudy, project_root
@@ -57,9 +57,7 @@ def test_figures_and_notebooks_carry_it(study, tmp_path):
         red = np.asarray(marked.convert("RGB")).astype(int)
         assert ((red[..., 0] - red[..., 1]) > 60).mean() > 0.01
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Why?")])
-    nbformat.write(notebook, tmp_path / "n.ipynb")
-    _finish(tmp_path / "n.ipynb", study.watermark)
-    assert nbformat.read(tmp_path / "n.ipynb", 4).cells[0].source == "# Why?\n\n**RANDOM WEIGHTS: NOT A RESULT**"
+    assert finish(notebook, study.watermark).cells[0].source == "# Why?\n\n**RANDOM WEIGHTS: NOT A RESULT**"
 
 
 def test_other_studies_carry_nothing(tmp_path):

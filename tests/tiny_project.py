@@ -28,18 +28,18 @@ def run(project: Path, *command: str, check: bool = True) -> subprocess.Complete
 def make(project: Path) -> None:
     """Fill a folder with the project and run the tiny study once, from raw images to the report."""
     ignore = shutil.ignore_patterns("__pycache__")
-    for name in ("nandlib", "notebooks"):
+    for name in ("nandlib", "notebooks", "studies/on_demand"):
         shutil.copytree(ROOT / name, project / name, ignore=ignore)
     for name in ("dvc.yaml", ".dvcignore", "pyproject.toml"):
         shutil.copy(ROOT / name, project / name)
-    (project / "studies").mkdir()
     preset = (ROOT / "tests/tiny.yaml").read_text().replace("{file: mvtec_ad}", "{file: studies/prompts.yaml}")
     (project / "studies/tiny.yaml").write_text(preset)
     shutil.copy(ROOT / "nandlib/resources/prompts/mvtec_ad.yaml", project / "studies/prompts.yaml")
-    (project / "params.yaml").write_text("studies: {}\ndrawn: {}\nmodels: {tiny: {seed: 0, n_images: 40, steps: 25}}\n")
+    (project / "params.yaml").write_text("studies: {}\ndrawn: {}\nmodels: {}\n")
     run(project, "dvc", "init", "--no-scm", "-q")
     run(project, "nand", "use", "studies/tiny.yaml")
-    run(project, "dvc", "repro")
+    done = run(project, "dvc", "repro", "report@tiny", "studies/on_demand/dvc.yaml:sensitivity_notebook@tiny")
+    (project / "run.log").write_text(done.stdout + done.stderr)
 
 
 def executed(folder: Path, name: str, study: str = "mini") -> tuple[list[nbformat.NotebookNode], str]:

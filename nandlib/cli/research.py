@@ -129,3 +129,29 @@ def wordings(study: StudyName, n_images: Annotated[int, typer.Option(help="held-
     if opened.config.model.name != "mini":
         raise NandError(f"studies/{study}.yaml: model.name is '{opened.config.model.name}': only the embedded model has held-out wordings")
     opened.write_csv(wording_table(model_of(opened), collect_patches(HELD_OUT_SEED, n_images, progress())), "model/wordings.csv")
+
+
+model_app = typer.Typer(help="The embedded model's heads: those in the package, and newly trained ones.", no_args_is_help=True)
+app.add_typer(model_app, name="model", rich_help_panel=RESEARCH)
+Trained = Annotated[Path, typer.Argument(help="heads that 'make model' has trained")]
+
+
+@model_app.command("compare")
+def compare_model(source: Trained = Path("data/models/mini/heads.safetensors")) -> None:
+    """Newly trained heads against those in the package: parameters, tokens, texts, suppression maps; as JSON."""
+    from nandlib.training.boxed import compare, is_intact
+
+    print_json({"package_intact": is_intact(), **compare(source)})
+
+
+@model_app.command("pack")
+def pack_model(
+    seed: Annotated[int, typer.Option(help="with which they were trained")],
+    n_images: Annotated[int, typer.Option(help="auxiliary images")],
+    steps: Annotated[int, typer.Option(help="of the optimiser")],
+    source: Trained = Path("data/models/mini/heads.safetensors"),
+) -> None:
+    """Put newly trained heads into the package, in half precision, with their provenance."""
+    from nandlib.training.boxed import Recipe, pack
+
+    typer.echo(pack(source, Recipe(seed, n_images, steps)))

@@ -117,6 +117,7 @@ def run_study(
     target: Annotated[str, typer.Option(help="stage to run up to: report, table2, fig5, …")] = "report",
 ) -> None:
     """Run a study up to its report: what 'make study' does. What has not changed is not computed again."""
+    import os
     import subprocess
 
     from nandlib.study.open_study import project_root
@@ -125,7 +126,9 @@ def run_study(
     root = project_root()
     preset = Path(study) if study.endswith(".yaml") else root / "studies" / f"{study}.yaml"
     name = register(preset, root)
-    code = subprocess.run([sys.executable, "-m", "dvc", "repro", f"{target}@{name}"], cwd=root, check=False).returncode
+    own = Path(sys.executable).parent  # where `nand` is, also if this environment is not activated
+    environment = os.environ | {"PATH": f"{own}{os.pathsep}{os.environ.get('PATH', '')}"}
+    code = subprocess.run([sys.executable, "-m", "dvc", "repro", f"{target}@{name}"], cwd=root, env=environment, check=False).returncode
     if code:
         raise NandError(f"dvc repro {target}@{name} ended with code {code}: its last lines above say why")
     typer.echo(f"tables and figures: {(root / 'figures' / name).relative_to(root)} (start with report.html)")

@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from nandlib.evaluation.protocol import delta_table
 from nandlib.evaluation.scope import masks_of, measured
 from nandlib.evaluation.statistics import interval
 from nandlib.evaluation.uncertainty import delta_samples, detector_summary, uncertainty
 from nandlib.method.config import NandConfig
-from nandlib.study.class_maps import ClassMaps, score_frame
+from nandlib.study.class_maps import Batch, ClassMaps, score_frame
 from nandlib.study.open_study import OpenStudy
+from nandlib.study.parallel import each
 
 FRONTIER = (0.03, 0.1, 1.0, 3.0)  # more values of plus.prior: what more or less suppression costs
 KNOWN_PRIOR = 2.0  # against the class's other types, of which there are few: chosen on the validation products too
@@ -107,16 +107,11 @@ def ablation(study: OpenStudy, every: Sequence[Step], progress: bool = True) -> 
         auroc_before, auroc_after, delta, auroc_ceiling.
     """
     frames: dict[str, list[pd.DataFrame]] = {step.name: [] for step in every}
-    removed = []
-    for class_name in tqdm(study.classes(), desc="ablation", disable=not progress):
-        maps, rows = ClassMaps.of(study, class_name), study.rows(class_name)
-        scores, sums = _class(study, maps, every)
-        for (step, detector, group), after in scores.items():
-            if step:
-                frames[step].append(score_frame(class_name, rows, detector, group, scores["", detector, ""], after))
-        for (step, detector, text, group), (final, base) in sums.items():
-            if base > 0:
-                removed.append((step, detector, class_name, text == group, 100 * (1 - final / base)))
+    removed: list[tuple[str, str, str, bool, float]] = []
+    for class_frames, class_removed in each(_Class(study, every), study.classes(), name="ablation", progress=progress):
+        for step_name, frame in class_frames.items():
+            frames[step_name].append(frame)
+        removed += class_removed
     cut = pd.DataFrame(removed, columns=["step", "detector", "class", "own", "removed"])
     cut = cut.groupby(["step", "detector", "class", "own"])["removed"].mean().groupby(["step", "detector", "own"]).mean()
     tables, groups = [], []
@@ -160,26 +155,53 @@ def _compare(table: pd.DataFrame, every: Sequence[Step], samples: dict[str, dict
     return table
 
 
-def _class(
-    study: OpenStudy, maps: ClassMaps, every: Sequence[Step]
-) -> tuple[dict[tuple[str, str, str], list[Tensor]], dict[tuple[str, str, str, str], np.ndarray]]:
-    """By step (``""``: before), detector and added group the scores; by those and a group the score inside its masks, after and before."""
-    rows = study.rows(maps.class_name)
-    scores: dict[tuple[str, str, str], list[Tensor]] = {}
-    sums: dict[tuple[str, str, str, str], np.ndarray] = {}
-    for batch in maps.batches():
-        own = rows.iloc[batch.rows]
-        masks = masks_of(study, own, study.config.nand.map_size)
+@dataclass(frozen=True)
+class _Class:
+    """Every step on one class: by step its scores, and what share of the score inside masks each text removes."""
+
+    study: OpenStudy
+    every: Sequence[Step]
+
+    def __call__(self, class_name: str) -> tuple[dict[str, pd.DataFrame], list[tuple[str, str, str, bool, float]]]:
+        maps, rows = ClassMaps.of(self.study, class_name), self.study.rows(class_name)
+        scores: dict[tuple[str, str, str], list[float]] = {}  # by step ("": before), detector and added group
+        sums: dict[tuple[str, str, str, str], np.ndarray] = {}  # by those and a group: the score inside its masks, after and before
+        for batch in maps.batches():
+            inside = self._masked_pixels(maps, rows.iloc[batch.rows])
+            for detector in measured(self.study):
+                self._batch(batch, detector, inside, scores, sums)
+        frames: dict[str, list[pd.DataFrame]] = {}
+        for (step, detector, group), after in scores.items():
+            if step:
+                frames.setdefault(step, []).append(score_frame(class_name, rows, detector, group, scores["", detector, ""], after))
+        removed = [
+            (step, detector, class_name, text == group, 100 * (1 - float(final / base)))
+            for (step, detector, text, group), (final, base) in sums.items()
+            if base > 0
+        ]
+        return {step: pd.concat(parts, ignore_index=True) for step, parts in frames.items()}, removed
+
+    def _masked_pixels(self, maps: ClassMaps, own: pd.DataFrame) -> dict[str, Tensor]:
+        """Group → positions of the pixels inside its masks, in the flattened maps of a batch."""
+        masks = masks_of(self.study, own, self.study.config.nand.map_size)
         inside = {g: masks & torch.from_numpy((own["group"] == g).to_numpy(copy=True))[:, None, None] for g in maps.groups}
-        inside = {group: where for group, where in inside.items() if where.any()}
-        for detector in measured(study):
-            base = batch.base(detector)
-            scores.setdefault(("", detector, ""), []).append(batch.score_before(detector))
-            for step in every:
-                for added in maps.groups:
-                    final = batch.final(f"+{added}", detector, step.nand)
-                    scores.setdefault((step.name, detector, added), []).append(maps.score(final, batch.rows, f"+{added}"))
-                    for group, where in inside.items():
-                        both = np.array([float(final[where].double().sum()), float(base[where].double().sum())])
-                        sums[step.name, detector, added, group] = sums.get((step.name, detector, added, group), 0) + both
-    return scores, sums
+        return {group: where.flatten().nonzero()[:, 0] for group, where in inside.items() if where.any()}
+
+    def _batch(
+        self,
+        batch: Batch,
+        detector: str,
+        inside: dict[str, Tensor],
+        scores: dict[tuple[str, str, str], list[float]],
+        sums: dict[tuple[str, str, str, str], np.ndarray],
+    ) -> None:
+        base = batch.base(detector).flatten()
+        before = {group: float(base[where].double().sum()) for group, where in inside.items()}
+        scores.setdefault(("", detector, ""), []).extend(batch.score_before(detector))
+        for step in self.every:
+            for added in batch.maps.groups:
+                final = batch.final(f"+{added}", detector, step.nand)
+                scores.setdefault((step.name, detector, added), []).extend(batch.maps.score(final, batch.rows, f"+{added}"))
+                for group, where in inside.items():
+                    both = np.array([float(final.flatten()[where].double().sum()), before[group]])
+                    sums[step.name, detector, added, group] = sums.get((step.name, detector, added, group), 0) + both

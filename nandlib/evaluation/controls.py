@@ -48,20 +48,20 @@ def controls_of(maps: ClassMaps, group: str) -> dict[str, str]:
 def control_scores(study: OpenStudy, class_name: str) -> pd.DataFrame:
     """Image scores of one class with every control: schema `nandlib.study.frames.SCORES` and a column ``control``."""
     maps, rows = ClassMaps.of(study, class_name), study.rows(class_name)
-    parts: dict[tuple[str, str, str], list[Tensor]] = {}
-    before: dict[str, list[Tensor]] = {}
+    parts: dict[tuple[str, str, str], list[float]] = {}
+    before: dict[str, list[float]] = {}
     for batch in maps.batches():
         own = rows.iloc[batch.rows]
         masks = masks_of(study, own, study.config.nand.map_size)
         names = dict.fromkeys(text for group in maps.groups for text in controls_of(maps, group).values())
         for detector in measured(study):
-            before.setdefault(detector, []).append(batch.score_before(detector))
+            before.setdefault(detector, []).extend(batch.score_before(detector))
             after = {name: batch.score_after(name, detector) for name in names}
             for group in maps.groups:
                 for control, name in controls_of(maps, group).items():
-                    parts.setdefault((detector, group, control), []).append(after[name])
+                    parts.setdefault((detector, group, control), []).extend(after[name])
                 perfect = suppress(batch.base(detector), oracle(masks, (own["group"] == group).to_numpy()))
-                parts.setdefault((detector, group, ORACLE), []).append(maps.score(perfect, batch.rows))
+                parts.setdefault((detector, group, ORACLE), []).extend(maps.score(perfect, batch.rows))
     frames = [
         score_frame(class_name, rows, detector, group, before[detector], scores).assign(control=control)
         for (detector, group, control), scores in parts.items()

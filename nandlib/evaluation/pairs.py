@@ -6,8 +6,6 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
 from nandlib.evaluation.protocol import auroc
 from nandlib.evaluation.scope import measured
@@ -42,21 +40,20 @@ def pair_table(study: OpenStudy, class_name: str) -> pd.DataFrame:
     group = study.rows(class_name)["group"].to_numpy()
     pairs = list(combinations(maps.groups, 2))
     for detector in measured(study):
-        before: list[Tensor] = []
-        single: dict[str, list[Tensor]] = {name: [] for name in maps.groups}
-        both: dict[tuple[str, str], list[Tensor]] = {pair: [] for pair in pairs}
+        before: list[float] = []
+        single: dict[str, list[float]] = {name: [] for name in maps.groups}
+        both: dict[tuple[str, str], list[float]] = {pair: [] for pair in pairs}
         for batch in maps.batches():
-            before.append(batch.score_before(detector))
+            before += batch.score_before(detector)
             finals = {name: batch.final(f"+{name}", detector) for name in maps.groups}
             for name, final in finals.items():
-                single[name].append(maps.score(final, batch.rows, f"+{name}"))
+                single[name] += maps.score(final, batch.rows, f"+{name}")
             for first, second in pairs:
                 final = suppress(finals[first], batch.suppression(f"+{second}", detector))
-                both[first, second].append(maps.score(final, batch.rows, f"+{first}", f"+{second}"))
+                both[first, second] += maps.score(final, batch.rows, f"+{first}", f"+{second}")
         for first, second in pairs:
             label = ~np.isin(group, ["good", first, second])
-            scores = [torch.cat(parts).numpy() for parts in (before, single[first], single[second], both[first, second])]
-            values = [auroc(label, each) for each in scores]
+            values = [auroc(label, scores) for scores in (before, single[first], single[second], both[first, second])]
             counts = int((~label).sum()), int(label.sum())
             rows.append((detector, class_name, first, second, *counts, *values, values[-1] - values[0]))
     return pd.DataFrame(rows, columns=COLUMNS)

@@ -19,6 +19,12 @@ def text_feature(model: VisionLanguageModel, sentences: Sequence[str], prompts: 
     return prompt_ensemble(model.encode_text(list(sentences)), prompts.config.average)
 
 
+def text_features(model: VisionLanguageModel, sets: Sequence[Sequence[str]], prompts: PromptSet) -> Tensor:
+    """Eq. 3 for several sets of prompts, encoded together: ``(K, D)``."""
+    encoded = model.encode_text([sentence for sentences in sets for sentence in sentences]).split([len(sentences) for sentences in sets])
+    return torch.stack([prompt_ensemble(features, prompts.config.average) for features in encoded])
+
+
 def suppression_map(
     added: Tensor,
     normal: Tensor,

@@ -50,7 +50,12 @@ def _timm_names(state: dict[str, Tensor], target: list[str]) -> dict[str, Tensor
 
 
 class ImageTower(nn.Module):
-    """EfficientNet-Lite0 up to its last block: ``(N, 3, 320, 320)`` to six stage outputs, strides 4 to 32."""
+    """EfficientNet-Lite0 up to its last block: ``(N, 3, 320, 320)`` to six stage outputs, strides 4 to 32.
+
+    It remembers the last batch (the tensor itself): detectors that see the same images share one pass.
+    """
+
+    _last: tuple[Tensor, list[Tensor]] | None = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,6 +70,13 @@ class ImageTower(nn.Module):
         self.requires_grad_(False).eval()
 
     def forward(self, batch: Tensor) -> list[Tensor]:
+        if torch.compiler.is_compiling():  # an exported graph remembers nothing
+            return self._stages(batch)
+        if self._last is None or self._last[0] is not batch:
+            self._last = (batch, self._stages(batch))
+        return self._last[1]
+
+    def _stages(self, batch: Tensor) -> list[Tensor]:
         x, stages = self.stem(batch), []
         for block in self.blocks:
             x = block(x)
@@ -87,15 +99,22 @@ class TextTower:
         self.network = BertModel.from_pretrained(folder, local_files_only=True, add_pooling_layer=False).eval()
 
     @torch.no_grad()
-    def __call__(self, sentences: Sequence[str], batch: int = 256) -> Tensor:
-        features = []
-        for start in range(0, len(sentences), batch):
-            chunk = list(sentences[start : start + batch])
-            tokens = self.tokenizer(chunk, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
-            hidden = self.network(**tokens).last_hidden_state
-            weight = tokens["attention_mask"][..., None].float()
-            features.append(F.normalize((hidden * weight).sum(1) / weight.sum(1), dim=-1))
-        return torch.cat(features)
+    def __call__(self, sentences: Sequence[str], batch: int = 64) -> Tensor:
+        """Each different sentence is encoded once, among others of its length: little of a batch is padding."""
+        different = list(dict.fromkeys(sentences))
+        if not different:
+            return torch.empty(0, TEXT_WIDTH)
+        lengths = [len(ids) for ids in self.tokenizer(different, truncation=True, max_length=MAX_TOKENS)["input_ids"]]
+        different = [different[k] for k in np.argsort(lengths, kind="stable")]
+        features = torch.cat([self._encode(different[start : start + batch]) for start in range(0, len(different), batch)])
+        place = {sentence: k for k, sentence in enumerate(different)}
+        return features[[place[sentence] for sentence in sentences]]
+
+    def _encode(self, sentences: list[str]) -> Tensor:
+        tokens = self.tokenizer(sentences, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
+        hidden = self.network(**tokens).last_hidden_state
+        weight = tokens["attention_mask"][..., None].float()
+        return F.normalize((hidden * weight).sum(1) / weight.sum(1), dim=-1)
 
 
 class Heads(nn.Module):

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-import os
+import json
 import re
-import subprocess
 import sys
-from collections.abc import Mapping
+from asyncio import run
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import nbformat
+from jupyter_client import AsyncKernelManager
 
 from nandlib.errors import PresetError, nearest
 from nandlib.study.open_study import OpenStudy
 
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
 ON_DEMAND = ("sensitivity",)  # longer studies of their own: results in figures/<study>/<item>/, not in the report
-VOLATILE = "metadata.papermill cell.metadata.papermill metadata.language_info.version"
+VOLATILE = [
+    "metadata.papermill",
+    "metadata.widgets",
+    "metadata.language_info.version",
+    "cell.metadata.papermill",
+    "cell.metadata.execution",
+]
 
 
 def _by_item(folder: Path) -> dict[str, Path]:
@@ -60,31 +71,52 @@ def execute(item: str, study: OpenStudy) -> Path:
 
     A notebook that fails leaves its copy, with the traceback, at that place.
     """
-    import papermill
-
     source = notebook_of(item, study.root / "notebooks")
-    parameters = {"study": study.name}
-    check_parameters(source, parameters)
-    target = study.figures / (item if item in ON_DEMAND else "notebooks") / source.name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(study.root), os.environ.get("PYTHONPATH")]))
-    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
-    papermill.execute_notebook(
-        str(source), str(target), parameters=parameters, cwd=str(study.root), kernel_name="python3", progress_bar=False, log_output=False
-    )
-    subprocess.run(
-        [sys.executable, "-m", "nbstripout", "--keep-output", "--keep-count", "--drop-output-type", "stream:stderr"]
-        + ["--extra-keys", VOLATILE, str(target)],
-        check=True,
-    )
-    _finish(target, study.watermark)
+    with _kernel(source, study.root) as kernel:  # it starts while these are imported
+        import nbformat
+        import papermill
+
+        parameters = {"study": study.name}
+        check_parameters(source, parameters)
+        target = study.figures / (item if item in ON_DEMAND else "notebooks") / source.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        notebook = papermill.execute_notebook(
+            str(source), str(target), parameters=parameters, kernel_name="python3", progress_bar=False, log_output=False, km=kernel
+        )
+    for warning in _warnings(notebook):
+        print(warning, file=sys.stderr)
+    nbformat.write(finish(notebook, study.watermark), target)
     return target
 
 
-def _finish(path: Path, watermark: str) -> None:
-    """Stable cell ids (papermill gives the injected cell a random one) and plain texts (without addresses in memory), and what
-    the reader must know under the title."""
-    notebook = nbformat.read(path, as_version=4)
+def _warnings(notebook: NotebookNode) -> list[str]:
+    """What the cells wrote to stderr: said when the notebook is run, and not kept in its copy."""
+    outputs = (output for cell in notebook.cells for output in cell.get("outputs", ()))
+    return [output["text"] for output in outputs if output.get("name") == "stderr"]
+
+
+@contextmanager
+def _kernel(notebook: Path, folder: Path) -> Iterator[AsyncKernelManager]:
+    """A kernel of its own for one notebook, with the project as working directory; it imports what the notebook will."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    lines = [line.rstrip() for cell in cells if cell["cell_type"] == "code" for line in "".join(cell["source"]).splitlines()]
+    imports = [line for line in lines if line.startswith(("import ", "from "))]
+    kernel = AsyncKernelManager(kernel_name="python3")
+    run(kernel.start_kernel(cwd=str(folder), extra_arguments=[f"--IPKernelApp.exec_lines={line}" for line in imports]))
+    try:
+        yield kernel
+    finally:
+        run(kernel.shutdown_kernel(now=True))
+
+
+def finish(notebook: NotebookNode, watermark: str) -> NotebookNode:
+    """An executed notebook without anything that differs from run to run: stable cell ids (papermill gives the injected cell a random
+    one), no timestamps, no warnings, no addresses in memory; and what the reader must know under the title."""
+    from nbstripout import strip_output
+
+    notebook = strip_output(
+        notebook, keep_output=True, keep_count=True, keep_id=True, extra_keys=VOLATILE, drop_output_types={"stream:stderr"}
+    )
     if watermark:
         notebook.cells[0].source += f"\n\n**{watermark}: NOT A RESULT**"
     for k, cell in enumerate(notebook.cells):
@@ -92,4 +124,4 @@ def _finish(path: Path, watermark: str) -> None:
         for output in cell.get("outputs", ()):
             if "text/plain" in output.get("data", {}):
                 output["data"]["text/plain"] = re.sub(r" at 0x[0-9a-f]+", "", output["data"]["text/plain"])
-    nbformat.write(notebook, path)
+    return notebook

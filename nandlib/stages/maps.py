@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from nandlib.data.images import load_image
 from nandlib.detectors.aprilgan import ReferenceDistance
 from nandlib.detectors.base import TorchDetector
-from nandlib.detectors.config import DetectorName
+from nandlib.detectors.config import DetectorName, PatchCoreConfig
 from nandlib.detectors.patchcore import PatchCore
 from nandlib.detectors.winclip import ClipWindowEncoder, WinClip, WindowEncoder
 from nandlib.errors import DataError
@@ -21,80 +21,102 @@ from nandlib.method.operators import resize_map
 from nandlib.models import VisionLanguageModel
 from nandlib.study.fingerprint import content, digest, source_code, weight_contents
 from nandlib.study.images import batches, image_paths, some_normals, splits
-from nandlib.study.model import model_of, placement
+from nandlib.study.model import model_of, placement, runs_in_workers
 from nandlib.study.open_study import OpenStudy
-from nandlib.study.store import update
+from nandlib.study.parallel import each
+from nandlib.study.store import is_current, keep_only, save
 
-Model = Callable[[], VisionLanguageModel]
-Build = Callable[[str, list[DetectorName]], dict[str, TorchDetector]]  # of one class: detector → its maps
 CODE = ("nandlib.detectors.aprilgan", "nandlib.detectors.patchcore", "nandlib.detectors.winclip", "nandlib.study.images")  # that compute
+FAMILIES = ("aprilgan", "winclip", "patchcore")
 
 
 def write_maps(study: OpenStudy, progress: bool = True) -> None:
     """``test`` (and ``train``) maps ``(N, S, S)`` float32, one file a family of detectors and class; PatchCore's ``normals`` as well."""
-    model = cache(lambda: model_of(study))  # loaded when the first class needs it
-    families: dict[str, Callable[[OpenStudy, Model], Build]] = {"aprilgan": _few_shot, "winclip": _winclip, "patchcore": _patchcore}
-    for family, builder in families.items():
-        names = [name for name in study.config.detectors if name.startswith(family) and name != "aprilgan"]
-        _write_family(study, family, names, builder(study, model), progress)
+    for family in FAMILIES:
+        keep_only(study.data / "maps" / family, study.classes() if _names(study, family) else [])
+    present = tuple(family for family in FAMILIES if _names(study, family))
+    together = runs_in_workers(study)
+    for families in [present] if together else [(family,) for family in present]:  # large networks are not held side by side
+        for _ in each(_Maps(study, families), study.classes(), name=" ".join(families), progress=progress, together=together):
+            pass
 
 
-def _write_family(study: OpenStudy, family: str, names: list[DetectorName], build: Build, progress: bool) -> None:
-    config, size = study.config, study.config.nand.map_size
-    code, weights = source_code(__name__, *CODE), weight_contents(study, "model", family)
-    parameters = {
-        "aprilgan": (config.winclip.seed, config.nand.align_corners),
-        "winclip": config.winclip.model_dump(),
-        "patchcore": config.patchcore.model_dump(),
-    }[family]
+def _names(study: OpenStudy, family: str) -> list[DetectorName]:
+    return [name for name in study.config.detectors if name.startswith(family) and name != "aprilgan"]
 
-    def fingerprint(class_name: str) -> str:
+
+class _Maps:
+    """Writes one class's files of some families of detectors, which share the pass of an image through the embedded tower."""
+
+    def __init__(self, study: OpenStudy, families: Sequence[str]) -> None:
+        self.study, self.families, self.config = study, families, study.config
+        self.code = source_code(__name__, *CODE)
+        self.weights = {family: weight_contents(study, "model", family) for family in families}
+
+    def __call__(self, class_name: str) -> None:
+        keys = {family: self._fingerprint(family, class_name) for family in self.families}
+        paths = {family: self.study.data / "maps" / family / f"{class_name}.safetensors" for family in self.families}
+        stale = [family for family in self.families if not is_current(paths[family], keys[family])]
+        found = self._compute(class_name, stale)
+        for family in stale:
+            save(paths[family], {name: maps for name, maps in found.items() if name.startswith(family)}, {}, keys[family])
+
+    def _fingerprint(self, family: str, class_name: str) -> str:
+        config, study = self.config, self.study
+        parameters = {
+            "aprilgan": (config.winclip.seed, config.nand.align_corners),
+            "winclip": config.winclip.model_dump(),
+            "patchcore": config.patchcore.model_dump(),
+        }[family]
         images = [content(image_paths(study, class_name, split)) for split in ("train", "test")]
-        return digest(code, weights, config.model.model_dump(), parameters, size, names, splits(study), class_name, images)
+        settings = (config.model.model_dump(), parameters, config.nand.map_size, _names(study, family), splits(study), class_name)
+        return digest(self.code, self.weights[family], *settings, images)
 
-    def compute(class_name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-        return _class_maps(study, class_name, build(class_name, names)), {}
+    @torch.no_grad()
+    def _compute(self, class_name: str, families: Sequence[str]) -> dict[str, Tensor]:
+        """``<detector>/<split>``, and ``<detector>/normals`` of PatchCore."""
+        study, size, tensors = self.study, (self.config.nand.map_size,) * 2, dict[str, Tensor]()
+        detectors = {name: self._build(name, class_name) for family in families for name in _names(study, family)}
+        for preprocess in dict.fromkeys(detector.preprocess for detector in detectors.values()):
+            own = {name: detector for name, detector in detectors.items() if detector.preprocess == preprocess}
+            for split in splits(study):
+                maps: dict[str, list[Tensor]] = {name: [] for name in own}
+                for batch in batches(image_paths(study, class_name, split), preprocess):
+                    for name, detector in own.items():
+                        maps[name].append(resize_map(detector.maps(batch).float(), size))
+                tensors |= {f"{name}/{split}": torch.cat(parts) for name, parts in maps.items()}
+        count = len(image_paths(study, class_name, "train"))
+        for name, detector in detectors.items():
+            if isinstance(detector, PatchCore) and count > 1:
+                tensors[f"{name}/normals"] = resize_map(detector.normal_maps(some_normals(count)).float(), size)
+        return tensors
 
-    with torch.no_grad():
-        update(study.data / "maps" / family, study.classes() if names else [], fingerprint, compute, progress)
+    def _build(self, name: DetectorName, class_name: str) -> TorchDetector:
+        if name == "patchcore":
+            lent = self._model if self.config.patchcore.backbone_weights is None else None
+            return PatchCore(lent, image_paths(self.study, class_name, "train"), self._patchcore, placement(self.study))
+        references = _references(self.study, class_name, name)
+        if name.startswith("winclip"):
+            return WinClip(self._encoder, class_name, references)
+        return ReferenceDistance(self._model, references, self.config.nand)
 
+    @cached_property
+    def _model(self) -> VisionLanguageModel:
+        return model_of(self.study)
 
-def _class_maps(study: OpenStudy, class_name: str, detectors: dict[str, TorchDetector]) -> dict[str, Tensor]:
-    """``<detector>/<split>``, and ``<detector>/normals`` of PatchCore."""
-    size, tensors = (study.config.nand.map_size,) * 2, dict[str, Tensor]()
-    preprocess = next(iter(detectors.values())).preprocess
-    for split in splits(study):
-        maps: dict[str, list[Tensor]] = {name: [] for name in detectors}
-        for batch in batches(image_paths(study, class_name, split), preprocess):
-            for name, detector in detectors.items():
-                maps[name].append(resize_map(detector.maps(batch).float(), size))
-        tensors |= {f"{name}/{split}": torch.cat(parts) for name, parts in maps.items()}
-    count = len(image_paths(study, class_name, "train"))
-    for name, detector in detectors.items():
-        if isinstance(detector, PatchCore) and count > 1:
-            tensors[f"{name}/normals"] = resize_map(detector.normal_maps(some_normals(count)).float(), size)
-    return tensors
+    @cached_property
+    def _encoder(self) -> WindowEncoder | ClipWindowEncoder:
+        config = self.config.winclip
+        if self.config.model.name == "clip":
+            return ClipWindowEncoder(self.study.resolve(config.weights), placement(self.study))
+        return WindowEncoder(self._model, config.grid)
 
-
-def _few_shot(study: OpenStudy, model: Model) -> Build:
-    def build(class_name: str, names: list[DetectorName]) -> dict[str, TorchDetector]:
-        return {name: ReferenceDistance(model(), _references(study, class_name, name), study.config.nand) for name in names}
-
-    return build
-
-
-def _winclip(study: OpenStudy, model: Model) -> Build:
-    @cache
-    def encoder() -> WindowEncoder | ClipWindowEncoder:
-        config = study.config.winclip
-        if study.config.model.name == "clip":
-            return ClipWindowEncoder(study.resolve(config.weights), placement(study))
-        return WindowEncoder(model(), config.grid)
-
-    def build(class_name: str, names: list[DetectorName]) -> dict[str, TorchDetector]:
-        return {name: WinClip(encoder(), class_name, _references(study, class_name, name)) for name in names}
-
-    return build
+    @property
+    def _patchcore(self) -> PatchCoreConfig:
+        config = self.config.patchcore
+        if config.backbone_weights is None:
+            return config
+        return config.model_copy(update={"backbone_weights": self.study.resolve(config.backbone_weights)})
 
 
 def _references(study: OpenStudy, class_name: str, detector: DetectorName) -> list[Image.Image]:
@@ -104,15 +126,3 @@ def _references(study: OpenStudy, class_name: str, detector: DetectorName) -> li
         raise DataError(f"{detector} needs {shots} training-normal images of class '{class_name}', there are {len(paths)}")
     order = np.random.default_rng([study.config.winclip.seed, *class_name.encode()]).permutation(len(paths))
     return [load_image(paths[k]) for k in order[:shots]]
-
-
-def _patchcore(study: OpenStudy, model: Model) -> Build:
-    config = study.config.patchcore
-    if config.backbone_weights is not None:
-        config = config.model_copy(update={"backbone_weights": study.resolve(config.backbone_weights)})
-
-    def build(class_name: str, names: list[DetectorName]) -> dict[str, TorchDetector]:
-        lent = model() if config.backbone_weights is None else None
-        return {name: PatchCore(lent, image_paths(study, class_name, "train"), config, placement(study)) for name in names}
-
-    return build

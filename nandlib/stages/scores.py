@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pandas as pd
-from tqdm.auto import tqdm
 
 from nandlib.study.class_maps import ClassMaps, score_class
 from nandlib.study.frames import SCORES
 from nandlib.study.open_study import OpenStudy
+from nandlib.study.parallel import each
+
+
+@dataclass(frozen=True)
+class _Class:
+    study: OpenStudy
+
+    def __call__(self, class_name: str) -> pd.DataFrame:
+        return score_class(ClassMaps.of(self.study, class_name), self.study.rows(class_name), self.study.config.detectors)
 
 
 def write_scores(study: OpenStudy, progress: bool = True) -> None:
     """Image scores of every detector before and after adding each group: ``scores.parquet``."""
-    parts = []
-    for class_name in tqdm(study.classes(), desc="scores", disable=not progress):
-        maps = ClassMaps.of(study, class_name)
-        parts.append(score_class(maps, study.rows(class_name), study.config.detectors))
+    parts = each(_Class(study), study.classes(), name="scores", progress=progress)
     frame = SCORES.validate(pd.concat(parts, ignore_index=True))
     frame = frame.sort_values(["detector", "class"], kind="stable", key=_order(study)).reset_index(drop=True)
     frame.to_parquet(study.data / "scores.parquet", index=False)

@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 
 from nandlib.evaluation.control_texts import control_sentences, random_feature
-from nandlib.method.detection import text_feature
+from nandlib.method.detection import text_features
 from nandlib.models import VisionLanguageModel
 from nandlib.study.encoding import encode, on_normals
 from nandlib.study.fingerprint import content, digest, source_code, weight_contents
 from nandlib.study.images import image_paths, some_normals, splits
-from nandlib.study.model import model_of
+from nandlib.study.model import model_of, runs_in_workers
 from nandlib.study.open_study import OpenStudy
-from nandlib.study.store import update
+from nandlib.study.parallel import each
+from nandlib.study.store import is_current, keep_only, save
 
 CODE = ("nandlib.evaluation.control_texts", "nandlib.method.detection", "nandlib.study.encoding")  # that compute
 
@@ -32,7 +33,9 @@ def write_similarities(study: OpenStudy, progress: bool = True) -> None:
     texts. Everything after this stage is a small function of these numbers.
     """
     work = _Similarities(study)
-    update(study.data / "similarities", study.classes(), work.fingerprint, work.compute, progress)
+    keep_only(study.data / "similarities", study.classes())
+    for _ in each(work, study.classes(), name="similarities", progress=progress, together=runs_in_workers(study)):
+        pass
 
 
 class _Similarities:
@@ -45,11 +48,17 @@ class _Similarities:
             study.config.prompts.average,
         )
 
-    def fingerprint(self, class_name: str) -> str:
+    def __call__(self, class_name: str) -> None:
+        path, key = self.study.data / "similarities" / f"{class_name}.safetensors", self._fingerprint(class_name)
+        if not is_current(path, key):
+            save(path, *self._compute(class_name), key)
+
+    def _fingerprint(self, class_name: str) -> str:
         images = [content(image_paths(self.study, class_name, split)) for split in splits(self.study)]
         return digest(*self.fixed, self._sentences(class_name), self.bank, images, content(self._normals(class_name)))
 
-    def compute(self, class_name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    @torch.no_grad()
+    def _compute(self, class_name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
         model, sentences = self._model, self._sentences(class_name)
         texts = self._features(list(sentences.values()))
         texts = torch.cat([texts, random_feature(class_name, texts.shape[1])[None]])
@@ -71,7 +80,7 @@ class _Similarities:
         return [paths[k] for k in some_normals(len(paths))]
 
     def _features(self, sets: Sequence[list[str]]) -> Tensor:
-        return torch.stack([text_feature(self._model, sentences, self.study.prompts) for sentences in sets])
+        return text_features(self._model, sets, self.study.prompts)
 
     @cached_property
     def _model(self) -> VisionLanguageModel:

@@ -148,16 +148,19 @@ class ClassMaps:
         for start in range(0, len(self), SCORE_BATCH):
             yield self.batch(slice(start, start + SCORE_BATCH))
 
-    def score(self, maps: Tensor, rows: slice, *added: str) -> Tensor:
-        """Image scores ``(n,)`` of maps; `added` names the texts that were added, none before adding."""
+    def score(self, maps: Tensor, rows: slice, *added: str) -> list[float]:
+        """Image scores of n maps; `added` names the texts that were added, none before adding.
+
+        Plain numbers: a small tensor that outlives a large one keeps glibc from reusing the large one's room.
+        """
         if self.nand.image_score != "max_plus_image":
-            return image_score(maps, self.nand.image_score, self.nand.top_fraction)
+            return image_score(maps, self.nand.image_score, self.nand.top_fraction).tolist()
         whole = self.cos["test_image"][rows].unbind(1)
         normal = whole[self.texts.index("normal")]
         abnormal = image_probability(whole[self.texts.index("abnormal")], normal, self.temperature)
         for text in added:
             abnormal = abnormal * (1 - image_probability(whole[self.texts.index(text)], normal, self.temperature))
-        return image_score(maps) + abnormal
+        return (image_score(maps) + abnormal).tolist()
 
 
 class Batch:
@@ -196,12 +199,12 @@ class Batch:
         """A_final ``(n, S, S)`` with a text added."""
         return suppress(self.base(detector), self.suppression(text, detector, nand))
 
-    def score_before(self, detector: str) -> Tensor:
-        """Image scores ``(n,)`` of the unchanged detector."""
+    def score_before(self, detector: str) -> list[float]:
+        """Image scores of the unchanged detector."""
         return self.maps.score(self.base(detector), self.rows)
 
-    def score_after(self, text: str, detector: str, nand: NandConfig | None = None) -> Tensor:
-        """Image scores ``(n,)`` with a text added."""
+    def score_after(self, text: str, detector: str, nand: NandConfig | None = None) -> list[float]:
+        """Image scores with a text added."""
         return self.maps.score(self.final(text, detector, nand), self.rows, text)
 
     def _regions_of(self, detector: str, plus: PlusConfig) -> Regions:
@@ -213,13 +216,13 @@ class Batch:
 
 def score_class(maps: ClassMaps, test: pd.DataFrame, detectors: Sequence[str], nand: NandConfig | None = None) -> pd.DataFrame:
     """Scores of one class, schema `nandlib.study.frames.SCORES`; `test` are the manifest rows of the maps' images."""
-    before: dict[str, list[Tensor]] = {detector: [] for detector in detectors}
-    after: dict[tuple[str, str], list[Tensor]] = {(detector, group): [] for detector in detectors for group in maps.groups}
+    before: dict[str, list[float]] = {detector: [] for detector in detectors}
+    after: dict[tuple[str, str], list[float]] = {(detector, group): [] for detector in detectors for group in maps.groups}
     for batch in maps.batches():
         for detector in detectors:
-            before[detector].append(batch.score_before(detector))
+            before[detector] += batch.score_before(detector)
             for group in maps.groups:
-                after[detector, group].append(batch.score_after(f"+{group}", detector, nand))
+                after[detector, group] += batch.score_after(f"+{group}", detector, nand)
     return pd.concat(
         [score_frame(maps.class_name, test, detector, group, before[detector], scores) for (detector, group), scores in after.items()],
         ignore_index=True,
@@ -227,9 +230,9 @@ def score_class(maps: ClassMaps, test: pd.DataFrame, detectors: Sequence[str], n
 
 
 def score_frame(
-    class_name: str, test: pd.DataFrame, detector: str, added: str, before: Sequence[Tensor], after: Sequence[Tensor]
+    class_name: str, test: pd.DataFrame, detector: str, added: str, before: Sequence[float], after: Sequence[float]
 ) -> pd.DataFrame:
-    """Scores of one detector and added group, schema `nandlib.study.frames.SCORES`, from those of batches."""
+    """Scores of one detector and added group, schema `nandlib.study.frames.SCORES`."""
     values = {"detector": detector, "class": class_name, "image": test["image"], "group": test["group"], "added": added}
-    scores = {"before": torch.cat(list(before)).double().numpy(), "after": torch.cat(list(after)).double().numpy()}
+    scores = {"before": np.array(before, float), "after": np.array(after, float)}
     return pd.DataFrame(values | scores)

@@ -3,37 +3,34 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from tqdm.auto import tqdm
 
 
-def update(
-    folder: Path,
-    classes: Sequence[str],
-    fingerprint: Callable[[str], str],
-    compute: Callable[[str], tuple[dict[str, Tensor], dict[str, str]]],
-    progress: bool,
-) -> None:
-    """Bring ``<folder>/<class>.safetensors`` up to date: compute what changed, delete what does not belong."""
+def keep_only(folder: Path, classes: Sequence[str]) -> None:
+    """Make the folder, and delete what belongs to no class."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.iterdir():
         if path.suffix != ".safetensors" or path.stem not in classes:
             path.unlink()
-    for class_name in tqdm(classes, desc=folder.name, disable=not progress):
-        path, key = folder / f"{class_name}.safetensors", fingerprint(class_name)
-        if path.is_file() and _metadata(path).get("fingerprint") == key:
-            continue
-        tensors, metadata = compute(class_name)
-        partial = path.with_suffix(".partial")  # a run that is killed leaves no truncated file behind
-        # one entry: safetensors writes several in random order
-        entry = {"nandlib": json.dumps({**metadata, "fingerprint": key}, sort_keys=True)}
-        save_file({name: t.contiguous() for name, t in tensors.items()}, partial, entry)
-        partial.replace(path)
+
+
+def is_current(path: Path, fingerprint: str) -> bool:
+    """Whether a class's file is there and was made from the same."""
+    return path.is_file() and _metadata(path).get("fingerprint") == fingerprint
+
+
+def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], fingerprint: str) -> None:
+    """Write a class's file; a run that is killed leaves no truncated one behind."""
+    partial = path.with_suffix(".partial")
+    # one entry: safetensors writes several in random order
+    entry = {"nandlib": json.dumps({**metadata, "fingerprint": fingerprint}, sort_keys=True)}
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, entry)
+    partial.replace(path)
 
 
 def _metadata(path: Path) -> dict[str, str]:

@@ -1,0 +1,59 @@
+"""Classes side by side: one process a core, one thread a process, so that results do not depend on the number of cores."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any, TypeVar
+
+import torch
+from tqdm.auto import tqdm
+
+from nandlib.memory import keep_freed_memory
+
+MOST_WORKERS = 4  # a worker holds about a gigabyte
+T = TypeVar("T")
+
+
+def each(work: Callable[[str], T], classes: Sequence[str], *, name: str, progress: bool, together: bool = True) -> Iterator[T]:
+    """What `work` gives for every class, in their order.
+
+    Args:
+        work: Of one class. A worker keeps it from class to class; what it gives is pickled.
+        classes: The classes.
+        name: Before the progress bar.
+        progress: Show one.
+        together: In worker processes; else here, one after the other, with all threads: for a network on a GPU, or one that is too large
+            to be held several times.
+    """
+    bar = tqdm(total=len(classes), desc=name, disable=not progress)
+    with bar:
+        for found in _together(work, classes) if together else map(work, classes):
+            bar.update()
+            yield found
+
+
+def _together(work: Callable[[str], T], classes: Sequence[str]) -> Iterator[T]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    how = "fork" if sys.platform == "linux" else "spawn"  # forked workers need import nothing anew
+    workers = min(cores, MOST_WORKERS, max(len(classes), 1))
+    with ProcessPoolExecutor(workers, get_context(how), _start, (work,)) as pool:
+        yield from pool.map(_do, classes)
+
+
+_work: Callable[[str], Any] | None = None  # of a worker process, which keeps what it has loaded from class to class
+
+
+def _start(work: Callable[[str], Any]) -> None:
+    global _work
+    _work = work
+    torch.set_num_threads(1)
+    keep_freed_memory()
+
+
+def _do(class_name: str) -> Any:
+    assert _work is not None
+    return _work(class_name)

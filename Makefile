@@ -1,10 +1,10 @@
-# make study   run the default study (about eighteen minutes on two cores); STUDY=studies/<name>.yaml runs another
+# make study   run the default study (about five minutes on two cores); STUDY=studies/<name>.yaml runs another
 # make sensitivity   every choice that the paper leaves open, set the other way
 # make seeds   the embedded study with two more seeds (about twenty minutes), and the spread over the three
 # make validation   the products on which nand_plus was chosen, and the values that were considered
-# make test    run the tests (ARGS=... goes to pytest); make lint checks style
+# make test    run the tests (ARGS=... goes to pytest); make lint checks style, floors and types
 # make test-browser   the tests in a real browser alone; says what to install if there is no Chromium
-# make model   train the embedded model only (about five minutes)
+# make model   train the embedded model's heads anew (about six minutes), and compare them with those in the package
 # make lab     open the notebooks in JupyterLab
 # make docs    the reference of all functions, from their docstrings: site/index.html
 # make clean   remove intermediate results (keeps images, weights, figures/ and the environment)
@@ -12,7 +12,6 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 STUDY ?= studies/mini.yaml
 BIN := .venv/bin
 NAME = $(basename $(notdir $(STUDY)))
-MODULES = $(filter-out nandlib,$(subst /,.,$(patsubst %/__init__,%,$(basename $(wildcard nandlib/*.py nandlib/*/__init__.py nandlib/models/[a-z]*.py)))))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: study sensitivity seeds validation model test test-browser lint lab docs clean
@@ -24,7 +23,7 @@ study: .venv/installed
 
 sensitivity: .venv/installed
 	nand use $(STUDY)
-	dvc repro sensitivity_notebook@$(NAME)
+	dvc repro studies/on_demand/dvc.yaml:sensitivity_notebook@$(NAME)
 
 validation: .venv/installed
 	nand use studies/validation.yaml
@@ -38,7 +37,8 @@ seeds: .venv/installed
 	dvc repro --single-item --force plus_notebook@mini
 
 model: .venv/installed
-	dvc repro heads@mini
+	dvc repro studies/on_demand/dvc.yaml:heads@mini
+	nand model compare data/models/mini/heads.safetensors
 
 test: .venv/installed
 	python -m pytest $(ARGS)
@@ -51,13 +51,15 @@ test-browser: .venv/installed
 
 lint: .venv/installed
 	ruff check . && ruff format --check .
+	lint-imports --no-cache
+	mypy nandlib
 
 lab: .venv/installed
 	jupyter lab notebooks
 
 docs: .venv/installed
 	rm -rf site
-	python -m pdoc --docformat google --math --output-directory site $(MODULES)
+	python -m pdoc --docformat google --math --output-directory site nandlib
 	@echo "Open site/index.html"
 
 clean:

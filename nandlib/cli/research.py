@@ -84,16 +84,25 @@ def benchmark(
     images: Annotated[int, typer.Option(min=1, help="images per pass")] = 2,
     repeats: Annotated[int, typer.Option(min=1, help="passes of each kind")] = 3,
     texts: Annotated[bool, typer.Option("--texts", help="how fast the explorer answers: figures/<study>/model/explorer.csv")] = False,
+    stages: Annotated[bool, typer.Option("--stages", help="time and memory of every stage: figures/<study>/model/stages.csv")] = False,
 ) -> None:
-    """Seconds an image of the whole study against a bare pass of the image tower, in one run, as JSON."""
-    from nandlib.benchmarks.speed import image_cost, text_latency
-
+    """Seconds an image of the whole study against a bare pass of the image tower, in one run; or of texts, or of stages. As JSON."""
     opened = registered_study(study)
-    if not texts:
+    if texts:
+        from nandlib.benchmarks.texts import text_latency
+
+        table = text_latency(opened)
+        opened.write_csv(table, "model/explorer.csv")
+    elif stages:
+        from nandlib.benchmarks.stages import stage_times
+
+        table = stage_times(opened)
+        opened.write_csv(table, "model/stages.csv")
+    else:
+        from nandlib.benchmarks.images import image_cost
+
         print_json(image_cost(opened, images, repeats))
         return
-    table = text_latency(opened)
-    opened.write_csv(table, "model/explorer.csv")
     print_json(records(table))
 
 

@@ -1,4 +1,4 @@
-"""Speed: the study beyond the image tower, as a ratio measured in one run; and how fast the explorer answers."""
+"""Cost of an image: the whole study against a bare pass of the image tower, as a ratio measured in one run."""
 
 from __future__ import annotations
 
@@ -78,45 +78,3 @@ def image_cost(study: OpenStudy, n_images: int = 2, repeats: int = 3) -> dict[st
         "precision": study.config.model.precision,
         "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
     }
-
-
-def text_latency(study: OpenStudy, n_texts: int = 60) -> pd.DataFrame:
-    """How long the explorer takes from a new text to the new page, on the study's largest class.
-
-    The texts are phrases that the explorer has not seen: other classes' phrases, each once. Image features are computed before.
-
-    Args:
-        study: That has been run.
-        n_texts: Texts a method.
-
-    Returns:
-        One row a method: method, class, images, texts, median_ms, p95_ms, worst_ms, share_below_300_ms.
-    """
-    from nandlib.show.explorer.widget import Explorer  # the widget: nothing else here needs it
-
-    class_name = study.manifest.query("split == 'test'").groupby("class").size()[study.classes()].idxmax()
-    explorer = Explorer(study.name, class_name, texts=["scratch"], root=study.root)
-    phrases = [p for c, groups in study.test_groups().items() for g, t in groups.items() for p in study.prompts.group_phrases(c, g, t)]
-    fresh = list(dict.fromkeys(phrases))[:: max(1, len(set(phrases)) // n_texts)][:n_texts]
-    rows = []
-    for method in explorer.gallery.methods:
-        explorer.method.value = method
-        times = []
-        for k, phrase in enumerate(fresh):
-            start = time.perf_counter()
-            explorer.texts.value = [f"{phrase} {method} {k}"]
-            times.append(1000 * (time.perf_counter() - start))
-        times = np.array(times)
-        rows.append(
-            {
-                "method": method,
-                "class": class_name,
-                "images": len(explorer.gallery.names),
-                "texts": len(times),
-                "median_ms": np.median(times).round(),
-                "p95_ms": np.percentile(times, 95).round(),
-                "worst_ms": times.max().round(),
-                "share_below_300_ms": (times < 300).mean(),
-            }
-        )
-    return pd.DataFrame(rows)

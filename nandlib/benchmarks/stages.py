@@ -1,0 +1,72 @@
+"""How long every stage of a study takes, and how much memory all its processes hold at most."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import psutil
+
+from nandlib.errors import DataError
+from nandlib.settings import read_yaml
+from nandlib.study.open_study import OpenStudy
+
+COLUMNS = ["stage", "seconds", "peak_gb"]
+INTERVAL = 0.5  # seconds between two looks at the memory
+
+
+def stage_times(study: OpenStudy) -> pd.DataFrame:
+    """Run every stage of ``dvc.yaml`` for a study once more, in their order, without DVC, on this machine as it is now.
+
+    Results are written anew; nothing that a stage has kept is reused.
+
+    Args:
+        study: Registered; its images are drawn or there.
+
+    Returns:
+        `COLUMNS`, a row a stage and a last row for all: wall-clock seconds, and the largest sum over processes of the memory that each
+        holds (shared pages in equal parts), in gigabytes (10⁹ bytes).
+
+    Raises:
+        DataError: If a stage fails.
+    """
+    rows = []
+    stages = read_yaml(study.root / "dvc.yaml")["stages"]
+    for path in (study.data / "similarities", study.data / "maps"):
+        for file in path.rglob("*.safetensors"):
+            file.unlink()
+    for name, stage in stages.items():
+        if name == "images" and study.config.data.drawn is None or name == "paper" and not study.compared:
+            continue
+        words = stage["do"]["cmd"].replace("${nand}", "").replace("${key}", study.name).split()
+        rows.append((name, *_measured([str(Path(sys.executable).parent / "nand"), *words], study.root, name)))
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    table.loc[len(table)] = ["all", table["seconds"].sum(), table["peak_gb"].max()]
+    return table.round({"seconds": 1, "peak_gb": 2})
+
+
+def _measured(command: list[str], folder: Path, name: str) -> tuple[float, float]:
+    start, peak = time.perf_counter(), 0.0
+    environment = os.environ | {"PYTHONPATH": str(folder)}
+    with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None:
+            peak = max(peak, _memory(process.pid))
+            time.sleep(INTERVAL)
+        if process.returncode:
+            raise DataError(f"stage '{name}' failed: {process.stderr.read()[-500:] if process.stderr else ''}")
+    return time.perf_counter() - start, peak
+
+
+def _memory(pid: int) -> float:
+    """Proportional set size of a process and its children, in gigabytes."""
+    total = 0
+    try:
+        for process in [parent := psutil.Process(pid), *parent.children(recursive=True)]:
+            total += int(Path(f"/proc/{process.pid}/smaps_rollup").read_text().split("Pss:")[1].split()[0]) * 1024
+    except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError, IndexError):
+        pass  # a process that has just ended holds nothing
+    return total / 1e9

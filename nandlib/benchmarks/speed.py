@@ -60,7 +60,7 @@ def image_cost(study: OpenStudy, n_images: int = 2, repeats: int = 3) -> dict[st
         for batch in batches(paths, model.preprocess):
             features = model.encode_image(batch)
             cos = similarities(features.tokens, texts)
-            common = {"grid": features.grid, "temperature": nand.temperature or model.temperature, "nand": nand}
+            common: dict[str, Any] = {"grid": features.grid, "temperature": nand.temperature or model.temperature, "nand": nand}
             before = anomaly_map(cos[:, 1], cos[:, 0], **common)
             image_score(before)
             for k in range(2, cos.shape[1]):
@@ -94,19 +94,19 @@ def text_latency(study: OpenStudy, n_texts: int = 60) -> pd.DataFrame:
     """
     from nandlib.show.explorer.widget import Explorer  # the widget: nothing else here needs it
 
-    class_name = study.manifest.query("split == 'test'").groupby("class").size()[study.classes()].idxmax()
+    class_name = str(study.manifest.query("split == 'test'").groupby("class").size()[study.classes()].idxmax())
     explorer = Explorer(study.name, class_name, texts=["scratch"], root=study.root)
     phrases = [p for c, groups in study.test_groups().items() for g, t in groups.items() for p in study.prompts.group_phrases(c, g, t)]
     fresh = list(dict.fromkeys(phrases))[:: max(1, len(set(phrases)) // n_texts)][:n_texts]
     rows = []
     for method in explorer.gallery.methods:
         explorer.method.value = method
-        times = []
+        taken = []
         for k, phrase in enumerate(fresh):
             start = time.perf_counter()
             explorer.texts.value = [f"{phrase} {method} {k}"]
-            times.append(1000 * (time.perf_counter() - start))
-        times = np.array(times)
+            taken.append(1000 * (time.perf_counter() - start))
+        times = np.array(taken)
         rows.append(
             {
                 "method": method,

@@ -111,15 +111,15 @@ def ablation(study: OpenStudy, every: Sequence[Step], progress: bool = True) -> 
     for class_name in tqdm(study.classes(), desc="ablation", disable=not progress):
         maps, rows = ClassMaps.of(study, class_name), study.rows(class_name)
         scores, sums = _class(study, maps, every)
-        for (step, detector, group), after in scores.items():
-            if step:
-                frames[step].append(score_frame(class_name, rows, detector, group, scores["", detector, ""], after))
-        for (step, detector, text, group), (final, base) in sums.items():
+        for (name, detector, group), after in scores.items():
+            if name:
+                frames[name].append(score_frame(class_name, rows, detector, group, scores["", detector, ""], after))
+        for (name, detector, text, group), (final, base) in sums.items():
             if base > 0:
-                removed.append((step, detector, class_name, text == group, 100 * (1 - final / base)))
-    cut = pd.DataFrame(removed, columns=["step", "detector", "class", "own", "removed"])
-    cut = cut.groupby(["step", "detector", "class", "own"])["removed"].mean().groupby(["step", "detector", "own"]).mean()
-    tables, groups = [], []
+                removed.append((name, detector, class_name, text == group, 100 * (1 - final / base)))
+    cells = pd.DataFrame(removed, columns=["step", "detector", "class", "own", "removed"])
+    cut = cells.groupby(["step", "detector", "class", "own"])["removed"].mean().groupby(["step", "detector", "own"]).mean()
+    tables, groups = list[pd.DataFrame](), list[pd.DataFrame]()
     samples: dict[str, dict[str, np.ndarray]] = {}
     for step in every:
         frame = pd.concat(frames[step.name], ignore_index=True)

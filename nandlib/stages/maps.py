@@ -35,7 +35,7 @@ def write_maps(study: OpenStudy, progress: bool = True) -> None:
     model = cache(lambda: model_of(study))  # loaded when the first class needs it
     families: dict[str, Callable[[OpenStudy, Model], Build]] = {"aprilgan": _few_shot, "winclip": _winclip, "patchcore": _patchcore}
     for family, builder in families.items():
-        names = [name for name in study.config.detectors if name.startswith(family) and name != "aprilgan"]
+        names: list[DetectorName] = [name for name in study.config.detectors if name.startswith(family) and name != "aprilgan"]
         _write_family(study, family, names, builder(study, model), progress)
 
 
@@ -88,6 +88,7 @@ def _winclip(study: OpenStudy, model: Model) -> Build:
     def encoder() -> WindowEncoder | ClipWindowEncoder:
         config = study.config.winclip
         if study.config.model.name == "clip":
+            assert config.weights is not None  # checked when the study was registered
             return ClipWindowEncoder(study.resolve(config.weights), placement(study))
         return WindowEncoder(model(), config.grid)
 

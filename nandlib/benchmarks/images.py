@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import torch
 
 from nandlib.detectors.aprilgan import anomaly_map
@@ -60,7 +58,7 @@ def image_cost(study: OpenStudy, n_images: int = 2, repeats: int = 3) -> dict[st
         for batch in batches(paths, model.preprocess):
             features = model.encode_image(batch)
             cos = similarities(features.tokens, texts)
-            common = {"grid": features.grid, "temperature": nand.temperature or model.temperature, "nand": nand}
+            common: dict[str, Any] = {"grid": features.grid, "temperature": nand.temperature or model.temperature, "nand": nand}
             before = anomaly_map(cos[:, 1], cos[:, 0], **common)
             image_score(before)
             for k in range(2, cos.shape[1]):

@@ -40,7 +40,7 @@ def stage_times(study: OpenStudy) -> pd.DataFrame:
         for file in path.rglob("*.safetensors"):
             file.unlink()
     for name, stage in stages.items():
-        if name == "images" and study.config.data.drawn is None or name == "paper" and not study.compared:
+        if (name == "images" and study.config.data.drawn is None) or (name == "paper" and not study.compared):
             continue
         words = stage["do"]["cmd"].replace("${nand}", "").replace("${key}", study.name).split()
         rows.append((name, *_measured([str(Path(sys.executable).parent / "nand"), *words], study.root, name)))

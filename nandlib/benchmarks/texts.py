@@ -23,19 +23,19 @@ def text_latency(study: OpenStudy, n_texts: int = 60) -> pd.DataFrame:
     Returns:
         One row a method: method, class, images, texts, median_ms, p95_ms, worst_ms, share_below_300_ms.
     """
-    class_name = study.manifest.query("split == 'test'").groupby("class").size()[study.classes()].idxmax()
+    class_name = str(study.manifest.query("split == 'test'").groupby("class").size()[study.classes()].idxmax())
     explorer = Explorer(study.name, class_name, texts=["scratch"], root=study.root)
     phrases = [p for c, groups in study.test_groups().items() for g, t in groups.items() for p in study.prompts.group_phrases(c, g, t)]
     fresh = list(dict.fromkeys(phrases))[:: max(1, len(set(phrases)) // n_texts)][:n_texts]
     rows = []
     for method in explorer.gallery.methods:
         explorer.method.value = method
-        times = []
+        taken = []
         for k, phrase in enumerate(fresh):
             start = time.perf_counter()
             explorer.texts.value = [f"{phrase} {method} {k}"]
-            times.append(1000 * (time.perf_counter() - start))
-        times = np.array(times)
+            taken.append(1000 * (time.perf_counter() - start))
+        times = np.array(taken)
         rows.append(
             {
                 "method": method,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
@@ -68,7 +68,8 @@ def _adapted(s: _Setting, images: list[Path], root: Path) -> Any:
         detector = AnomalibDetector(load_module(str(s.detector), s.checkpoint))
     else:
         detector = fit_detector(str(s.detector), model, noun=s.noun, normals=normals)
-    adapted = add_normality(detector, texts[0], model=model, noun=s.noun, method=s.method, normals=normals)
+    method = cast(Literal["nand", "nand_plus"], s.method)  # checked above
+    adapted = add_normality(detector, texts[0], model=model, noun=s.noun, method=method, normals=normals)
     for phrases in texts[1:]:
         adapted = adapted.add(phrases)
     return adapted

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, cast
 
 import typer
 
@@ -41,7 +41,10 @@ def train_projections(
 
     if clip_weights == RANDOM:
         raise ModelError("--clip-weights: projections for random weights would be no use: name CLIP's own")
-    model = ClipModel.load(RANDOM, clip_weights, Placement(device, precision))  # its projections are not used
+    if precision not in ("float32", "autocast"):
+        raise ModelError(f"--precision is '{precision}': float32 or autocast")
+    where = Placement(device, cast(Literal["float32", "autocast"], precision))
+    model = ClipModel.load(RANDOM, clip_weights, where)  # its projections are not used
     images = MaskedImages(root, model, mosaic, seed)
     projections, losses = train(
         model, load_prompts(PromptConfig()), images, epochs=epochs, batch_size=batch_size, seed=seed, progress=progress()
@@ -131,13 +134,16 @@ def seeds(
 def wordings(study: StudyName, n_images: Annotated[int, typer.Option(help="held-out auxiliary images")] = 400) -> None:
     """Phrases held out of the embedded model's training, against held-out auxiliary images: figures/<study>/model/wordings.csv."""
     from nandlib.evaluation.wordings import wording_table
+    from nandlib.models.mini import MiniModel
     from nandlib.study.model import model_of
     from nandlib.training.heads import collect_patches
 
     opened = registered_study(study)
     if opened.config.model.name != "mini":
         raise NandError(f"studies/{study}.yaml: model.name is '{opened.config.model.name}': only the embedded model has held-out wordings")
-    opened.write_csv(wording_table(model_of(opened), collect_patches(HELD_OUT_SEED, n_images, progress())), "model/wordings.csv")
+    model = model_of(opened)
+    assert isinstance(model, MiniModel)  # by its name
+    opened.write_csv(wording_table(model, collect_patches(HELD_OUT_SEED, n_images, progress())), "model/wordings.csv")
 
 
 model_app = typer.Typer(help="The embedded model's heads: those in the package, and newly trained ones.", no_args_is_help=True)

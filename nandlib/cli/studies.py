@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -91,7 +91,7 @@ def list_studies(as_json: AsJson = False) -> None:
     from nandlib.study.registry import missing_files, presets, read_registry
 
     root = project_root()
-    registry, rows = read_registry(root), []
+    registry, rows = read_registry(root), list[dict[str, Any]]()
     for preset in presets(root):
         try:
             study = open_study(preset.stem, root)
@@ -107,7 +107,7 @@ def list_studies(as_json: AsJson = False) -> None:
         return
     width = max(len(row["name"]) for row in rows)
     for row in rows:
-        typer.echo(f"{row['name']:{width}}  {row['state']:17}  {row['title'] or row['problem'].splitlines()[0]}")
+        typer.echo(f"{row['name']:{width}}  {row['state']:17}  {row['problem'].splitlines()[0] if 'problem' in row else row['title']}")
     typer.echo("\n'nand study run NAME' runs one; 'nand doctor NAME' says what one still needs.")
 
 
@@ -153,8 +153,8 @@ def compare_studies(
         print_json({"first": first, "second": second, "settings": {k: list(v) for k, v in settings.items()}, "rows": records(table)})
         return
     keys = [column for column in ("detector", "class", "group") if column in table]
-    for value in [column.removesuffix("_difference") for column in table if column.endswith("_difference")]:
-        part = table[[*keys, *(column for column in table if column.startswith(f"{value}_"))]]
+    for value in [column.removesuffix("_difference") for column in table.columns if column.endswith("_difference")]:
+        part = table[[*keys, *(column for column in table.columns if column.startswith(f"{value}_"))]]
         part.columns = [*keys, a.name, b.name, "difference"]
         typer.echo(f"{value} (percent; difference: B less A)\n\n{markdown(part)}")
     typer.echo("Settings that differ:" if settings else "The presets differ in nothing.")

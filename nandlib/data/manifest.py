@@ -58,8 +58,8 @@ def build_manifest(root: Path, config: DataConfig, grouping: Grouping, progress:
     if not root.is_dir():
         raise DataError(f"data.root: {root} is not a folder: put the data set there (or a link to it) or change the preset")
     rows = []
-    for class_name in _classes(root, config, grouping):
-        rows += _class_rows(root, class_name, config, grouping)
+    for name in _classes(root, config, grouping):
+        rows += _class_rows(root, name, config, grouping)
     notes: list[str] = []
 
     def check(row: dict[str, object]) -> dict[str, object] | str:
@@ -113,7 +113,7 @@ def _class_rows(root: Path, class_name: str, config: DataConfig, grouping: Group
     anomalous = [t for t in types if t != "good" and t not in config.exclude_types]
     grouping.check_types(class_name, anomalous, config.abnormal_types)
     folders = [("train", "good"), ("test", "good"), *(("test", t) for t in anomalous)]
-    rows = []
+    rows: list[dict[str, object]] = []
     for split, type_name in folders:
         images = _images(base / split / type_name)
         if not images:

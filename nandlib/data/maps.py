@@ -54,7 +54,7 @@ class MapFolder:
 
     def __call__(self, images: Sequence[ImageLike]) -> list[np.ndarray]:
         """One ``(H, W)`` map an image; `images` must be paths."""
-        maps, taken = [], {}
+        maps, taken = [], dict[Path, Path]()
         for image in images:
             if not isinstance(image, (str, Path)):
                 raise DataError("a folder of maps needs the paths of the images, not the images themselves")

@@ -41,8 +41,13 @@ class _Descriptors(nn.Module):
 
 def _embedded_network(backbone: nn.Module) -> PatchcoreModel:
     placeholder = nn.Sequential(OrderedDict(descriptors=nn.Conv2d(3, 1, 1)))  # replaced below
-    network = PatchcoreModel(layers=["descriptors"], backbone=placeholder, pre_trained=False, num_neighbors=1)
-    network.feature_extractor = _Descriptors(backbone)
+    network = PatchcoreModel(
+        layers=["descriptors"],
+        backbone=placeholder,  # type: ignore[arg-type]  # its feature extractor takes a module too
+        pre_trained=False,
+        num_neighbors=1,
+    )
+    network.feature_extractor = _Descriptors(backbone)  # type: ignore[assignment]  # only called
     return network
 
 
@@ -85,6 +90,8 @@ class _KCenterGreedy(KCenterGreedy):
     """
 
     rows = 1024  # of the features at a time
+    buffer: Tensor
+    distances: Tensor
 
     def update_distances(self, cluster_center: int | Tensor | None) -> None:
         features, center = self.features, self.features[cluster_center].squeeze()
@@ -114,7 +121,8 @@ def coreset(bank: Tensor, ratio: float, seed: int, projected: bool = False) -> T
             sampler = _KCenterGreedy(embedding=bank[:, None], sampling_ratio=ratio)
         else:
             sampler = _KCenterGreedy(embedding=bank, sampling_ratio=ratio)
-            sampler.model = SparseRandomProjection(eps=0.9, random_state=np.random.RandomState(seed))
+            state = np.random.RandomState(seed)  # with a number all rows of the projection would be drawn alike
+            sampler.model = SparseRandomProjection(eps=0.9, random_state=state)  # type: ignore[arg-type]
         return torch.as_tensor(sampler.select_coreset_idxs())
 
 
@@ -166,6 +174,8 @@ class PatchCore(TorchDetector):
     ) -> None:
         if config.backbone_weights is not None:
             network, preprocess = _full_network(config.backbone_weights).to(placement.device), _imagenet
+        elif model is None:
+            raise ModelError("PatchCore needs a model that lends its backbone, or patchcore.backbone_weights")
         else:
             network, preprocess, placement = _embedded_network(model.patch_backbone()), model.preprocess, Placement()
         if config.interpolation == "bilinear":

@@ -77,8 +77,13 @@ class WindowEncoder(_Encoder):
 
     def __init__(self, model: VisionLanguageModel, side: int) -> None:
         self.model, self.grid_size, self.temperature = model, (side, side), 1 / model.temperature
-        self.preprocess, self.encode_text = model.preprocess, model.encode_text
         self.masks = [make_masks(self.grid_size, scale, 1) for scale in SCALES]
+
+    def preprocess(self, image: Image.Image) -> Tensor:
+        return self.model.preprocess(image)
+
+    def encode_text(self, sentences: list[str]) -> Tensor:
+        return self.model.encode_text(sentences)
 
     @torch.no_grad()
     def encode(self, batch: Tensor) -> Embeddings:
@@ -95,6 +100,8 @@ class RepairedWinClip(WinClipModel):
     anomalib 2.7 still hands it (tokens, batch, width): every window then attends to the other windows instead of to its
     own patches, all window embeddings come out alike, and the maps are flat.
     """
+
+    masks: list[Tensor]
 
     def __init__(self, clip: nn.Module) -> None:
         nn.Module.__init__(self)  # not WinClipModel's, which would download CLIP
@@ -162,7 +169,7 @@ class EncodedWinClip(WinClipModel):
     def encode_image(self, batch: Tensor) -> Embeddings:
         return self.encoder(batch)
 
-    def _collect_text_embeddings(self, class_name: str) -> None:
+    def _collect_text_embeddings(self, class_name: str) -> None:  # type: ignore[override]  # anomalib's decorator hides its type
         self._text_embeddings = self.encoder.texts(class_name)
 
 

@@ -112,9 +112,9 @@ def ablation(study: OpenStudy, every: Sequence[Step], progress: bool = True) -> 
         for step_name, frame in class_frames.items():
             frames[step_name].append(frame)
         removed += class_removed
-    cut = pd.DataFrame(removed, columns=["step", "detector", "class", "own", "removed"])
-    cut = cut.groupby(["step", "detector", "class", "own"])["removed"].mean().groupby(["step", "detector", "own"]).mean()
-    tables, groups = [], []
+    cells = pd.DataFrame(removed, columns=["step", "detector", "class", "own", "removed"])
+    cut = cells.groupby(["step", "detector", "class", "own"])["removed"].mean().groupby(["step", "detector", "own"]).mean()
+    tables, groups = list[pd.DataFrame](), list[pd.DataFrame]()
     samples: dict[str, dict[str, np.ndarray]] = {}
     for step in every:
         frame = pd.concat(frames[step.name], ignore_index=True)

@@ -36,7 +36,7 @@ def failure_table(deltas: pd.DataFrame, selectivity: pd.DataFrame, retrieval: pd
         if len(delta) != 1 or delta.item() >= 0 or text not in removed or len(removed) < 2:
             continue
         others = removed.drop(text)
-        found = (removed[text], others.mean(), others.idxmax())
+        found = (removed[str(text)], others.mean(), others.idxmax())
         rows.append(
             (detector, class_name, text, delta.item(), *found, auroc.get((detector, class_name, text)), REASONS[_reason(*found[:2])])
         )

@@ -148,7 +148,7 @@ def comparison(ours: pd.DataFrame) -> pd.DataFrame:
         mean = means.merge(paper, on="detector", suffixes=("_ours", "_paper"))
         parts.append(mean.assign(table=3, group="average", **{"class": "average"}))
     joined = pd.concat(parts, ignore_index=True)
-    values = {}
+    values: dict[str, pd.Series] = {}
     for column in columns:
         name = column.removeprefix("auroc_")
         values |= {f"ours_{name}": joined[f"{column}_ours"], f"paper_{name}": joined[f"{column}_paper"]}

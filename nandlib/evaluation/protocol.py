@@ -6,10 +6,9 @@ AUROC is scikit-learn's, in percent, never flipped.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from sklearn.metrics import roc_auc_score
 
 from nandlib.errors import DataError
@@ -17,7 +16,7 @@ from nandlib.errors import DataError
 DELTA_COLUMNS = ["detector", "class", "group", "n_good", "n_group", "n_other", "auroc_before", "auroc_after", "delta", "auroc_ceiling"]
 
 
-def auroc(labels: Sequence[int] | np.ndarray, scores: Sequence[float] | np.ndarray) -> float:
+def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
     """Area under the ROC curve in percent; label 1 is abnormal, larger scores are more anomalous.
 
     Raises:
@@ -111,7 +110,8 @@ def summary(deltas: pd.DataFrame, residuals: pd.DataFrame) -> dict[str, object]:
     """The headline numbers of a study, for ``dvc metrics``: Table 3's columns per detector and the largest residual."""
     table = detector_table(deltas).set_index("detector")
     metrics: dict[str, object] = {
-        str(name): {key: (int(v) if key.startswith("n_") else float(v)) for key, v in row.items()} for name, row in table.iterrows()
+        str(name): {str(key): (int(v) if str(key).startswith("n_") else float(v)) for key, v in row.items()}
+        for name, row in table.iterrows()
     }
     metrics["identity_residual_max"] = float(residuals["residual"].abs().max()) if len(residuals) else None
     return metrics

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import torch
@@ -13,7 +15,7 @@ from nandlib.study.open_study import OpenStudy
 MEASURED = ("aprilgan", "patchcore")  # the detector that reads text, and the one that does not
 
 
-def measured(study: OpenStudy) -> list[str]:
+def measured(study: OpenStudy) -> Sequence[str]:
     """The detectors of a study that are measured: `MEASURED`, or its first where it has none of them."""
     own = [name for name in MEASURED if name in study.config.detectors]
     return own or list(study.config.detectors[:1])

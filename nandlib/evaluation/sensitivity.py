@@ -109,7 +109,7 @@ def variants(study: Study, n_layers: int, own_temperature: float, other_projecti
     }
     if study.model.name == "clip":
         choices["precision"] = {"float32": {"model.precision": "float32"}, "autocast": {"model.precision": "autocast"}}
-    if other_projections:
+    if other_projections and study.model.weights is not None:
         choices["projections"] = {study.model.weights.stem: {}} | {path.stem: {"model.weights": path} for path in other_projections}
     if study.data.exclude_types:
         kept = {"data.exclude_types": (), "data.abnormal_types": (*study.data.abnormal_types, *study.data.exclude_types)}

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 RESAMPLES = 2000
@@ -15,7 +16,8 @@ LEVEL = 0.95  # of intervals
 def placements(normal: np.ndarray, abnormal: np.ndarray) -> np.ndarray:
     """Which pairs are ranked right: ``(n_abnormal, n_normal)`` of 1, ½ (tie) or 0; its mean is the AUROC."""
     difference = abnormal[:, None] - normal[None, :]
-    return (difference > 0) + 0.5 * (difference == 0)
+    ranked: np.ndarray = (difference > 0) + 0.5 * (difference == 0)
+    return ranked
 
 
 def bootstrap(
@@ -79,7 +81,7 @@ def delong(normal: Sequence[np.ndarray], abnormal: Sequence[np.ndarray]) -> tupl
     return delta, error, float(2 * stats.norm.sf(abs(delta) / error))
 
 
-def holm(p: Sequence[float]) -> np.ndarray:
+def holm(p: ArrayLike) -> np.ndarray:
     """Holm's step-down adjustment of p-values for the family-wise error: ``(n,)``, in the order given."""
     p = np.asarray(p, float)
     order = np.argsort(p, kind="stable")
@@ -88,7 +90,7 @@ def holm(p: Sequence[float]) -> np.ndarray:
     return adjusted
 
 
-def wilcoxon(deltas: Sequence[float]) -> float:
+def wilcoxon(deltas: ArrayLike) -> float:
     """Two-sided p-value of Wilcoxon's signed-rank test that Δ is symmetric about 0; 1 if every Δ is 0."""
     deltas = np.asarray(deltas, float)
     return float(stats.wilcoxon(deltas).pvalue) if np.any(deltas != 0) else 1.0

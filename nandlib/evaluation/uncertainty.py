@@ -15,7 +15,7 @@ DETECTOR_COLUMNS = ["detector", "delta_low", "delta_high", "share_low", "share_h
 BEFORE, AFTER, CEILING = range(3)
 
 
-def share(before: float | np.ndarray, after: float | np.ndarray, ceiling: float | np.ndarray) -> float | np.ndarray:
+def share(before: float | np.ndarray, after: float | np.ndarray, ceiling: float | np.ndarray) -> np.ndarray:
     """Share of the achievable gain in percent: (after - before) / (ceiling - before), of means; NaN where nothing can be gained."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(ceiling == before, np.nan, 100 * np.divide(after - before, ceiling - before))

@@ -48,7 +48,7 @@ def wording_table(model: MiniModel, patches: PatchSet) -> pd.DataFrame:
     for index, name in enumerate(names):
         for kind, phrases in vocabulary.phrases()[name].items():
             for phrase in phrases:
-                text = own_features[name].get(phrase) if kind == "train" else feature([phrase])
+                text = own_features[name][phrase] if kind == "train" else feature([phrase])
                 kept = {n: [f for p, f in known.items() if p != phrase] for n, known in own_features.items()}
                 centres = torch.stack([torch.nn.functional.normalize(torch.stack(kept[n]).mean(0), dim=0) for n in names])
                 closeness = centres @ text

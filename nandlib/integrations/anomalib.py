@@ -89,11 +89,13 @@ def adapt_module(module: AnomalibModule, text: str | Sequence[str], **options: A
         >>> predictions = Engine().predict(adapted, data_path="carpet/test")  # doctest: +SKIP
     """
     adapted = copy.copy(module)
-    if isinstance(module, _WithNormality):
-        adapted.normality = add_normality(module.normality, text, **options)
+    if isinstance(adapted, _WithNormality):
+        adapted.normality = add_normality(adapted.normality, text, **options)
         return adapted
-    adapted.normality = add_normality(AnomalibDetector(module), text, **options)
+    normality = add_normality(AnomalibDetector(module), text, **options)
     adapted.__class__ = type(type(module).__name__, (_WithNormality, type(module)), {"__module__": __name__})
+    assert isinstance(adapted, _WithNormality)  # now
+    adapted.normality = normality
     return adapted
 
 
@@ -123,6 +125,7 @@ class _WithNormality(AnomalibModule):
     @torch.no_grad()
     def _damped(self, batch: Tensor, predictions: InferenceBatch) -> InferenceBatch:
         maps = _anomaly_map(self, predictions)
+        assert predictions.anomaly_map is not None  # else `_anomaly_map` has raised
         images = [_as_seen(image, self.pre_processor) for image in batch]
         final = torch.stack([torch.from_numpy(a) for a in self.normality.damp(images, [m.float().cpu().numpy() for m in maps])])
         before, after = maps.flatten(1).amax(1), final.to(maps).flatten(1).amax(1)

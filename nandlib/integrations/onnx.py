@@ -25,16 +25,16 @@ INPUT, OUTPUTS = "image", ("anomaly_map", "suppression_map", "final_map", "score
 class _Graph(nn.Module):
     """From pixels to maps: what `AdaptedDetector` does, with its detector, its texts and its memory as constants."""
 
-    def __init__(self, adapted: AdaptedDetector) -> None:
+    def __init__(self, adapted: AdaptedDetector, model: MiniModel, detector: AprilGan | PatchCore) -> None:
         super().__init__()
-        self.adapted, self.size = adapted, (adapted.nand.map_size,) * 2
-        self.tower, self.heads = adapted.model.tower, adapted.model.heads
-        self.network = getattr(adapted.detector, "_network", None)  # PatchCore's, with its memory
+        self.adapted, self.detector, self.size = adapted, detector, (adapted.nand.map_size,) * 2
+        self.tower, self.heads = model.tower, model.heads
+        self.network = getattr(detector, "_network", None)  # PatchCore's, with its memory
         adapted.texts  # noqa: B018 (encoded now: the text tower is no part of the graph)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         batch = (image - 127) / 128
-        base = self.adapted.detector.maps(batch)
+        base = self.detector.maps(batch)
         kept = torch.ones_like(base)
         for sup in self.adapted.suppression(self.adapted.model.encode_image(batch), base).values():
             kept = suppress(kept, sup)
@@ -70,11 +70,11 @@ def export_onnx(adapted: AdaptedDetector, path: str | Path) -> Path:
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            program = torch.onnx.export(
-                _Graph(adapted).eval(), (example,), input_names=[INPUT], output_names=list(OUTPUTS), dynamo=True, verbose=False
-            )
+            graph = _Graph(adapted, adapted.model, adapted.detector).eval()
+            program = torch.onnx.export(graph, (example,), input_names=[INPUT], output_names=list(OUTPUTS), dynamo=True, verbose=False)
     finally:
         logging.getLogger("torch.onnx").setLevel(level)
+    assert program is not None  # with dynamo
     proto = program.model_proto
     said = {"noun": adapted.noun, "normalities": json.dumps(adapted.normalities), "method": adapted.nand.method}
     onnx.helper.set_model_props(proto, said)

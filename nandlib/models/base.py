@@ -39,7 +39,9 @@ class VisionLanguageModel(Protocol):
     temperature: float
     image_size: int
     n_layers: int
-    tower: nn.Module
+
+    @property
+    def tower(self) -> nn.Module: ...
 
     def preprocess(self, image: Image.Image) -> Tensor:
         """RGB image of any size to the model's input ``(3, image_size, image_size)``."""

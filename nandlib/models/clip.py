@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,6 +16,9 @@ from nandlib.errors import ModelError
 from nandlib.models.base import ImageFeatures, Placement
 from nandlib.models.checkpoints import read_state
 from nandlib.settings import RANDOM
+
+if TYPE_CHECKING:
+    from open_clip import CLIP
 
 ARCHITECTURE = "ViT-L-14-336"
 IMAGE_SIZE = 518
@@ -54,7 +58,7 @@ def load_projections(path: Path, width: int = 1024, embed_dim: int = 768) -> Pro
     return projections
 
 
-def load_clip(architecture: str, weights: Path, **arguments: object) -> nn.Module:
+def load_clip(architecture: str, weights: Path, **arguments: object) -> CLIP:
     """A CLIP of open_clip with the weights of a file, or random ones (always the same).
 
     Plain GELU, also on OpenAI's weights, which were trained with QuickGELU: that is what the official APRIL-GAN does at
@@ -98,7 +102,7 @@ class ClipModel:
     n_layers = len(BLOCKS)
 
     def __init__(
-        self, clip: nn.Module, projections: Projections, tokenizer: Callable[[list[str]], Tensor], placement: Placement = Placement()
+        self, clip: CLIP, projections: Projections, tokenizer: Callable[[list[str]], Tensor], placement: Placement = Placement()
     ) -> None:
         self.placement = placement
         self.clip = clip.eval().requires_grad_(False).to(placement.device)

@@ -29,7 +29,7 @@ def load_model(
     if name == "mini":
         from nandlib.models.mini import MiniModel
 
-        return MiniModel.load(weights and Path(weights), placement)
+        return MiniModel.load(Path(weights) if weights else None, placement)
     if name == "clip":
         from nandlib.models.clip import ClipModel
 

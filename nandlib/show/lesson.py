@@ -321,10 +321,10 @@ def real_example(study: str) -> RealExample | None:
     except NandError:
         return None
     sentences = opened.prompts.of_class(class_name, opened.test_groups()[class_name])
-    texts = [model.encode_text(sentences[key]).numpy() for key in ("normal", "abnormal", f"+{group}")]
+    normal, abnormal, added = (model.encode_text(sentences[key]).numpy() for key in ("normal", "abnormal", f"+{group}"))
     seen = picture(opened, row)
     tokens = features.tokens[0].unflatten(1, features.grid).numpy()
-    return RealExample(seen["image"], seen["mask"], tokens, *texts, model.temperature, (class_name, group))
+    return RealExample(seen["image"], seen["mask"], tokens, normal, abnormal, added, model.temperature, (class_name, group))
 
 
 def show_real(example: RealExample, before: np.ndarray, sup: np.ndarray, after: np.ndarray) -> Figure:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -39,7 +40,7 @@ def _row_label(ax: Axes, text: str) -> None:
     ax.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=9, labelpad=6)
 
 
-def before_after(rows: Sequence[dict], suppression: bool = True) -> Figure:
+def before_after(rows: Sequence[dict[str, Any]], suppression: bool = True) -> Figure:
     """Image, map before, suppression map, map after; one row an image, one scale for all anomaly maps.
 
     Args:
@@ -72,7 +73,7 @@ def before_after(rows: Sequence[dict], suppression: bool = True) -> Figure:
     return figure
 
 
-def pairs(blocks: Sequence[dict], columns: int = 2) -> Figure:
+def pairs(blocks: Sequence[dict[str, Any]], columns: int = 2) -> Figure:
     """Figure 5: per class an image of the added type and one of another type, before and after, side by side.
 
     Args:
@@ -96,7 +97,7 @@ def pairs(blocks: Sequence[dict], columns: int = 2) -> Figure:
     return figure
 
 
-def image_grid(cells: Sequence[Sequence[dict | None]]) -> Figure:
+def image_grid(cells: Sequence[Sequence[dict[str, Any] | None]]) -> Figure:
     """Images with mask outlines in a ragged grid; a cell has ``image``, ``mask``, ``title``, or is None: a gap."""
     width = max(len(row) for row in cells)
     figure, axes = plt.subplots(len(cells), width, figsize=(WIDTH / 5 * width, 1.95 * len(cells)), squeeze=False)
@@ -111,7 +112,7 @@ def image_grid(cells: Sequence[Sequence[dict | None]]) -> Figure:
     return figure
 
 
-def map_strip(panels: Sequence[dict]) -> Figure:
+def map_strip(panels: Sequence[dict[str, Any]]) -> Figure:
     """Panels in a row: images, anomaly maps and suppression maps, each with its own colour bar and title.
 
     Args:

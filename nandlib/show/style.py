@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
 
 MAP_COLOURS = "inferno"  # anomaly maps
 SUPPRESSION_COLOURS = "viridis"  # suppression maps, always on [0, 1]
@@ -27,13 +29,13 @@ LABELS = {
 
 _COLOUR_BLIND_SAFE = ("#0173B2", "#DE8F05", "#029E73", "#D55E00", "#CC78BC", "#CA9161", "#FBAFE4", "#949494", "#ECE133", "#56B4E9")
 _INK, _THIN = ".15", 1.25
-_STYLE = {  # seaborn's "white" style at 0.8 of its notebook context (a test compares), without needing seaborn
+_STYLE: dict[Any, Any] = {  # seaborn's "white" style at 0.8 of its notebook context (a test compares), without needing seaborn
     "axes.axisbelow": True,
     "axes.edgecolor": _INK,
     "axes.labelcolor": _INK,
     "axes.labelsize": 9.6,
     "axes.linewidth": _THIN,
-    "axes.prop_cycle": mpl.cycler(color=_COLOUR_BLIND_SAFE),
+    "axes.prop_cycle": cycler(color=_COLOUR_BLIND_SAFE),
     "axes.titlesize": 9.5,
     "figure.constrained_layout.use": True,
     "figure.dpi": 100,
@@ -72,7 +74,7 @@ def pretty(name: str) -> str:
 def mark(figure: Figure, watermark: str) -> Figure:
     """The figure with a word across it, unless the word is empty."""
     if watermark:
-        place = {"ha": "center", "va": "center", "rotation": 25, "zorder": 10, "in_layout": False}
+        place: dict[str, Any] = {"ha": "center", "va": "center", "rotation": 25, "zorder": 10, "in_layout": False}
         figure.text(0.5, 0.5, watermark, color="#CC0000", alpha=0.45, fontsize=26, fontweight="bold", **place)
     return figure
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from nandlib.detectors.aprilgan import anomaly_map
+from nandlib.errors import DataError
 from nandlib.method.config import NandConfig, PlusConfig
 from nandlib.method.detection import image_probability
 from nandlib.method.operators import detect, image_score, suppress
@@ -22,6 +23,10 @@ from nandlib.study.store import load
 
 ALL = slice(None)
 SCORE_BATCH = 16  # images per batch of full-size maps
+
+
+def _nothing_stored(family: str) -> Mapping[str, Tensor]:
+    raise DataError(f"no maps of {family} are stored here: only zero-shot APRIL-GAN follows from similarities")
 
 
 class ClassMaps:
@@ -47,7 +52,7 @@ class ClassMaps:
         texts: list[str],
         grid: tuple[int, int],
         temperature: float,
-        stored: Callable[[str], Mapping[str, Tensor]] | None = None,
+        stored: Callable[[str], Mapping[str, Tensor]] = _nothing_stored,
         bank: Sequence[str] = (),
     ) -> None:
         self.class_name, self.nand, self.cos, self.texts, self.grid, self.bank = class_name, nand, cos, texts, grid, list(bank)
@@ -82,7 +87,7 @@ class ClassMaps:
 
     def _raw(self, detector: str, rows: slice, split: str) -> Tensor:
         family = detector.split("_")[0]
-        zero_shot = self._zero_shot(rows, split) if family == "aprilgan" else 0
+        zero_shot = self._zero_shot(rows, split) if family == "aprilgan" else torch.zeros(())
         return zero_shot if detector == "aprilgan" else zero_shot + self._stored(family)[f"{detector}/{split}"][rows]
 
     def _zero_shot(self, rows: slice, split: str) -> Tensor:

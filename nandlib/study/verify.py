@@ -52,7 +52,7 @@ def _check(study: OpenStudy, name: str, keys: list[str], columns: list[str], tol
     difference = difference.where(ours.isna() == theirs.reindex(ours.index).isna(), np.inf).where(ours.notna() | theirs.notna(), 0.0)
     worst = np.unravel_index(difference.to_numpy().argmax(), difference.shape)
     largest = float(difference.to_numpy()[worst])
-    row = ours.index[worst[0]]
+    row = ours.index[int(worst[0])]
     return {
         "file": name,
         "values": difference.size,

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from nandlib.data.config import DataConfig
@@ -129,6 +129,7 @@ def train_projections(
         for name in sorted(set(images.rows["class"]))
     }
     layers = model.projections.fc
+    assert isinstance(layers[0], nn.Linear)  # as all of them
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         projections = Projections(layers[0].in_features, layers[0].out_features, len(layers)).to(device)

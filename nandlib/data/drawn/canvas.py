@@ -7,14 +7,16 @@ Lengths are in pixels of a 256-pixel image and scale with the size of the image.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating]  # float32, points float64; calculations may pass through either
 Mask = NDArray[np.bool_]
-Colour = Sequence[float]
+Point = Sequence[float] | Array
+Colour = Sequence[float] | Array
 Rng = np.random.Generator
 Range = tuple[float, float]
 
@@ -60,7 +62,7 @@ def grain(rng: Rng, size: int) -> Array:
 def blur(array: Array, sigma: float) -> Array:
     """Gaussian blur; `sigma` in pixels of a 256-pixel image."""
     sigma *= unit(array.shape[0])
-    return cv2.GaussianBlur(array, (0, 0), sigma) if sigma > 0.05 else array
+    return cast(Array, cv2.GaussianBlur(array, (0, 0), sigma)) if sigma > 0.05 else array
 
 
 def _fixed(points: Array, scale: float, origin: Sequence[int] = (0, 0)) -> NDArray[np.int32]:
@@ -104,20 +106,20 @@ def paint(image: Array, points: Array, colour: Colour, width: float | None = Non
     part += (alpha[..., None] / np.float32(255 / opacity)) * (np.asarray(colour, np.float32) - part)
 
 
-def disk(size: int, centre: Sequence[float], radius: float, soft: float = 1.0) -> Array:
+def disk(size: int, centre: Point, radius: float, soft: float = 1.0) -> Array:
     """Alpha of a disk whose edge is `soft` pixels wide."""
     x, y = coordinates(size)
     distance = np.hypot(x - centre[0], y - centre[1])
     return np.clip((radius - distance) / soft + 0.5, 0, 1).astype(np.float32)
 
 
-def ellipse_points(centre: Sequence[float], radii: Sequence[float], angle: float = 0, n: int = 64) -> Array:
+def ellipse_points(centre: Point, radii: Point, angle: float = 0, n: int = 64) -> Array:
     """`n` points on an ellipse turned by `angle` (radians)."""
     t = np.linspace(0, 2 * np.pi, n, endpoint=False)
     return turn(np.stack([radii[0] * np.cos(t), radii[1] * np.sin(t)], 1), angle) + np.asarray(centre)
 
 
-def blob_points(rng: Rng, centre: Sequence[float], radius: float, ragged: float = 0.25, aspect: float = 1.0) -> Array:
+def blob_points(rng: Rng, centre: Point, radius: float, ragged: float = 0.25, aspect: float = 1.0) -> Array:
     """Outline of an irregular blob: a turned ellipse whose radius varies by the fraction `ragged`."""
     n = 48
     t = np.linspace(0, 2 * np.pi, n, endpoint=False)
@@ -133,7 +135,7 @@ def turn(points: Array, angle: float) -> Array:
     return np.asarray(points) @ np.array([[c, s], [-s, c]])
 
 
-def bar_points(start: Sequence[float], end: Sequence[float], width: float, end_width: float | None = None) -> Array:
+def bar_points(start: Point, end: Point, width: float, end_width: float | None = None) -> Array:
     """Corners of a straight bar from `start` to `end`, tapering to `end_width`."""
     a, b = np.asarray(start, float), np.asarray(end, float)
     normal = np.array([a[1] - b[1], b[0] - a[0]]) / max(np.hypot(*(b - a)), 1e-6) / 2
@@ -141,7 +143,7 @@ def bar_points(start: Sequence[float], end: Sequence[float], width: float, end_w
     return np.stack([a + normal * width, b + normal * w1, b - normal * w1, a - normal * width])
 
 
-def curve(rng: Rng, start: Sequence[float], angle: float, length: float, bend: float, steps: int = 40) -> Array:
+def curve(rng: Rng, start: Point, angle: float, length: float, bend: float, steps: int = 40) -> Array:
     """A smooth random curve of about `length` pixels; `bend` is the total turn in radians (standard deviation)."""
     turns = np.cumsum(np.cumsum(rng.normal(0, 1, steps)))
     headings = angle + bend * turns / max(np.abs(turns).max(), 1e-6)
@@ -149,7 +151,7 @@ def curve(rng: Rng, start: Sequence[float], angle: float, length: float, bend: f
     return np.vstack([np.asarray(start)[None], np.asarray(start) + np.cumsum(moves, 0)])
 
 
-def blend(image: Array, alpha: Array, colour: Colour | Array) -> Array:
+def blend(image: Array, alpha: Array, colour: Colour) -> Array:
     """`image` with `colour` (one colour or an image) laid over it at `alpha`."""
     return image + alpha[..., None] * (np.asarray(colour, np.float32) - image)
 

@@ -121,7 +121,7 @@ def lattice(rng: Rng, size: int, ground: Array, surface: Array, fault: str | Non
                 line = line + np.exp(-((distance / reach) ** 2))[:, None] * across * push
             if fault == "missing" and k == nearest and direction == angle:
                 continue
-            gap = np.flatnonzero(distance < reach * 0.8) if fault == "broken" else []
+            gap: np.ndarray | list[int] = np.flatnonzero(distance < reach * 0.8) if fault == "broken" else []
             pieces = [line[: gap[0]], line[gap[-1] + 1 :]] if len(gap) else [line]
             wires += [piece for piece in pieces if len(piece) > 1]
     image = shade(ground, 1 - 0.5 * stroke(size, [wire + 2 for wire in wires], width))
@@ -172,8 +172,8 @@ def label(rng: Rng, size: int, ground: Array, surface: Array, fault: str | None)
     layer, face, thick = np.zeros((size, size), np.uint8), cv2.FONT_HERSHEY_DUPLEX, max(1, round(2.2 * unit(size)))
     (wide, high), _ = cv2.getTextSize(text, face, font, thick)
     cv2.putText(layer, text, ((size - wide) // 2, (size + high) // 2), face, font, 255, thick, cv2.LINE_AA)
-    layer = cv2.warpAffine(layer, cv2.getRotationMatrix2D((size / 2, size / 2), angle, 1), (size, size))
-    alpha = layer.astype(np.float32) / 255
+    turned = cv2.warpAffine(layer, cv2.getRotationMatrix2D((size / 2, size / 2), angle, 1), (size, size))
+    alpha: Array = turned.astype(np.float32) / 255
     if fault == "print" and how == 2:
         alpha = np.maximum(alpha, 0.7 * np.roll(alpha, tuple(shift), (0, 1)))
     if fault == "print" and how == 3:

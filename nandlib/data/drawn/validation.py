@@ -122,8 +122,8 @@ def coin(rng: Rng, size: int, dented_edge: bool = False, worn_inscription: bool 
     image = blend(background, body, light[..., None] * np.array([0.98, 1.0, 1.04]))
     image = shade(image, 1 - 0.6 * np.clip(body - blur(body, 5), 0, 1) * body)
     image = np.ascontiguousarray(image, np.float32)
-    for k in range(48):
-        bead = centre + turn(np.array([[90.0, 0.0]]), k * 2 * np.pi / 48)[0]
+    for n in range(48):
+        bead = centre + turn(np.array([[90.0, 0.0]]), n * 2 * np.pi / 48)[0]
         paint(image, ellipse_points(bead + 0.8, (2.6, 2.6), n=10), (0.35, 0.35, 0.38))
         paint(image, ellipse_points(bead, (2.2, 2.2), n=10), (0.85, 0.86, 0.9))
     k = np.arange(10)

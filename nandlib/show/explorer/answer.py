@@ -73,8 +73,9 @@ class Exploration:
         if self.method not in self.gallery.methods:
             raise DataError("nand_plus is calibrated on normal images: give some")
         gallery, nand = self.gallery, self.gallery.nand.model_copy(update={"method": self.method})
-        fixed = (gallery.model, gallery.prompts, gallery.noun, nand, {}, (), gallery.normal_token, gallery.encoded)
-        self._bare = AdaptedDetector(_no_detector, *fixed)
+        self._bare = AdaptedDetector(
+            _no_detector, gallery.model, gallery.prompts, gallery.noun, nand, {}, (), gallery.normal_token, gallery.encoded
+        )
 
     @cached_property
     def base(self) -> Tensor:
@@ -97,7 +98,7 @@ class Exploration:
         if self.method == "nand_plus":
             (found,) = adapted.suppression(self.gallery.layer_mean, self.base, self._regions).values()
             return found
-        features, parts = self.gallery.features, []
+        features, parts = self.gallery.features, list[Tensor]()
         for start in range(0, len(self.base), SCORE_BATCH):
             rows = slice(start, start + SCORE_BATCH)
             part = ImageFeatures(features.tokens[rows], features.image[rows], features.grid)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nandlib.data.images import ImageLike, as_image, load_mask
 from nandlib.detectors.fit import fit_detector
+from nandlib.detectors.patchcore import PatchCore
 from nandlib.errors import DataError
 from nandlib.method.adapt import mean_token
 from nandlib.method.config import NandConfig, PromptConfig
@@ -75,7 +76,7 @@ class Gallery:
         pictures, features = _encode(model, image_paths(study, class_name), progress)
         train = image_paths(study, class_name, "train")
         normals = [train[k] for k in some_normals(len(train))]
-        base = {name: maps.base(name) for name in study.config.detectors}
+        base: dict[str, Tensor] = {name: maps.base(name) for name in study.config.detectors}
         scores = {name: maps.normal_scores(name) for name in base}
         return cls(
             noun=class_name,
@@ -118,7 +119,9 @@ class Gallery:
         base = {n: resize_map(torch.from_numpy(d(list(images.values()))), side) for n, d in detectors.items()}
         known = {n: image_score(torch.from_numpy(d(normals))).numpy() for n, d in detectors.items() if normals and n != "patchcore"}
         if len(normals) > 1:
-            known["patchcore"] = image_score(detectors["patchcore"].normal_maps(range(len(normals)))).numpy()
+            patchcore = detectors["patchcore"]
+            assert isinstance(patchcore, PatchCore)  # by its name
+            known["patchcore"] = image_score(patchcore.normal_maps(range(len(normals)))).numpy()
         return cls(
             noun=noun,
             names=list(images),

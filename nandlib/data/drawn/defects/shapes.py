@@ -86,9 +86,9 @@ def displace(image: Array, region: Mask, rng: Rng, *, radius: Range = (20, 36), 
     x, y = pick_point(rng, region, 30)
     r, spin = rng.uniform(*radius), rng.uniform(*angle)
     scale = unit(size)
-    matrix = cv2.getRotationMatrix2D((x * scale, y * scale), np.degrees(spin), 1)
+    matrix: np.ndarray = cv2.getRotationMatrix2D((x * scale, y * scale), np.degrees(spin), 1)
     matrix[:, 2] += rng.normal(0, 6, 2) * scale
-    turned = cv2.warpAffine(np.ascontiguousarray(image), matrix, (size, size), borderMode=cv2.BORDER_REFLECT)
+    turned: np.ndarray = cv2.warpAffine(np.ascontiguousarray(image), matrix, (size, size), borderMode=cv2.BORDER_REFLECT)
     square = turn(np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * r, spin) + [x, y]
     image = shade(image, 1 - 0.6 * inside(polygon(size, (square - [x, y]) * 1.08 + [x, y]), region))
     return blend(image, inside(polygon(size, square), region), turned)

@@ -187,5 +187,5 @@ def imprint(
     origin = (round(x * unit(size) - wide / 2), round(y * unit(size) + high / 2))
     cv2.putText(layer, text, origin, face, font, 255, thick, cv2.LINE_AA)
     spin = cv2.getRotationMatrix2D((x * unit(size), y * unit(size)), rng.uniform(-60, 60), 1)
-    layer = cv2.warpAffine(layer, spin, (size, size))
-    return blend(image, inside(layer.astype(np.float32) / 255, region) * strength, colour)
+    turned = cv2.warpAffine(layer, spin, (size, size))
+    return blend(image, inside(turned.astype(np.float32) / 255, region) * strength, colour)

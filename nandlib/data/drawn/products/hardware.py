@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from nandlib.data.drawn.canvas import (
@@ -113,7 +115,7 @@ def screw(
     centre, spin = 128 + rng.normal(0, 3, 2), rng.uniform(0, 6.28)
     background = backdrop(rng, size, (0.80, 0.80, 0.79), 0.02)
 
-    def at(points: list[tuple[float, float]] | Array) -> Array:
+    def at(points: Sequence[tuple[float, float]] | Array) -> Array:
         return turn(np.asarray(points, float), spin) + centre
 
     streaks = noise(rng, size, 6, 2)
@@ -176,7 +178,7 @@ def transistor(
     if misplaced:
         centre, spin = centre + slip, spin + tilt
 
-    def at(points: list[tuple[float, float]] | Array) -> Array:
+    def at(points: Sequence[tuple[float, float]] | Array) -> Array:
         return turn(np.asarray(points, float), spin) + centre
 
     image, body = background, np.zeros((size, size), np.float32)

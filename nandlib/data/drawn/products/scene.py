@@ -42,8 +42,8 @@ def letters(image: Array, text: str, centre: Array, scale: float, colour: Colour
     (wide, high), _ = cv2.getTextSize(text, face, font, thick)
     middle = centre * unit(size)
     cv2.putText(layer, text, (round(middle[0] - wide / 2), round(middle[1] + high / 2)), face, font, 255, thick, cv2.LINE_AA)
-    layer = cv2.warpAffine(layer, cv2.getRotationMatrix2D((float(middle[0]), float(middle[1])), -np.degrees(angle), 1), (size, size))
-    alpha = layer.astype(np.float32) / 255
+    turned = cv2.warpAffine(layer, cv2.getRotationMatrix2D((float(middle[0]), float(middle[1])), -np.degrees(angle), 1), (size, size))
+    alpha = turned.astype(np.float32) / 255
     if slip:
         moved = np.roll(alpha, round(slip * unit(size)), (0, 1))
         alpha = np.clip(0.75 * np.maximum(moved, alpha * (np.arange(size) % (size // 9) > size // 20)), 0, 1)

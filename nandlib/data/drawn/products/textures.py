@@ -36,7 +36,7 @@ def grid(rng: Rng, size: int, bent: bool = False, broken: bool = False) -> Scene
             distance = np.hypot(*(line - spot).T)
             if bent:
                 line = line + np.exp(-((distance / 22) ** 2))[:, None] * push
-            gap = np.flatnonzero(distance < 17) if broken else []
+            gap: np.ndarray | list[int] = np.flatnonzero(distance < 17) if broken else []
             pieces = [line[: gap[0]], line[gap[-1] + 1 :]] if len(gap) else [line]
             wires += [piece for piece in pieces if len(piece) > 1]
     shine = 0.6 + 0.1 * noise(rng, size, 30, 2)

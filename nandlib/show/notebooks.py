@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 import sys
-from asyncio import run
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jupyter_client import AsyncKernelManager
+from jupyter_client.manager import AsyncKernelManager
+from jupyter_core.utils import run_sync
 
 from nandlib.errors import PresetError, nearest
 from nandlib.study.open_study import OpenStudy
@@ -102,11 +102,11 @@ def _kernel(notebook: Path, folder: Path) -> Iterator[AsyncKernelManager]:
     lines = [line.rstrip() for cell in cells if cell["cell_type"] == "code" for line in "".join(cell["source"]).splitlines()]
     imports = [line for line in lines if line.startswith(("import ", "from "))]
     kernel = AsyncKernelManager(kernel_name="python3")
-    run(kernel.start_kernel(cwd=str(folder), extra_arguments=[f"--IPKernelApp.exec_lines={line}" for line in imports]))
+    run_sync(kernel.start_kernel)(cwd=str(folder), extra_arguments=[f"--IPKernelApp.exec_lines={line}" for line in imports])
     try:
         yield kernel
     finally:
-        run(kernel.shutdown_kernel(now=True))
+        run_sync(kernel.shutdown_kernel)(now=True)
 
 
 def finish(notebook: NotebookNode, watermark: str) -> NotebookNode:

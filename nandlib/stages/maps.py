@@ -16,7 +16,7 @@ from nandlib.detectors.base import TorchDetector
 from nandlib.detectors.config import DetectorName, PatchCoreConfig
 from nandlib.detectors.patchcore import PatchCore
 from nandlib.detectors.winclip import ClipWindowEncoder, WinClip, WindowEncoder
-from nandlib.errors import DataError
+from nandlib.errors import DataError, PresetError
 from nandlib.method.operators import resize_map
 from nandlib.models import VisionLanguageModel
 from nandlib.study.fingerprint import content, digest, source_code, weight_contents
@@ -107,9 +107,11 @@ class _Maps:
     @cached_property
     def _encoder(self) -> WindowEncoder | ClipWindowEncoder:
         config = self.config.winclip
-        if self.config.model.name == "clip":
-            return ClipWindowEncoder(self.study.resolve(config.weights), placement(self.study))
-        return WindowEncoder(self._model, config.grid)
+        if self.config.model.name != "clip":
+            return WindowEncoder(self._model, config.grid)
+        if config.weights is None:
+            raise PresetError(f"studies/{self.study.name}.yaml: winclip.weights is missing: the full-size study needs the file's path")
+        return ClipWindowEncoder(self.study.resolve(config.weights), placement(self.study))
 
     @property
     def _patchcore(self) -> PatchCoreConfig:

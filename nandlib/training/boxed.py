@@ -99,8 +99,12 @@ def compare(source: Path) -> dict[str, float]:
     maps = []
     for model, own, text in zip(models, features, texts, strict=True):
         cos = similarities(own.tokens, text)
-        common = {"grid": own.grid, "temperature": model.temperature, "nand": NandConfig(map_size=64)}
-        maps.append(torch.stack([suppression_map(cos[:, k], cos[:, 0], cos[:, 1], **common) for k in range(2, cos.shape[1])]))
+        temperature, nand = model.temperature, NandConfig(map_size=64)
+        seen = [
+            suppression_map(cos[:, k], cos[:, 0], cos[:, 1], grid=own.grid, temperature=temperature, nand=nand)
+            for k in range(2, cos.shape[1])
+        ]
+        maps.append(torch.stack(seen))
     difference = (maps[0] - maps[1]).abs()
     return found | {"suppression_max": float(difference.max()), "suppression_mean": float(difference.mean())}
 

@@ -76,18 +76,31 @@ def test_empty_class(dataset, folder):
         build(root)
 
 
-def test_type_without_masks(dataset):
+def test_missing_masks_are_allowed_and_reported(dataset, tmp_path):
     root = dataset()
-    shutil.rmtree(root / "cloth/ground_truth/hair")
-    with pytest.raises(DataError, match="type 'hair' of class 'cloth' has no masks: none in .*ground_truth/hair"):
-        build(root)
-
-
-def test_one_missing_mask(dataset):
-    root = dataset()
+    shutil.rmtree(root / "bolt/ground_truth")
     (root / "cloth/ground_truth/hair/001_mask.png").unlink()
-    with pytest.raises(DataError, match=r"hair/001.png has no mask: expected .*001_mask.png"):
-        build(root)
+    frame, notes = build(root)
+    assert notes == [f"no masks: {what} images)" for what in ("bolt/dent (2 of 2", "bolt/hair (2 of 2", "cloth/hair (1 of 2")]
+    without = (frame["type"] != "good") & (frame["mask"] == "")
+    assert frame.loc[without, "image"].tolist() == [
+        *(f"bolt/test/{t}/00{k}.png" for t in ("dent", "hair") for k in (0, 1)),
+        "cloth/test/hair/001.png",
+    ]
+    assert frame.loc[without, "mask_area"].isna().all()  # not known, which is not the same as empty
+    assert (frame.loc[~without, "mask_area"] > 0).tolist() == (frame.loc[~without, "type"] != "good").tolist()
+    frame.to_csv(tmp_path / "m.csv", index=False)
+    pd.testing.assert_frame_equal(read_manifest(tmp_path / "m.csv"), frame)
+
+
+def test_a_data_set_without_any_mask(dataset):
+    root = dataset()
+    for folder in root.glob("*/ground_truth"):
+        shutil.rmtree(folder)
+    frame, notes = build(root)
+    assert (frame["mask"] == "").all()
+    assert len(notes) == 4
+    assert len(frame) == 16
 
 
 def test_mask_of_another_size(dataset):

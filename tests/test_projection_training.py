@@ -115,3 +115,10 @@ def test_a_folder_without_masks_is_refused(clip_model, dataset):
     root = dataset(types=())
     with pytest.raises(DataError, match="has no test image with a mask"):
         MaskedImages(root, clip_model)
+
+
+def test_a_defective_image_without_a_mask_is_refused(clip_model, spots):
+    path = next(spots.glob("*/ground_truth/*/*"))
+    path.unlink()
+    with pytest.raises(DataError, match="1 of 12 defective images have no mask, such as .*: the projections learn from masks"):
+        MaskedImages(spots, clip_model)

@@ -1,8 +1,8 @@
 """The manifest: one validated row per image of a folder in MVTec AD layout.
 
-Layout: ``<class>/train/good/*``, ``<class>/test/good/*``, ``<class>/test/<type>/*`` and, for every defective image,
+Layout: ``<class>/train/good/*``, ``<class>/test/good/*``, ``<class>/test/<type>/*`` and, for defective images,
 ``<class>/ground_truth/<type>/<stem>_mask.*`` or ``<stem>.*``. Images may be png, jpg, bmp or tif, grey or colour, of
-any size.
+any size. Only what is measured by pixel needs masks: an image without one is left out there, and a note says so.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 from tqdm.auto import tqdm
@@ -28,10 +29,12 @@ MANIFEST = pa.DataFrameSchema(
         "type": pa.Column(str),
         "group": pa.Column(str, description="'good', the type's group, or '' if it always stays abnormal"),
         "image": pa.Column(str, unique=True, description="path relative to the root"),
-        "mask": pa.Column(str, description="path relative to the root, '' for good images"),
+        "mask": pa.Column(str, description="path relative to the root, '' for good images and where there is none"),
         "width": pa.Column(int, pa.Check.gt(0)),
         "height": pa.Column(int, pa.Check.gt(0)),
-        "mask_area": pa.Column(float, pa.Check.in_range(0, 1), description="fraction of the pixels; 0 for good images"),
+        "mask_area": pa.Column(
+            float, pa.Check.in_range(0, 1), nullable=True, description="fraction of the pixels; 0 for good images, NaN without a mask"
+        ),
     },
     strict=True,
     ordered=True,
@@ -40,18 +43,19 @@ MANIFEST = pa.DataFrameSchema(
 
 def read_manifest(path: Path) -> pd.DataFrame:
     """A manifest written by a study, validated."""
-    return MANIFEST.validate(pd.read_csv(path, keep_default_na=False, dtype=dict.fromkeys(TEXT_COLUMNS, str)))
+    frame = pd.read_csv(path, keep_default_na=False, na_values={"mask_area": ""}, dtype=dict.fromkeys(TEXT_COLUMNS, str))
+    return MANIFEST.validate(frame)
 
 
 def build_manifest(root: Path, config: DataConfig, grouping: Grouping, progress: bool = True) -> tuple[pd.DataFrame, list[str]]:
     """Scan `root`, check every file, and group the anomaly types.
 
     Returns:
-        The manifest, sorted by class, split, type and file name, and notes on what is odd but allowed: empty masks,
-        skipped files, classes without a protocol.
+        The manifest, sorted by class, split, type and file name, and notes on what is odd but allowed: skipped
+        files, missing and empty masks, classes without a protocol.
 
     Raises:
-        DataError: If the root or a folder is missing or empty, a mask is missing or has another size, an image cannot
+        DataError: If the root or a folder is missing or empty, a mask has another size than its image, an image cannot
             be read, or a type is in no group.
         PresetError: If the preset or the grouping names a class or type that is not there.
     """
@@ -74,6 +78,9 @@ def build_manifest(root: Path, config: DataConfig, grouping: Grouping, progress:
         checked = list(tqdm(pool.map(check, rows), total=len(rows), desc="manifest", disable=not progress))
     notes += [row for row in checked if isinstance(row, str)]
     frame = MANIFEST.validate(pd.DataFrame([row for row in checked if isinstance(row, dict)], columns=list(MANIFEST.columns)))
+    for (class_name, type_name), part in frame[frame["type"] != "good"].groupby(["class", "type"], sort=False):
+        if missing := int((part["mask"] == "").sum()):
+            notes.append(f"no masks: {class_name}/{type_name} ({missing} of {len(part)} images)")
     empty = frame[(frame["mask"] != "") & (frame["mask_area"] == 0)]
     notes += [f"empty mask: {path}" for path in empty["mask"]]
     for class_name, part in frame[frame["split"] == "test"].groupby("class", sort=False):
@@ -119,14 +126,8 @@ def _class_rows(root: Path, class_name: str, config: DataConfig, grouping: Group
         if not images:
             raise DataError(f"class '{class_name}' is empty: no image in {base / split / type_name} ({', '.join(IMAGE_SUFFIXES)})")
         masks = {} if type_name == "good" else {p.stem: p for p in _images(base / "ground_truth" / type_name)}
-        if type_name != "good" and not masks:
-            raise DataError(f"type '{type_name}' of class '{class_name}' has no masks: none in {base / 'ground_truth' / type_name}")
         for image in images:
-            mask = None
-            if type_name != "good":
-                mask = masks.get(f"{image.stem}_mask") or masks.get(image.stem)
-                if mask is None:
-                    raise DataError(f"{image} has no mask: expected {base / 'ground_truth' / type_name / (image.stem + '_mask.png')}")
+            mask = masks.get(f"{image.stem}_mask") or masks.get(image.stem)
             rows.append(
                 {
                     "class": class_name,
@@ -148,7 +149,7 @@ def _group(class_name: str, type_name: str, config: DataConfig, grouping: Groupi
 
 def _measure(root: Path, row: dict[str, object]) -> dict[str, object]:
     width, height = load_image(root / str(row["image"])).size
-    area = 0.0
+    area = 0.0 if row["type"] == "good" else np.nan
     if row["mask"]:
         mask = load_mask(root / str(row["mask"]))
         if mask.shape != (height, width):

@@ -103,8 +103,8 @@ def ablation(study: OpenStudy, every: Sequence[Step], progress: bool = True) -> 
         `COLUMNS`, a row a step and detector: means over classes (AUROC and share in percent, Δ in points, with 95 % intervals); what Δ
         gains (points, paired intervals) over the step before on the way to `nand_plus`, for all other kinds over `nand_plus`
         (``gain``), and over the paper's rule (``over_nand``); the worst Δ of a group, and how much of the score inside masks of the
-        added and of all other groups is removed (percent, means over classes). And Δ of every group: step, detector, class, group,
-        auroc_before, auroc_after, delta, auroc_ceiling.
+        added and of all other groups is removed (percent, means over classes with masks; NaN without any). And Δ of every group: step,
+        detector, class, group, auroc_before, auroc_after, delta, auroc_ceiling.
     """
     frames: dict[str, list[pd.DataFrame]] = {step.name: [] for step in every}
     removed: list[tuple[str, str, str, bool, float]] = []

@@ -9,7 +9,7 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from nandlib.evaluation.protocol import class_averages, delta_table
-from nandlib.evaluation.scope import masks_of, measured
+from nandlib.evaluation.scope import known, masks_of, measured
 from nandlib.evaluation.uncertainty import share
 from nandlib.method.operators import suppress
 from nandlib.study.class_maps import ClassMaps, score_frame
@@ -46,7 +46,10 @@ def controls_of(maps: ClassMaps, group: str) -> dict[str, str]:
 
 
 def control_scores(study: OpenStudy, class_name: str) -> pd.DataFrame:
-    """Image scores of one class with every control: schema `nandlib.study.frames.SCORES` and a column ``control``."""
+    """Image scores of one class with every control: schema `nandlib.study.frames.SCORES` and a column ``control``.
+
+    The oracle leaves out images of the added group that have no mask, and groups that have none at all.
+    """
     maps, rows = ClassMaps.of(study, class_name), study.rows(class_name)
     parts: dict[tuple[str, str, str], list[float]] = {}
     before: dict[str, list[float]] = {}
@@ -62,10 +65,14 @@ def control_scores(study: OpenStudy, class_name: str) -> pd.DataFrame:
                     parts.setdefault((detector, group, control), []).extend(after[name])
                 perfect = suppress(batch.base(detector), oracle(masks, (own["group"] == group).to_numpy()))
                 parts.setdefault((detector, group, ORACLE), []).extend(maps.score(perfect, batch.rows))
-    frames = [
-        score_frame(class_name, rows, detector, group, before[detector], scores).assign(control=control)
-        for (detector, group, control), scores in parts.items()
-    ]
+    frames = []
+    for (detector, group, control), scores in parts.items():
+        frame = score_frame(class_name, rows, detector, group, before[detector], scores).assign(control=control)
+        if control == ORACLE:
+            frame = frame[known(rows) | (rows["group"] != group)]
+            if group not in set(frame["group"]):
+                continue
+        frames.append(frame)
     return pd.concat(frames, ignore_index=True)
 
 
@@ -73,7 +80,8 @@ def control_table(scores: pd.DataFrame) -> pd.DataFrame:
     """Means over classes by detector and control, `CONTROL_COLUMNS`; AUROC and share in percent.
 
     Args:
-        scores: Of all classes, from `control_scores`.
+        scores: Of all classes, from `control_scores`. A row without some groups (the oracle's, where masks are missing) has
+            means over the others, which ``n_groups`` counts.
     """
     rows = []
     for (detector, control), part in scores.groupby(["detector", "control"], sort=False):

@@ -15,8 +15,14 @@ REASONS = {
 }
 
 
+def judged(selectivity: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `selectivity` in which a text meets its own group, where another group has masks too: what a reason needs."""
+    others = selectivity.groupby(["detector", "class", "text"])["group"].transform("size") > 1
+    return selectivity[others & (selectivity["text"] == selectivity["group"])]
+
+
 def failure_table(deltas: pd.DataFrame, selectivity: pd.DataFrame, retrieval: pd.DataFrame) -> pd.DataFrame:
-    """Every group with masks that loses (Δ < 0), worst first, with a reason.
+    """Every group that loses (Δ < 0), worst first, with a reason; of those with masks (`judged`).
 
     Args:
         deltas: `nandlib.evaluation.protocol.delta_table`.

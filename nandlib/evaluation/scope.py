@@ -21,7 +21,12 @@ def measured(study: OpenStudy) -> Sequence[str]:
     return own or list(study.config.detectors[:1])
 
 
+def known(rows: pd.DataFrame) -> np.ndarray:
+    """Whether the ground truth of images is known ``(n,)``, bool: of good ones, and of those with a mask."""
+    return ((rows["type"] == "good") | (rows["mask"] != "")).to_numpy(copy=True)
+
+
 def masks_of(study: OpenStudy, rows: pd.DataFrame, side: int) -> Tensor:
-    """Ground truth of images ``(n, side, side)``, bool; False everywhere for good images."""
+    """Ground truth of images ``(n, side, side)``, bool; False everywhere for good images, and where it is not `known`."""
     empty = np.zeros((side, side), bool)
     return torch.from_numpy(np.stack([load_mask(study.images / name, (side, side)) if name else empty for name in rows["mask"]]))

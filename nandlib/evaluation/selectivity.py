@@ -12,7 +12,7 @@ from anomalib.metrics import AUPRO
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from nandlib.evaluation.scope import masks_of, measured
+from nandlib.evaluation.scope import known, masks_of, measured
 from nandlib.method.operators import resize_map, suppress
 from nandlib.study.class_maps import ClassMaps
 from nandlib.study.open_study import OpenStudy
@@ -24,7 +24,7 @@ PIXEL_COLUMNS = ["detector", "class", "added", "pixel_before", "pixel_after", "a
 
 
 def pixel_measures(study: OpenStudy, class_name: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Where the score goes, by pixel, for one class.
+    """Where the score goes, by pixel, for one class. Images whose ground truth is not known are left out; without any mask there is no row.
 
     Returns:
         `SELECTIVITY_COLUMNS`: share of the anomaly score inside the masks of a group that the text of another (or of the group
@@ -33,10 +33,12 @@ def pixel_measures(study: OpenStudy, class_name: str) -> tuple[pd.DataFrame, pd.
         positives) of the anomalies that remain (all other groups), before and after (percent).
     """
     maps, rows = ClassMaps.of(study, class_name), study.rows(class_name)
+    kept = known(rows)
+    rows = rows[kept]
     masks = masks_of(study, rows, PIXEL_SIDE)
     selectivity, pixels, retrieval = [], [], []
-    for detector in measured(study):
-        base, suppression, finals = _small(maps, detector)
+    for detector in measured(study) if masks.any() else ():
+        base, suppression, finals = _small(maps, detector, torch.from_numpy(kept))
         retrieval += [(detector, *row) for row in _retrieval(class_name, rows, masks, suppression)]
         for text, final in finals.items():
             for group in maps.groups:
@@ -57,8 +59,8 @@ def pixel_measures(study: OpenStudy, class_name: str) -> tuple[pd.DataFrame, pd.
     )
 
 
-def _small(maps: ClassMaps, detector: str) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-    """A, and by added group A_sup and A_final, of all images at `PIXEL_SIDE`."""
+def _small(maps: ClassMaps, detector: str, kept: Tensor) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+    """A, and by added group A_sup and A_final, of the images to be `kept` ``(N,)`` at `PIXEL_SIDE`."""
 
     def small(full: Tensor) -> Tensor:
         return resize_map(full, (PIXEL_SIDE, PIXEL_SIDE))
@@ -69,7 +71,7 @@ def _small(maps: ClassMaps, detector: str) -> tuple[Tensor, dict[str, Tensor], d
         base.append(small(batch.base(detector)))
         for group, parts in suppression.items():
             parts.append(small(batch.suppression(f"+{group}", detector)))
-    before, joined = torch.cat(base), {group: torch.cat(parts) for group, parts in suppression.items()}
+    before, joined = torch.cat(base)[kept], {group: torch.cat(parts)[kept] for group, parts in suppression.items()}
     return before, joined, {group: suppress(before, sup) for group, sup in joined.items()}
 
 

@@ -16,6 +16,9 @@ from nandlib.show.style import DELTA_COLOURS, LABELS, OURS, PAPER, SUPPRESSION_C
 def delta_heatmap(ours: pd.DataFrame, paper: pd.DataFrame | None = None) -> Figure:
     """Δ AUROC of every group, one row a class; below it the paper's, where the classes are the same.
 
+    Both panels have the same order of classes and groups, cell by cell: the paper's where it has the class. A group that one of
+    them lacks leaves its cell empty.
+
     Args:
         ours: class, group, delta, ci_low, ci_high, p_holm. A group is in bold where the 95 % interval of its Δ leaves out 0, and
             has a star where it stands after Holm's correction over all groups.
@@ -23,7 +26,8 @@ def delta_heatmap(ours: pd.DataFrame, paper: pd.DataFrame | None = None) -> Figu
     """
     panels = [("this study", ours)] + ([] if paper is None else [("paper, Table 2", paper)])
     classes = list(dict.fromkeys(ours["class"]))
-    width = max(max(frame.groupby("class").size()) for _, frame in panels)
+    columns = {c: list(dict.fromkeys(g for _, frame in reversed(panels) for g in frame.loc[frame["class"] == c, "group"])) for c in classes}
+    width = max(map(len, columns.values()))
     limit = max(5.0, float(np.ceil(max(frame["delta"].abs().quantile(0.95) for _, frame in panels))))
     height = 0.5 * len(classes) + 0.6
     figure, axes = plt.subplots(len(panels), 1, figsize=(WIDTH, height * len(panels)), squeeze=False)
@@ -31,7 +35,8 @@ def delta_heatmap(ours: pd.DataFrame, paper: pd.DataFrame | None = None) -> Figu
         values, words = np.full((len(classes), width), np.nan), np.full((len(classes), width), "", object)
         sure = np.zeros((len(classes), width), bool)
         for r, class_name in enumerate(classes):
-            for c, row in enumerate(frame[frame["class"] == class_name].itertuples()):
+            for row in frame[frame["class"] == class_name].itertuples():
+                c = columns[class_name].index(row.group)
                 values[r, c] = row.delta
                 words[r, c] = f"{pretty(row.group)}\n{row.delta:+.1f}" + ("*" if getattr(row, "p_holm", 1) < 0.05 else "")
                 sure[r, c] = getattr(row, "ci_low", 0) > 0 or getattr(row, "ci_high", 0) < 0

@@ -46,7 +46,7 @@ def adaptation(
 
 
 def at_mask(one: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Mask and suppression map of an adapted defective image at the same resolution, ``(MASK_SIDE, MASK_SIDE)`` each."""
+    """Mask and suppression map of an adapted image with a mask, at the same resolution, ``(MASK_SIDE, MASK_SIDE)`` each."""
     return one["mask"], resize_map(torch.from_numpy(one["suppression"])[None], one["mask"].shape)[0].numpy()
 
 

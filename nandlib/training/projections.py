@@ -53,7 +53,7 @@ class MaskedImages:
         seed: Of order and mosaics.
 
     Raises:
-        DataError: If the folder has no test images, or no masks.
+        DataError: If the folder has no test images, no masks, or a defective image without one: it would be learnt as normal.
     """
 
     def __init__(self, root: Path, model: ClipModel, mosaic: float = 0.0, seed: int = 0) -> None:
@@ -62,6 +62,13 @@ class MaskedImages:
         self.rows: pd.DataFrame = manifest[manifest["split"] == "test"].reset_index(drop=True)
         if not (self.rows["mask_area"] > 0).any():
             raise DataError(f"{root} has no test image with a mask: the projections learn from masks")
+        defective = self.rows[self.rows["type"] != "good"]
+        missing = defective.loc[defective["mask"] == "", "image"]
+        if len(missing):
+            raise DataError(
+                f"{root}: {len(missing)} of {len(defective)} defective images have no mask, such as {missing.iloc[0]}: the projections "
+                f"learn from masks; put them into ground_truth, or take these images out"
+            )
 
     def epoch(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor, list[str]]]:
         """Every image once: inputs ``(n, 3, S, S)``, masks ``(n, S, S)`` of 0 and 1, class names."""

@@ -39,7 +39,7 @@ class Gallery:
         names: Of the N images.
         groups: ``good``, an anomaly group, `STAYS`, or empty where nobody knows.
         pictures: RGB uint8 ``(SIDE, SIDE, 3)`` each.
-        masks: bool ``(SIDE, SIDE)``, or None.
+        masks: bool ``(SIDE, SIDE)``, or None: of good images, and where there is none.
         features: Of all images, on every layer.
         base: Detector → anomaly maps ``(N, S, S)``.
         thresholds: Detector → a threshold from normal images: the 95 % quantile of their scores; the largest score of all images

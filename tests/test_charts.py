@@ -1,0 +1,52 @@
+"""Figures of numbers: what stands where."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from nandlib.show.charts import delta_heatmap
+
+
+def table(*rows):
+    return pd.DataFrame(rows, columns=["class", "group", "delta"])
+
+
+def cells(ax):
+    """(class, column) → text, of the cells of a panel that are not empty."""
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    return {(names[int(text.get_position()[1])], int(text.get_position()[0])): text.get_text() for text in ax.texts}
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+def test_both_panels_of_the_heatmap_have_the_papers_order():
+    ours = table(("grid", "bent", 1.0), ("grid", "thread", 2.0), ("grid", "glue", 3.0), ("carpet", "own", 4.0), ("carpet", "hole", 5.0))
+    paper = table(
+        ("carpet", "cut", -1.0), ("carpet", "hole", -2.0), ("grid", "glue", -3.0), ("grid", "bent", -4.0), ("grid", "thread", -5.0)
+    )
+    upper, lower = delta_heatmap(ours, paper).axes[:2]
+    assert cells(upper) == {
+        ("grid", 0): "glue\n+3.0", ("grid", 1): "bent\n+1.0", ("grid", 2): "thread\n+2.0",
+        ("carpet", 1): "hole\n+5.0", ("carpet", 2): "own\n+4.0",
+    }  # fmt: skip
+    assert cells(lower) == {
+        ("grid", 0): "glue\n-3.0", ("grid", 1): "bent\n-4.0", ("grid", 2): "thread\n-5.0",
+        ("carpet", 0): "cut\n-1.0", ("carpet", 1): "hole\n-2.0",
+    }  # fmt: skip
+
+
+def test_bold_marks_the_group_whose_interval_leaves_out_zero():
+    ours = table(("grid", "bent", 1.0), ("grid", "glue", 3.0)).assign(ci_low=[-1.0, 1.0], ci_high=[2.0, 4.0], p_holm=[1.0, 0.01])
+    paper = table(("grid", "glue", np.nan), ("grid", "bent", 2.0))
+    upper, lower = delta_heatmap(ours, paper).axes[:2]
+    assert [(text.get_text(), text.get_fontweight()) for text in upper.texts] == [("glue\n+3.0*", "bold"), ("bent\n+1.0", "normal")]
+    assert [text.get_text() for text in lower.texts] == ["bent\n+2.0"]
+
+
+def test_without_the_paper_the_order_is_the_studys_own():
+    assert [text.get_text() for text in delta_heatmap(table(("a", "z", 1.0), ("a", "b", 2.0))).axes[0].texts] == ["z\n+1.0", "b\n+2.0"]

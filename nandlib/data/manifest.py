@@ -87,7 +87,7 @@ def build_manifest(root: Path, config: DataConfig, grouping: Grouping, progress:
         groups = sorted(set(part["group"]) - {"good", ""})
         if len(groups) < 2:
             notes.append(
-                f"class '{class_name}' has one group only ({', '.join(groups) or 'none'}): no protocol possible, left out of the tables"
+                f"class '{class_name!s}' has one group only ({', '.join(groups) or 'none'}): no protocol possible, left out of the tables"
             )
     return frame, notes
 

@@ -24,6 +24,7 @@ from nandlib.study.images import batches, image_paths, some_normals, splits
 from nandlib.study.model import model_of, placement, runs_in_workers
 from nandlib.study.open_study import OpenStudy
 from nandlib.study.parallel import each
+from nandlib.study.rows import Rows
 from nandlib.study.store import is_current, keep_only, save
 
 CODE = ("nandlib.detectors.aprilgan", "nandlib.detectors.patchcore", "nandlib.detectors.winclip", "nandlib.study.images")  # that compute
@@ -80,11 +81,12 @@ class _Maps:
         for preprocess in dict.fromkeys(detector.preprocess for detector in detectors.values()):
             own = {name: detector for name, detector in detectors.items() if detector.preprocess == preprocess}
             for split in splits(study):
-                maps: dict[str, list[Tensor]] = {name: [] for name in own}
-                for batch in batches(image_paths(study, class_name, split), preprocess):
+                paths = image_paths(study, class_name, split)
+                maps = {name: Rows(len(paths)) for name in own}
+                for batch in batches(paths, preprocess):
                     for name, detector in own.items():
-                        maps[name].append(resize_map(detector.maps(batch).float(), size))
-                tensors |= {f"{name}/{split}": torch.cat(parts) for name, parts in maps.items()}
+                        maps[name].add(resize_map(detector.maps(batch).float(), size))
+                tensors |= {f"{name}/{split}": rows.tensor() for name, rows in maps.items()}
         count = len(image_paths(study, class_name, "train"))
         for name, detector in detectors.items():
             if isinstance(detector, PatchCore) and count > 1:

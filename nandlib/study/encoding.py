@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from nandlib.method.operators import similarities
 from nandlib.models import VisionLanguageModel
 from nandlib.study.images import batches
+from nandlib.study.rows import Rows
 
 
 def encode(
@@ -31,17 +31,15 @@ def encode(
     found: dict[str, Tensor] = {}
     grid = (0, 0)
     for split, images in paths.items():
-        cos, generic, whole = [], [], []
+        kept = {name: Rows(len(images)) for name in (split, f"{split}_bank", f"{split}_image")}
         for batch in batches(images, model.preprocess):
             features = model.encode_image(batch)
-            cos.append(similarities(features.tokens, texts))
+            kept[split].add(similarities(features.tokens, texts))
             if bank is not None:
-                generic.append(similarities(features.tokens, bank).mean(2))
-            whole.append(features.image @ texts.T)
+                kept[f"{split}_bank"].add(similarities(features.tokens, bank).mean(2))
+            kept[f"{split}_image"].add(features.image @ texts.T)
             grid = features.grid
-        found |= {split: torch.cat(cos), f"{split}_image": torch.cat(whole)}
-        if generic:
-            found[f"{split}_bank"] = torch.cat(generic)
+        found |= {name: rows.tensor() for name, rows in kept.items() if bank is not None or not name.endswith("_bank")}
     return found, grid
 
 
@@ -56,9 +54,9 @@ def on_normals(paths: Sequence[Path], model: VisionLanguageModel, texts: Tensor)
     Returns:
         ``(K,)`` mean similarity over images, layers and patches; ``(N, 2, L, P)`` similarities with f_nor and f_abn.
     """
-    means, states = [], []
+    means, states = Rows(len(paths)), Rows(len(paths))
     for batch in batches(paths, model.preprocess):
         cos = similarities(model.encode_image(batch).tokens, texts)
-        means.append(cos.mean((2, 3)))
-        states.append(cos[:, :2])
-    return torch.cat(means).mean(0), torch.cat(states)
+        means.add(cos.mean((2, 3)))
+        states.add(cos[:, :2])
+    return means.tensor().mean(0), states.tensor()

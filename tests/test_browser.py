@@ -214,6 +214,14 @@ def test_report_on_a_phone(report):
     screenshot(report, "report_390")
 
 
+def test_report_fits_a_window(report):
+    report.set_viewport_size({"width": 1200, "height": 900})
+    for box in (".scroll:has(.glance)", "math[display=block]"):
+        seen, needed = report.locator(box).first.evaluate("b => [[b.clientWidth, b.clientHeight], [b.scrollWidth, b.scrollHeight]]")
+        assert seen == needed, box  # nothing to scroll
+    screenshot(report, "report_1200")
+
+
 def test_report_contents_lead_somewhere(report):
     links = report.locator("nav a")
     assert links.count() == report.locator("main > section").count() - 1

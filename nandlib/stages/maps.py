@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from nandlib.data.images import load_image
 from nandlib.detectors.aprilgan import ReferenceDistance
@@ -21,9 +22,8 @@ from nandlib.method.operators import resize_map
 from nandlib.models import VisionLanguageModel
 from nandlib.study.fingerprint import content, digest, source_code, weight_contents
 from nandlib.study.images import batches, image_paths, some_normals, splits
-from nandlib.study.model import model_of, placement, runs_in_workers
+from nandlib.study.model import model_of, placement
 from nandlib.study.open_study import OpenStudy
-from nandlib.study.parallel import each
 from nandlib.study.rows import Rows
 from nandlib.study.store import is_current, keep_only, save
 
@@ -36,10 +36,10 @@ def write_maps(study: OpenStudy, progress: bool = True) -> None:
     for family in FAMILIES:
         keep_only(study.data / "maps" / family, study.classes() if _names(study, family) else [])
     present = tuple(family for family in FAMILIES if _names(study, family))
-    together = runs_in_workers(study)
-    for families in [present] if together else [(family,) for family in present]:  # large networks are not held side by side
-        for _ in each(_Maps(study, families), study.classes(), name=" ".join(families), progress=progress, together=together):
-            pass
+    for families in [present] if study.config.model.name == "mini" else [(family,) for family in present]:  # large ones one by one
+        work = _Maps(study, families)
+        for class_name in tqdm(study.classes(), desc=" ".join(families), disable=not progress):
+            work.bring_up_to_date(class_name)
 
 
 def _names(study: OpenStudy, family: str) -> list[DetectorName]:
@@ -54,7 +54,7 @@ class _Maps:
         self.code = source_code(__name__, *CODE)
         self.weights = {family: weight_contents(study, "model", family) for family in families}
 
-    def __call__(self, class_name: str) -> None:
+    def bring_up_to_date(self, class_name: str) -> None:
         keys = {family: self._fingerprint(family, class_name) for family in self.families}
         paths = {family: self.study.data / "maps" / family / f"{class_name}.safetensors" for family in self.families}
         stale = [family for family in self.families if not is_current(paths[family], keys[family])]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from nandlib.evaluation.control_texts import control_sentences, random_feature
 from nandlib.method.detection import text_features
@@ -16,9 +17,8 @@ from nandlib.models import VisionLanguageModel
 from nandlib.study.encoding import encode, on_normals
 from nandlib.study.fingerprint import content, digest, source_code, weight_contents
 from nandlib.study.images import image_paths, some_normals, splits
-from nandlib.study.model import model_of, runs_in_workers
+from nandlib.study.model import model_of
 from nandlib.study.open_study import OpenStudy
-from nandlib.study.parallel import each
 from nandlib.study.store import is_current, keep_only, save
 
 CODE = ("nandlib.evaluation.control_texts", "nandlib.method.detection", "nandlib.study.encoding")  # that compute
@@ -34,8 +34,8 @@ def write_similarities(study: OpenStudy, progress: bool = True) -> None:
     """
     work = _Similarities(study)
     keep_only(study.data / "similarities", study.classes())
-    for _ in each(work, study.classes(), name="similarities", progress=progress, together=runs_in_workers(study)):
-        pass
+    for class_name in tqdm(study.classes(), desc="similarities", disable=not progress):
+        work.bring_up_to_date(class_name)
 
 
 class _Similarities:
@@ -48,7 +48,7 @@ class _Similarities:
             study.config.prompts.average,
         )
 
-    def __call__(self, class_name: str) -> None:
+    def bring_up_to_date(self, class_name: str) -> None:
         path, key = self.study.data / "similarities" / f"{class_name}.safetensors", self._fingerprint(class_name)
         if not is_current(path, key):
             save(path, *self._compute(class_name), key)

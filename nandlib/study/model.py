@@ -20,8 +20,3 @@ def model_of(study: OpenStudy) -> VisionLanguageModel:
     model = study.config.model
     weights, clip_weights = (path and study.resolve(path) for path in (model.weights, model.clip_weights))
     return load_model(model.name, weights, placement(study), clip_weights)
-
-
-def runs_in_workers(study: OpenStudy) -> bool:
-    """Whether several processes may each hold the networks of a study: they are small, and on the CPU."""
-    return study.config.model.name == "mini" and study.config.model.device == "cpu"

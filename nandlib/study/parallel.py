@@ -1,4 +1,4 @@
-"""Classes side by side: one process a core, one thread a process, so that results do not depend on the number of cores."""
+"""Classes side by side: one process a core, one thread a process."""
 
 from __future__ import annotations
 
@@ -18,30 +18,23 @@ MOST_WORKERS = 4  # a worker holds about a gigabyte
 T = TypeVar("T")
 
 
-def each(work: Callable[[str], T], classes: Sequence[str], *, name: str, progress: bool, together: bool = True) -> Iterator[T]:
+def each(work: Callable[[str], T], classes: Sequence[str], *, name: str, progress: bool) -> Iterator[T]:
     """What `work` gives for every class, in their order.
+
+    For what follows from stored similarities and maps: many small steps, of which a second thread gains little. A network's pass
+    uses all threads by itself, and is held once.
 
     Args:
         work: Of one class. A worker keeps it from class to class; what it gives is pickled.
         classes: The classes.
         name: Before the progress bar.
         progress: Show one.
-        together: In worker processes; else here, one after the other, with all threads: for a network on a GPU, or one that is too large
-            to be held several times.
     """
-    bar = tqdm(total=len(classes), desc=name, disable=not progress)
-    with bar:
-        for found in _together(work, classes) if together else map(work, classes):
-            bar.update()
-            yield found
-
-
-def _together(work: Callable[[str], T], classes: Sequence[str]) -> Iterator[T]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     how = "fork" if sys.platform == "linux" else "spawn"  # forked workers need import nothing anew
     workers = min(cores, MOST_WORKERS, max(len(classes), 1))
     with ProcessPoolExecutor(workers, get_context(how), _start, (work,)) as pool:
-        yield from pool.map(_do, classes)
+        yield from tqdm(pool.map(_do, classes), total=len(classes), desc=name, disable=not progress)
 
 
 _work: Callable[[str], Any] | None = None  # of a worker process, which keeps what it has loaded from class to class

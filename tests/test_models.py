@@ -5,13 +5,25 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from nandlib.errors import ModelError, PresetError
 from nandlib.method.operators import prompt_ensemble
 from nandlib.models import load_model
 from nandlib.models import mini as mini_module
-from nandlib.models.mini import CHANNELS, GRID, STAGE_WIDTHS, ImageTower, PooledStages, TextTower, patch_channels
+from nandlib.models.mini import (
+    CHANNELS,
+    GRID,
+    STAGE_WIDTHS,
+    ImageTower,
+    PooledStages,
+    TextTower,
+    load_heads,
+    patch_channels,
+    save_heads,
+)
+from nandlib.settings import EMBEDDED_HEADS
+from nandlib.training.boxed import compare, is_intact, provenance
 
 
 def timm_name(name: str) -> str:
@@ -106,7 +118,7 @@ def test_pooled_stages_are_standardised_descriptors(model):
 
 
 def test_missing_and_foreign_weights(tmp_path):
-    with pytest.raises(ModelError, match="heads.safetensors is missing: train the embedded model first"):
+    with pytest.raises(ModelError, match="heads.safetensors is missing: leave model.weights out"):
         load_model("mini", tmp_path / "heads.safetensors")
     save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors")
     (tmp_path / "b.safetensors").write_bytes(b"nonsense")
@@ -115,3 +127,52 @@ def test_missing_and_foreign_weights(tmp_path):
             load_model("mini", tmp_path / f"{name}.safetensors")
     with pytest.raises(PresetError, match=r"unknown model 'minni': did you mean 'mini'\?"):
         load_model("minni", tmp_path)
+
+
+def test_heads_of_another_version_are_refused_by_name(tmp_path, heads_file):
+    state = load_file(heads_file)
+    save_file(state, tmp_path / "old.safetensors", {"format": "0"})
+    with pytest.raises(ModelError, match=r"old.safetensors holds heads of format 0, and this version .* leave model.weights out"):
+        load_heads(tmp_path / "old.safetensors")
+    save_file(state, tmp_path / "plain.safetensors")  # before formats had a number
+    assert load_heads(tmp_path / "plain.safetensors").text_map.shape == (384, 384)
+
+
+def test_the_heads_in_the_package_are_those_of_their_provenance():
+    said = provenance()
+    assert is_intact() and EMBEDDED_HEADS.stat().st_size <= 3_000_000
+    assert {"command", "seed", "n_images", "steps", "versions", "sha256", "trained_sha256"} <= set(said)
+    assert {"torch", "timm", "transformers"} <= set(said["versions"])
+    model = load_model()
+    assert 5 < model.temperature < 50
+
+
+def test_half_precision_changes_no_suppression_map_by_much(tmp_path):
+    heads = load_heads(EMBEDDED_HEADS)
+    save_heads(heads, tmp_path / "same.safetensors", half=True)
+    same = compare(tmp_path / "same.safetensors")
+    assert same["parameters"] == same["suppression_max"] == 0
+    heads.text_map.data += 0.02 * torch.randn(heads.text_map.shape, generator=torch.Generator().manual_seed(0))
+    save_heads(heads, tmp_path / "other.safetensors")
+    other = compare(tmp_path / "other.safetensors")
+    assert other["suppression_max"] > 0.01 and other["texts"] < 0.999  # the comparison notices
+
+
+def test_detectors_that_see_the_same_batch_share_one_pass(model):
+    passes = []
+    hook = model.tower.blocks[0].register_forward_hook(lambda *_: passes.append(1))
+    batch = torch.randn(1, 3, 320, 320)
+    model.encode_image(batch)
+    model.patch_backbone()(batch)
+    assert len(passes) == 1
+    model.encode_image(batch.clone())
+    assert len(passes) == 2
+    hook.remove()
+
+
+def test_sentences_are_encoded_once_and_come_back_in_order(model):
+    tower = TextTower()
+    sentences = ["a scratch", "a long sentence about a loose thread on a carpet", "hole", "a scratch"]
+    alone = torch.cat([tower([sentence]) for sentence in sentences])
+    assert torch.allclose(tower(sentences), alone, atol=1e-5)
+    assert torch.equal(tower(sentences)[0], tower(sentences)[3]) and tower([]).shape == (0, 384)

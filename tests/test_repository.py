@@ -14,6 +14,7 @@ from packaging.utils import canonicalize_name
 from nandlib.errors import DataError, PresetError
 from nandlib.settings import read_yaml
 from nandlib.show.notebooks import check_parameters, notebook_of
+from nandlib.study.dependencies import PIPELINES
 from nandlib.study.preset import load_study
 from nandlib.study.registry import read_registry, register, registered
 
@@ -65,7 +66,7 @@ def test_unknown_notebook_parameter_is_refused():
 
 
 def test_the_pipeline_names_files_that_are_there():
-    stages = read_yaml(ROOT / "dvc.yaml")["stages"]
+    stages = {name: stage for path in PIPELINES for name, stage in read_yaml(ROOT / path)["stages"].items()}
     for name, stage in stages.items():
         for path in stage["do"]["deps"]:
             if "${" not in path and not path.startswith(("data", "figures")):
@@ -99,7 +100,9 @@ def test_registry_follows_the_preset(tmp_path):
     with pytest.raises(DataError, match="names 1 file.*\n  data.root: data/mini/images"):
         register(tmp_path / "studies/mini.yaml", tmp_path)
     (tmp_path / "data/mini/images").mkdir(parents=True)
-    (tmp_path / "studies/mini.yaml").write_text(undrawn.replace("models/mini", "models/none"))
+    (tmp_path / "studies/mini.yaml").write_text(
+        undrawn.replace("{name: mini}", "{name: mini, weights: data/models/none/heads.safetensors}")
+    )
     with pytest.raises(DataError, match="model.weights: data/models/none/heads.safetensors\n      put it there"):
         register(tmp_path / "studies/mini.yaml", tmp_path)
     (tmp_path / "studies/mini.yaml").write_text(undrawn)

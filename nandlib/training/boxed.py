@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from nandlib import __version__
 from nandlib.data.drawn import auxiliary
 from nandlib.method.config import NandConfig, PromptConfig
 from nandlib.method.detection import suppression_map, text_features
@@ -53,7 +52,7 @@ def pack(source: Path, recipe: Recipe) -> Path:
         "trained_sha256": _sha256(source),
         "sha256": _sha256(EMBEDDED_HEADS),
         "precision": "projections and text map float16; statistics and temperature float32",
-        "versions": {"python": platform.python_version(), "nandlib": __version__, **{name: version(name) for name in PACKAGES}},
+        "versions": {"python": platform.python_version(), "nandlib": version("nandlib"), **{name: version(name) for name in PACKAGES}},
     }
     PROVENANCE.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
     return EMBEDDED_HEADS

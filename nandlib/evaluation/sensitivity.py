@@ -38,17 +38,13 @@ class Variant:
     config: Study
 
 
-def variants(study: Study, n_layers: int, own_temperature: float, other_projections: Sequence[Path] = ()) -> list[Variant]:
-    """Every value of every choice, as whole presets.
+Choices = dict[str, dict[str, dict[str, Any]]]  # choice → value → what it changes in the preset
 
-    Args:
-        study: The preset that is varied.
-        n_layers: Of its vision-language model.
-        own_temperature: The model's.
-        other_projections: Files of projections that were trained on other data.
-    """
+
+def _of_the_rule(n_layers: int) -> Choices:
+    """Softmax and layers."""
     last, early = n_layers - 1, tuple(range(n_layers // 2))
-    choices: dict[str, dict[str, dict[str, Any]]] = {
+    return {
         "temperature": {
             "the model's own": {"nand.temperature": None},
             "1": {"nand.temperature": 1.0},
@@ -71,6 +67,12 @@ def variants(study: Study, n_layers: int, own_temperature: float, other_projecti
             "abnormal": {"nand.softmax_against": ("abnormal",)},
             "normal and abnormal": {"nand.softmax_against": ("normal", "abnormal")},
         },
+    }
+
+
+def _of_the_texts(study: Study) -> Choices:
+    """Phrases, and how they become one feature."""
+    return {
         "class name in f_nor and f_abn": {
             "verbatim": {"prompts.class_name": "verbatim"},
             "cleaned": {"prompts.class_name": "cleaned"},
@@ -88,6 +90,12 @@ def variants(study: Study, n_layers: int, own_temperature: float, other_projecti
             "type_name": {"prompts.file": "type_name"},
             "type_templates": {"prompts.file": "type_templates"},
         },
+    }
+
+
+def _of_the_maps() -> Choices:
+    """Size, interpolation, floor, image score."""
+    return {
         "map size": {"256": {"nand.map_size": 256}, "518": {"nand.map_size": 518}},
         "interpolation": {
             "logits": {"nand.resize": "logits"},
@@ -107,6 +115,11 @@ def variants(study: Study, n_layers: int, own_temperature: float, other_projecti
             "maximum and whole image": {"nand.image_score": "max_plus_image"},
         },
     }
+
+
+def _of_the_files(study: Study, other_projections: Sequence[Path]) -> Choices:
+    """Precision, projections and images, where there is a choice."""
+    choices: Choices = {}
     if study.model.name == "clip":
         choices["precision"] = {"float32": {"model.precision": "float32"}, "autocast": {"model.precision": "autocast"}}
     if other_projections and study.model.weights is not None:
@@ -114,6 +127,19 @@ def variants(study: Study, n_layers: int, own_temperature: float, other_projecti
     if study.data.exclude_types:
         kept = {"data.exclude_types": (), "data.abnormal_types": (*study.data.abnormal_types, *study.data.exclude_types)}
         choices["images of " + ", ".join(study.data.exclude_types)] = {"left out": {}, "kept as abnormal": kept}
+    return choices
+
+
+def variants(study: Study, n_layers: int, own_temperature: float, other_projections: Sequence[Path] = ()) -> list[Variant]:
+    """Every value of every choice, as whole presets.
+
+    Args:
+        study: The preset that is varied.
+        n_layers: Of its vision-language model.
+        own_temperature: The model's.
+        other_projections: Files of projections that were trained on other data.
+    """
+    choices = _of_the_rule(n_layers) | _of_the_texts(study) | _of_the_maps() | _of_the_files(study, other_projections)
     found = []
     for choice, values in choices.items():
         for value, changes in values.items():

@@ -206,6 +206,18 @@ def add_normality(
         return detector.add(text, name)
     if method is not None:
         nand = nand.model_copy(update={"method": method})
+    _check(nand, normals, others)
+    if isinstance(detector, (str, Path)):
+        detector = MapFolder(detector)
+    model = model or load_model("mini")
+    prompts = prompts or load_prompts(PromptConfig(file="aprilgan"))
+    token = mean_token(model, normals) if nand.method == "nand_plus" and nand.plus.calibrate else None
+    stay = tuple((other,) if isinstance(other, str) else tuple(other) for other in others)
+    return AdaptedDetector(detector, model, prompts, noun, nand, {}, stay, token).add(text, name)
+
+
+def _check(nand: NandConfig, normals: Sequence[ImageLike], others: Sequence[str | Sequence[str]]) -> None:
+    """Raise DataError for parameters that have no meaning for a detector alone, or lack what they need."""
     plus = nand.plus if nand.method == "nand_plus" else None
     if plus is not None and plus.calibrate and not normals:
         raise DataError(
@@ -216,13 +228,6 @@ def add_normality(
         raise DataError("plus.competitors 'types' needs the defects that stay abnormal: others=[\"hole\", ...], or competitors 'bank'")
     if nand.image_score == "max_plus_image" or nand.base_normalisation != "none":
         raise DataError("add_normality sees maps only: image_score 'max_plus_image' and base_normalisation belong to a study")
-    if isinstance(detector, (str, Path)):
-        detector = MapFolder(detector)
-    model = model or load_model("mini")
-    prompts = prompts or load_prompts(PromptConfig(file="aprilgan"))
-    token = mean_token(model, normals) if plus is not None and plus.calibrate else None
-    stay = tuple((other,) if isinstance(other, str) else tuple(other) for other in others)
-    return AdaptedDetector(detector, model, prompts, noun, nand, {}, stay, token).add(text, name)
 
 
 @torch.no_grad()

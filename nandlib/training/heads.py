@@ -183,25 +183,30 @@ def train_heads(
         index = np.concatenate([[members[k][rng.integers(len(members[k]))] for k in families], rng.choice(members[-1], batch_size)])
         labels = patches.labels[index]
         text = torch.stack([_ensemble(heads, t, rng) for t in texts])
-        temperature = heads.log_temperature.exp()
-        family_target = F.one_hot(labels, N_FAMILIES + 1)[:, :N_FAMILIES].float()
-        abnormal_target = (labels < N_FAMILIES).float()
-        loss = 0.1 * (heads.text_map - eye).square().sum() / len(eye)
-        channels = patches.channels[index].float()
-        for layer in range(len(LAYER_STARTS)):
-            logits = temperature * heads.project(layer, channels) @ text.T
-            normal = logits[:, N_FAMILIES : N_FAMILIES + 1]
-            terms = (
-                F.cross_entropy(logits[:, : N_FAMILIES + 1], labels)
-                + F.binary_cross_entropy_with_logits(logits[:, :N_FAMILIES] - normal, family_target, pos_weight=weight)
-                + F.binary_cross_entropy_with_logits(logits[:, -1] - normal[:, 0], abnormal_target)
-            )
-            loss = loss + terms / len(LAYER_STARTS)
+        loss = _loss(heads, text, patches.channels[index].float(), labels, eye, weight)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         schedule.step()
     return heads
+
+
+def _loss(heads: Heads, text: Tensor, channels: Tensor, labels: Tensor, eye: Tensor, weight: Tensor) -> Tensor:
+    """The loss of `train_heads` for one batch of patches ``(n, CHANNELS)`` and text features ``(families + 2, D)``."""
+    temperature = heads.log_temperature.exp()
+    family_target = F.one_hot(labels, N_FAMILIES + 1)[:, :N_FAMILIES].float()
+    abnormal_target = (labels < N_FAMILIES).float()
+    loss = 0.1 * (heads.text_map - eye).square().sum() / len(eye)
+    for layer in range(len(LAYER_STARTS)):
+        logits = temperature * heads.project(layer, channels) @ text.T
+        normal = logits[:, N_FAMILIES : N_FAMILIES + 1]
+        terms = (
+            F.cross_entropy(logits[:, : N_FAMILIES + 1], labels)
+            + F.binary_cross_entropy_with_logits(logits[:, :N_FAMILIES] - normal, family_target, pos_weight=weight)
+            + F.binary_cross_entropy_with_logits(logits[:, -1] - normal[:, 0], abnormal_target)
+        )
+        loss = loss + terms / len(LAYER_STARTS)
+    return loss
 
 
 def _ensemble(heads: Heads, features: Tensor, rng: np.random.Generator) -> Tensor:

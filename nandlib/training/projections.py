@@ -130,7 +130,7 @@ def train_projections(
     Returns:
         The projections, and the mean loss of every epoch.
     """
-    device, side = model.placement.device, model.image_size
+    device = model.placement.device
     texts = {
         name: torch.stack([text_feature(model, s, prompts) for s in (prompts.normal(name), prompts.abnormal(name))])
         for name in sorted(set(images.rows["class"]))
@@ -148,16 +148,21 @@ def train_projections(
         for batch, masks, names in tqdm(
             images.epoch(batch_size), total=steps, desc=f"projections, epoch {epoch + 1} of {epochs}", disable=not progress
         ):
-            tokens = projections([layer.to(device) for layer in model.raw_tokens(batch)])
-            pair = torch.stack([texts[name] for name in names]).to(device)
-            logits = model.temperature * torch.einsum("nlpd,nkd->lnkp", tokens, pair)
-            loss = torch.zeros((), device=device)
-            for layer in logits.unflatten(-1, model.tower.grid_size):
-                probabilities = F.interpolate(layer, size=(side, side), mode="bilinear", align_corners=True).softmax(1)
-                loss = loss + focal_loss(probabilities, masks.to(device)) + dice_loss(probabilities[:, 1], masks.to(device))
+            loss = _loss(model, projections, batch, masks.to(device), torch.stack([texts[name] for name in names]).to(device))
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             losses.append(loss.item())
         history.append(float(np.mean(losses)))
     return projections.cpu(), history
+
+
+def _loss(model: ClipModel, projections: Projections, batch: Tensor, masks: Tensor, texts: Tensor) -> Tensor:
+    """Of preprocessed images with masks ``(N, H, W)`` and the two states of their class ``(N, 2, D)``, on the model's device."""
+    tokens = projections([layer.to(masks.device) for layer in model.raw_tokens(batch)])
+    logits = model.temperature * torch.einsum("nlpd,nkd->lnkp", tokens, texts)
+    loss, size = torch.zeros((), device=masks.device), (model.image_size, model.image_size)
+    for layer in logits.unflatten(-1, model.tower.grid_size):
+        probabilities = F.interpolate(layer, size=size, mode="bilinear", align_corners=True).softmax(1)
+        loss = loss + focal_loss(probabilities, masks) + dice_loss(probabilities[:, 1], masks)
+    return loss

@@ -42,17 +42,7 @@ def array(rng: Rng, size: int, ground: Array, surface: Array, fault: str | None)
     kind, layout = rng.choice(["bar", "bar", "disc", "ring", "plate"]), rng.choice(["row", "grid", "circle"])
     pitch, angle, colour, other = rng.uniform(20, 44), rng.uniform(0, np.pi), _colour(rng), _colour(rng)
     n = int(rng.integers(3, 9))
-    if layout == "row":
-        centres = np.stack([(np.arange(n) - (n - 1) / 2) * pitch, np.zeros(n)], 1)
-        headings = np.full(n, np.pi / 2)
-    elif layout == "grid":
-        n_side = int(rng.integers(3, 6))
-        steps = (np.arange(n_side) - (n_side - 1) / 2) * pitch
-        centres = np.stack(np.meshgrid(steps, steps), -1).reshape(-1, 2)
-        headings = np.full(len(centres), rng.choice([0, np.pi / 2]))
-    else:
-        t = np.arange(n) * 2 * np.pi / n
-        centres, headings = np.stack([np.cos(t), np.sin(t)], 1) * rng.uniform(45, 80), t
+    centres, headings = _places(rng, layout, n, pitch)
     reach = rng.uniform(0.35, 0.48) * pitch if layout != "row" or kind != "bar" else rng.uniform(30, 70)
     width = rng.uniform(0.15, 0.45) * pitch
     centres = turn(centres, angle) + 128 + rng.normal(0, 8, 2)
@@ -77,32 +67,62 @@ def array(rng: Rng, size: int, ground: Array, surface: Array, fault: str | None)
             centre, heading = centre + push * pitch * 0.35, heading + spin
         if hit and fault == "color":
             fill = other if np.abs(other - colour).max() > 0.2 else 1 - colour
-        axis = np.array([np.cos(heading), np.sin(heading)]) * reach
+        at = (centre, heading, reach)
         if kind == "bar":
-            path = np.stack([centre - axis, centre, centre + axis])
-            if hit and fault == "bent":
-                path[2] = centre + turn(axis[None], kink)[0]
-            if hit and fault in ("cut", "broken"):
-                path[2] = centre - axis * (1 - 2 * stub)
-                path = path[[0, 2]]
-            paint(image, path + [1.5, 2], fill * 0.2, width, 0.5)
-            paint(image, path, fill, width)
-            paint(image, path - width * 0.15, np.clip(fill * 1.35 + 0.05, 0, 1), width * 0.3, 0.8)
-            continue
-        n_corners = 4 if kind == "plate" else 28
-        radius = np.full(n_corners, reach * (1.2 if kind == "plate" else 1))
-        stretch = np.array([1.0, 1.0])
-        if hit and fault == "bent":
-            stretch = np.array([1.3, 0.55])
-        if hit and fault in ("cut", "broken"):
-            gone = np.arange(n_corners) < n_corners * 0.45
-            radius[gone] *= stub if fault == "cut" else toothed[np.arange(gone.sum()) % 12] * 0.6
-        t = np.linspace(0, 2 * np.pi, n_corners, endpoint=False) + heading
-        outline = np.stack([np.cos(t), np.sin(t)], 1) * radius[:, None] * stretch + centre
-        paint(image, outline + [1.5, 2], fill * 0.2, opacity=0.5)
-        paint(image, outline, fill)
-        paint(image, (outline - centre) * 0.6 + centre, np.clip(fill * (0.25 if kind == "ring" else 1.2), 0, 1))
+            _bar(image, at, width, fill, fault if hit else None, kink, stub)
+        else:
+            _plate(image, at, kind, fill, fault if hit else None, stub, toothed)
     return image
+
+
+def _places(rng: Rng, layout: str, n: int, pitch: float) -> tuple[Array, Array]:
+    """Centres ``(n, 2)`` about the origin, and headings ``(n,)``."""
+    if layout == "row":
+        centres = np.stack([(np.arange(n) - (n - 1) / 2) * pitch, np.zeros(n)], 1)
+        headings = np.full(n, np.pi / 2)
+    elif layout == "grid":
+        n_side = int(rng.integers(3, 6))
+        steps = (np.arange(n_side) - (n_side - 1) / 2) * pitch
+        centres = np.stack(np.meshgrid(steps, steps), -1).reshape(-1, 2)
+        headings = np.full(len(centres), rng.choice([0, np.pi / 2]))
+    else:
+        t = np.arange(n) * 2 * np.pi / n
+        centres, headings = np.stack([np.cos(t), np.sin(t)], 1) * rng.uniform(45, 80), t
+    return centres, headings
+
+
+At = tuple[Array, float, float]  # centre, heading and reach of a part
+
+
+def _bar(image: Array, at: At, width: float, fill: Array, fault: str | None, kink: float, stub: float) -> None:
+    centre, heading, reach = at
+    axis = np.array([np.cos(heading), np.sin(heading)]) * reach
+    path = np.stack([centre - axis, centre, centre + axis])
+    if fault == "bent":
+        path[2] = centre + turn(axis[None], kink)[0]
+    if fault in ("cut", "broken"):
+        path[2] = centre - axis * (1 - 2 * stub)
+        path = path[[0, 2]]
+    paint(image, path + [1.5, 2], fill * 0.2, width, 0.5)
+    paint(image, path, fill, width)
+    paint(image, path - width * 0.15, np.clip(fill * 1.35 + 0.05, 0, 1), width * 0.3, 0.8)
+
+
+def _plate(image: Array, at: At, kind: str, fill: Array, fault: str | None, stub: float, toothed: Array) -> None:
+    centre, heading, reach = at
+    n_corners = 4 if kind == "plate" else 28
+    radius = np.full(n_corners, reach * (1.2 if kind == "plate" else 1))
+    stretch = np.array([1.0, 1.0])
+    if fault == "bent":
+        stretch = np.array([1.3, 0.55])
+    if fault in ("cut", "broken"):
+        gone = np.arange(n_corners) < n_corners * 0.45
+        radius[gone] *= stub if fault == "cut" else toothed[np.arange(gone.sum()) % 12] * 0.6
+    t = np.linspace(0, 2 * np.pi, n_corners, endpoint=False) + heading
+    outline = np.stack([np.cos(t), np.sin(t)], 1) * radius[:, None] * stretch + centre
+    paint(image, outline + [1.5, 2], fill * 0.2, opacity=0.5)
+    paint(image, outline, fill)
+    paint(image, (outline - centre) * 0.6 + centre, np.clip(fill * (0.25 if kind == "ring" else 1.2), 0, 1))
 
 
 def lattice(rng: Rng, size: int, ground: Array, surface: Array, fault: str | None) -> Array:

@@ -65,6 +65,11 @@ class Explorer(w.VBox):
         row = w.Layout(display="flex", flex_flow="row wrap", width="100%")
         self._choices = w.Box([self.study, self.class_name, self.image, self.detector, self.method], layout=row)
 
+        self._build_own(row, named)
+        self._build_texts(row, named)
+        self._connect()
+
+    def _build_own(self, row: w.Layout, named: dict[str, Any]) -> None:
         self.upload = w.FileUpload(accept="image/*", multiple=True, description="images")
         self.upload_normals = w.FileUpload(
             accept="image/*", multiple=True, description="normal images (optional)", layout={"width": "auto"}
@@ -79,6 +84,7 @@ class Explorer(w.VBox):
         boxes = w.Box([self.upload, self.upload_normals, self.noun, self.use_own, self.back], layout=row)
         self._own = w.Accordion([w.VBox([explain, boxes])], titles=["Your own images"], selected_index=None)
 
+    def _build_texts(self, row: w.Layout, named: dict[str, Any]) -> None:
         self.typed = w.Text(placeholder="type a text and press Enter", continuous_update=False, layout={"width": "100%"})
         self.typed.add_class("nand-typed")
         self.texts = w.TagsInput(allow_duplicates=False, layout={"width": "100%"})
@@ -94,6 +100,7 @@ class Explorer(w.VBox):
         self._message, self._result = w.HTML(), w.HTML()
         self._result.add_class("nand-result")
 
+    def _connect(self) -> None:
         for control, action in (
             (self.study, lambda: self._load_study()),
             (self.class_name, self._load_class),

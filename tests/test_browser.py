@@ -153,7 +153,7 @@ def test_typing_a_text_into_the_explorer(browser, lab):
         assert re.search(r"AUROC \d+\.\d before, \d+\.\d after", said)
         _view(page, "explorer", 1280)
         page.get_by_placeholder("type a text and press Enter").click()
-        page.keyboard.type("a thread that hangs loose")
+        page.keyboard.type("defect; damage; flaw; anomaly")  # damps whatever is left
         page.keyboard.press("Enter")
         expect(after).not_to_have_attribute("src", picture, timeout=10_000)
         assert caption.inner_text() != score and caption.inner_text().startswith("A_final, after: score")

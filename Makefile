@@ -4,7 +4,7 @@
 # make validation   the products on which nand_plus was chosen, and the values that were considered
 # make test    run the tests (ARGS=... goes to pytest); make lint checks style, floors and types
 # make test-browser   the tests in a real browser alone; says what to install if there is no Chromium
-# make model   train the embedded model's heads anew (about six minutes), and compare them with those in the package
+# make model   train the embedded model's heads anew, and compare them with those in the package
 # make lab     open the notebooks in JupyterLab
 # make docs    the reference of all functions, from their docstrings: site/index.html
 # make clean   remove intermediate results (keeps images, weights, figures/ and the environment)

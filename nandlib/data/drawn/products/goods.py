@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nandlib.data.drawn.canvas import Rng, blend, blur, coordinates, disk, ellipse_points, grain, noise, paint, polygon, shade, stroke, turn
-from nandlib.data.drawn.products.scene import Scene, backdrop, letters, rotation, scene
+from nandlib.data.drawn.products.scene import Scene, backdrop, letters, scene
 
 
 def bottle(rng: Rng, size: int) -> Scene:
@@ -41,7 +41,7 @@ def capsule(rng: Rng, size: int, squeeze: bool = False, imprint: str = "500") ->
     speckle = (0.97 + 0.06 * noise(rng, size, 4, 1))[..., None]
     colour = np.where(left, np.array([0.13, 0.12, 0.13]), np.array([0.80, 0.33, 0.12])) * speckle
     image = blend(shade(background, 1 - 0.25 * blur(body, 6)), body, colour * light[..., None])
-    image = blend(image, stroke(size, np.array([[4, -44], [4, 44]]) @ rotation(angle) + centre, 2) * body, (0.3, 0.2, 0.1))
+    image = blend(image, stroke(size, turn(np.array([[4, -44], [4, 44]]), angle) + centre, 2) * body, (0.3, 0.2, 0.1))
     gloss = np.exp(-(((v + 20) / 6) ** 2)) * body * (np.abs(u) < 75) * 0.45
     image = blend(image, gloss.astype(np.float32), (1, 1, 1))
     image = letters(image, imprint, centre + turn(np.array([[46.0, 6.0]]), angle)[0], 1.05, (0.97, 0.93, 0.85), angle)

@@ -48,8 +48,3 @@ def letters(image: Array, text: str, centre: Array, scale: float, colour: Colour
         moved = np.roll(alpha, round(slip * unit(size)), (0, 1))
         alpha = np.clip(0.75 * np.maximum(moved, alpha * (np.arange(size) % (size // 9) > size // 20)), 0, 1)
     return blend(image, alpha * 0.9, colour)
-
-
-def rotation(angle: float) -> Array:
-    """The matrix that turns points ``(n, 2)``, multiplied from the right, by `angle` (radians)."""
-    return np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])

@@ -12,6 +12,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 STUDY ?= studies/mini.yaml
 BIN := .venv/bin
 NAME = $(basename $(notdir $(STUDY)))
+MODULES = $(filter-out nandlib,$(subst /,.,$(patsubst %/__init__,%,$(basename $(wildcard nandlib/*.py nandlib/*/__init__.py nandlib/models/[a-z]*.py)))))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: study sensitivity seeds validation model test test-browser lint lab docs clean
@@ -59,7 +60,7 @@ lab: .venv/installed
 
 docs: .venv/installed
 	rm -rf site
-	python -m pdoc --docformat google --math --output-directory site nandlib
+	python -m pdoc --docformat google --math --output-directory site $(MODULES)
 	@echo "Open site/index.html"
 
 clean:

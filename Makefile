@@ -19,26 +19,26 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 study: .venv/installed
 	nand use $(STUDY)
-	dvc repro report@$(NAME)
+	nand repro report@$(NAME)
 	@echo "Tables and figures: figures/$(NAME)/ (start with report.html)"
 
 sensitivity: .venv/installed
 	nand use $(STUDY)
-	dvc repro studies/on_demand/dvc.yaml:sensitivity_notebook@$(NAME)
+	nand repro studies/on_demand/dvc.yaml:sensitivity_notebook@$(NAME)
 
 validation: .venv/installed
 	nand use studies/validation.yaml
-	dvc repro ablation@validation
+	nand repro ablation@validation
 	nand selection validation
 
 seeds: .venv/installed
 	nand use studies/mini.yaml && nand use studies/mini_seed1.yaml && nand use studies/mini_seed2.yaml
-	dvc repro ablation@mini ablation@mini_seed1 ablation@mini_seed2
+	nand repro ablation@mini ablation@mini_seed1 ablation@mini_seed2
 	nand seeds mini mini_seed1 mini_seed2
-	dvc repro --single-item --force plus_notebook@mini
+	nand repro --single-item --force plus_notebook@mini
 
 model: .venv/installed
-	dvc repro studies/on_demand/dvc.yaml:heads@mini
+	nand repro studies/on_demand/dvc.yaml:heads@mini
 	nand model compare data/models/mini/heads.safetensors
 
 test: .venv/installed

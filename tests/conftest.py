@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 
 from nandlib.models.mini import Heads, MiniModel, save_heads
+from nandlib.warm import warm_processes
 
 torch.set_num_threads(2)
 
@@ -63,11 +65,17 @@ def dataset(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A copy of the project with the tiny study, run once. Tests that change it belong to test_pipeline.py, which runs last."""
     project = tmp_path_factory.mktemp("project")
-    tiny_project.make(project)
-    return project
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(project))
+        shutil.copytree(tiny_project.ROOT / "nandlib", project / "nandlib", ignore=shutil.ignore_patterns("__pycache__"))
+        with warm_processes() as tiny_project.WARM:
+            patch.undo()
+            tiny_project.make(project)
+            yield project
+    tiny_project.WARM = {}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

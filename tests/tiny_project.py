@@ -11,14 +11,19 @@ import pytest
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).parents[1]
+WARM: dict[str, str] = {}  # environment of all commands, once the project is there
 
 
 def run(project: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(project),
-        "PYTHONWARNINGS": "ignore",
-    }
+    environment = (
+        os.environ
+        | WARM
+        | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(project),
+            "PYTHONWARNINGS": "ignore",
+        }
+    )
     result = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
     if check and result.returncode:
         pytest.fail(f"{' '.join(command)}\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}")
@@ -26,9 +31,9 @@ def run(project: Path, *command: str, check: bool = True) -> subprocess.Complete
 
 
 def make(project: Path) -> None:
-    """Fill a folder with the project and run the tiny study once, from raw images to the report."""
+    """Fill a folder that holds the library with the rest of the project, and run the tiny study once, from raw images to the report."""
     ignore = shutil.ignore_patterns("__pycache__")
-    for name in ("nandlib", "notebooks", "studies/on_demand"):
+    for name in ("notebooks", "studies/on_demand"):
         shutil.copytree(ROOT / name, project / name, ignore=ignore)
     for name in ("dvc.yaml", ".dvcignore", "pyproject.toml"):
         shutil.copy(ROOT / name, project / name)
@@ -38,7 +43,7 @@ def make(project: Path) -> None:
     (project / "params.yaml").write_text("studies: {}\ndrawn: {}\nmodels: {}\n")
     run(project, "dvc", "init", "--no-scm", "-q")
     run(project, "nand", "use", "studies/tiny.yaml")
-    done = run(project, "dvc", "repro", "report@tiny", "studies/on_demand/dvc.yaml:sensitivity_notebook@tiny")
+    done = run(project, "nand", "repro", "report@tiny", "studies/on_demand/dvc.yaml:sensitivity_notebook@tiny")
     (project / "run.log").write_text(done.stdout + done.stderr)
 
 

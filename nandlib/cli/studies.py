@@ -10,6 +10,7 @@ import typer
 
 from nandlib.cli.app import STUDIES, AsJson, app, print_json, progress, records
 from nandlib.errors import NandError
+from nandlib.warm import warm_processes
 
 
 @app.command(rich_help_panel=STUDIES)
@@ -117,21 +118,34 @@ def run_study(
     target: Annotated[str, typer.Option(help="stage to run up to: report, table2, fig5, …")] = "report",
 ) -> None:
     """Run a study up to its report: what 'make study' does. What has not changed is not computed again."""
-    import os
-    import subprocess
-
     from nandlib.study.open_study import project_root
     from nandlib.study.registry import register
 
     root = project_root()
     preset = Path(study) if study.endswith(".yaml") else root / "studies" / f"{study}.yaml"
     name = register(preset, root)
-    own = Path(sys.executable).parent  # where `nand` is, also if this environment is not activated
-    environment = os.environ | {"PATH": f"{own}{os.pathsep}{os.environ.get('PATH', '')}"}
-    code = subprocess.run([sys.executable, "-m", "dvc", "repro", f"{target}@{name}"], cwd=root, env=environment, check=False).returncode
-    if code:
-        raise NandError(f"dvc repro {target}@{name} ended with code {code}: its last lines above say why")
+    _reproduce([f"{target}@{name}"], root)
     typer.echo(f"tables and figures: {(root / 'figures' / name).relative_to(root)} (start with report.html)")
+
+
+@app.command(rich_help_panel=STUDIES, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def repro(context: typer.Context) -> None:
+    """Do what 'dvc repro' does with the same arguments, faster: its stages and notebooks find the slow imports done."""
+    from nandlib.study.open_study import project_root
+
+    _reproduce(context.args, project_root())
+
+
+def _reproduce(arguments: list[str], root: Path) -> None:
+    import os
+    import subprocess
+
+    own = Path(sys.executable).parent  # where `nand` is, also if this environment is not activated
+    with warm_processes() as warm:
+        environment = os.environ | warm | {"PATH": f"{own}{os.pathsep}{os.environ.get('PATH', '')}"}
+        code = subprocess.run([sys.executable, "-m", "dvc", "repro", *arguments], cwd=root, env=environment, check=False).returncode
+    if code:
+        raise NandError(f"dvc repro {' '.join(arguments)} ended with code {code}: its last lines above say why")
 
 
 @study_app.command("compare")

@@ -102,7 +102,10 @@ def _kernel(notebook: Path, folder: Path) -> Iterator[AsyncKernelManager]:
     lines = [line.rstrip() for cell in cells if cell["cell_type"] == "code" for line in "".join(cell["source"]).splitlines()]
     imports = [line for line in lines if line.startswith(("import ", "from "))]
     kernel = AsyncKernelManager(kernel_name="python3")
-    run_sync(kernel.start_kernel)(cwd=str(folder), extra_arguments=[f"--IPKernelApp.exec_lines={line}" for line in imports])
+    assert kernel.kernel_spec is not None
+    kernel.kernel_spec.argv = [sys.executable, "-m", "nandlib.warm", "ipykernel_launcher", "-f", "{connection_file}"]
+    options = ["--matplotlib=inline", "--log-level=ERROR", *(f"--IPKernelApp.exec_lines={line}" for line in imports)]
+    run_sync(kernel.start_kernel)(cwd=str(folder), extra_arguments=options)
     try:
         yield kernel
     finally:

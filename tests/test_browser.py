@@ -17,7 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import tiny_project
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from nandlib.show.notebooks import KERNEL
 
 CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 NOTEBOOKS = ("01_fig1_problem", "05_table2_deltas", "gallery", "lesson")  # pictures, tables, logs, a pupil's page; the pipeline runs all
@@ -44,6 +47,9 @@ def lab(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
         path = home / "settings/@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(values))
+    kernel = home / "share/kernels/python3/kernel.json"
+    kernel.parent.mkdir(parents=True)
+    kernel.write_text(json.dumps({"argv": [*KERNEL, "--matplotlib=inline"], "display_name": "Python 3", "language": "python"}))
     folder = project / "lab"
     folder.mkdir(exist_ok=True)
     for path in (project / "notebooks").glob("*.ipynb"):
@@ -51,12 +57,17 @@ def lab(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = os.environ | {
-        "PYTHONPATH": str(project),
-        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
-        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
-        "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
-    }
+    environment = (
+        os.environ
+        | tiny_project.WARM
+        | {
+            "PYTHONPATH": str(project),
+            "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
+            "JUPYTER_PATH": str(home / "share"),
+            "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+            "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
+        }
+    )
     options = [
         "--no-browser",
         "--expose-app-in-browser",

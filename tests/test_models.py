@@ -97,6 +97,17 @@ def test_features_have_unit_norm_and_the_stated_shapes(model):
     assert model.temperature == pytest.approx(14, rel=1e-5)
 
 
+def test_tokens_projected_stage_by_stage_are_those_projected_patch_by_patch(model):
+    """Training projects sampled patches, encoding whole stages: the same tokens."""
+    heads = load_heads(EMBEDDED_HEADS)
+    stages = model.tower(torch.randn(2, 3, 320, 320, generator=torch.Generator().manual_seed(0)))
+    channels = patch_channels(stages)
+    with torch.no_grad():
+        tokens = heads.tokens(stages)
+        for layer in range(model.n_layers):
+            assert torch.allclose(tokens[:, layer], heads.project(layer, channels), atol=1e-5)
+
+
 def test_preprocessing_is_the_towers(model):
     grey = Image.new("RGB", (17, 33), (127, 255, 0))
     expected = torch.tensor([0.0, 1.0, -127 / 128])[:, None, None].expand(3, 320, 320)

@@ -1,11 +1,13 @@
 """Training of the embedded model: labels of cells, text bank, and heads that learn and are reproducible."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
 
 from nandlib.data.drawn import auxiliary
-from nandlib.models.mini import CHANNELS, GRID, STAGE_WIDTHS
+from nandlib.models.mini import CHANNELS, GRID, STAGE_WIDTHS, TextTower
 from nandlib.training import vocabulary
 from nandlib.training.heads import N_FAMILIES, PatchSet, cell_labels, collect_patches, text_bank, train_heads
 
@@ -43,7 +45,12 @@ def synthetic_patches(seed: int = 0) -> PatchSet:
 
 @pytest.fixture(scope="module")
 def trained():
-    return [train_heads(synthetic_patches(), seed=0, steps=30, batch_size=64, progress=False) for _ in range(2)]
+    """Twice the same; the texts are encoded once."""
+    tower = TextTower()
+    encode = cache(lambda sentences: TextTower.__call__(tower, sentences))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nandlib.training.heads.TextTower", lambda: lambda sentences: encode(tuple(sentences)))
+        return [train_heads(synthetic_patches(), seed=0, steps=30, batch_size=64, progress=False) for _ in range(2)]
 
 
 def test_training_is_reproducible(trained):
@@ -53,8 +60,6 @@ def test_training_is_reproducible(trained):
 
 def test_heads_learn_to_find_what_a_text_says(trained):
     heads, patches = trained[0], synthetic_patches()
-    from nandlib.models.mini import TextTower
-
     texts = heads.map_text(TextTower()(["a photo of a scratch", "a photo of a crack", "a photo of a flawless panel"]))
     names = list(auxiliary.FAMILIES)[:2]
     assert names == ["scratch", "crack"]

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
+
+from nandlib.show.notebooks import KERNEL
 
 ROOT = Path(__file__).parents[1]
 WARM: dict[str, str] = {}  # environment of all commands, once the project is there
@@ -52,7 +55,10 @@ def executed(folder: Path, name: str, study: str = "mini") -> tuple[list[nbforma
     notebook = nbformat.read(folder / f"{name}.ipynb", as_version=4)
     for cell in notebook.cells:
         cell.source = cell.source.replace('study = "mini"', f'study = "{study}"')
-    NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
+    kernel = AsyncKernelManager(kernel_name="python3")
+    kernel.kernel_spec.argv = [*KERNEL, "--matplotlib=inline"]
+    client = NotebookClient(notebook, km=kernel, timeout=120, resources={"metadata": {"path": str(folder)}})
+    client.execute(env=os.environ | WARM)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     assert not any(output.output_type == "error" for output in outputs)
     return outputs, "\n".join(output["data"].get("text/markdown", "") for output in outputs if "data" in output)

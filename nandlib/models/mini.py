@@ -150,6 +150,24 @@ class Heads(nn.Module):
         """Tower channels of patches ``(…, CHANNELS)`` to unit-norm tokens of one layer ``(…, 384)``."""
         return F.normalize(self.projections[layer](self.standardise(layer, channels)), dim=-1)
 
+    def tokens(self, stages: Sequence[Tensor]) -> Tensor:
+        """The six stage outputs to unit-norm patch tokens of all layers ``(N, L, GRID * GRID, 384)``.
+
+        What `project` makes of `patch_channels`, at a sixth of the multiplications: an affine map of the channels commutes with
+        bilinear interpolation, so each stage is projected on its own, coarser grid.
+        """
+        layers = []
+        for layer, (module, start) in enumerate(zip(self.projections, LAYER_STARTS, strict=True)):
+            projection, first = cast("nn.Linear", module), STAGE_WIDTHS[0] + start
+            weight = projection.weight / self.stage_std[first:]
+            bias = projection.bias - weight @ self.stage_mean[first:]
+            by_side: dict[int, Tensor] = {}
+            for stage, part in zip(stages[layer + 1 :], weight.split(STAGE_WIDTHS[layer + 1 :], 1), strict=True):
+                by_side[stage.shape[-1]] = F.conv2d(stage, part[..., None, None]) + by_side.get(stage.shape[-1], 0)
+            summed = sum(F.interpolate(part, (GRID, GRID), mode="bilinear", align_corners=False) for part in by_side.values())
+            layers.append(F.normalize(cast("Tensor", summed).flatten(2).transpose(1, 2) + bias, dim=-1))
+        return torch.stack(layers, 1)
+
     def map_text(self, features: Tensor) -> Tensor:
         """MiniLM features ``(…, 384)`` to text features ``(…, 384)``, not normalised."""
         return (features - self.text_mean) @ self.text_map.T
@@ -241,20 +259,18 @@ class MiniModel:
     def preprocess(self, image: Image.Image) -> Tensor:
         return preprocess(image)
 
-    def _channels(self, batch: Tensor) -> Tensor:
+    def _stages(self, batch: Tensor) -> list[Tensor]:
         with self.placement.autocast():
-            stages = self.tower(batch.to(self.placement.device))
-        return patch_channels([stage.float() for stage in stages])
+            return [stage.float() for stage in self.tower(batch.to(self.placement.device))]
 
     @torch.no_grad()
     def raw_tokens(self, batch: Tensor) -> list[Tensor]:
-        channels = self._channels(batch)
+        channels = patch_channels(self._stages(batch))
         return [self.heads.standardise(layer, channels).cpu() for layer in range(self.n_layers)]
 
     @torch.no_grad()
     def encode_image(self, batch: Tensor) -> ImageFeatures:
-        channels = self._channels(batch)
-        tokens = torch.stack([self.heads.project(layer, channels) for layer in range(self.n_layers)], 1).cpu()
+        tokens = self.heads.tokens(self._stages(batch)).cpu()
         return ImageFeatures(tokens, F.normalize(tokens.mean((1, 2)), dim=-1), (GRID, GRID))
 
     @torch.no_grad()

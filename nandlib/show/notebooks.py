@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 ON_DEMAND = ("sensitivity",)  # longer studies of their own: results in figures/<study>/<item>/, not in the report
+KERNEL = [sys.executable, "-m", "nandlib.warm", "ipykernel_launcher", "-f", "{connection_file}"]  # in a warm process if one waits
 VOLATILE = [
     "metadata.papermill",
     "metadata.widgets",
@@ -103,7 +104,7 @@ def _kernel(notebook: Path, folder: Path) -> Iterator[AsyncKernelManager]:
     imports = [line for line in lines if line.startswith(("import ", "from "))]
     kernel = AsyncKernelManager(kernel_name="python3")
     assert kernel.kernel_spec is not None
-    kernel.kernel_spec.argv = [sys.executable, "-m", "nandlib.warm", "ipykernel_launcher", "-f", "{connection_file}"]
+    kernel.kernel_spec.argv = KERNEL
     options = ["--matplotlib=inline", "--log-level=ERROR", *(f"--IPKernelApp.exec_lines={line}" for line in imports)]
     run_sync(kernel.start_kernel)(cwd=str(folder), extra_arguments=options)
     try:

@@ -29,6 +29,7 @@ from typing import Any, NoReturn
 ADDRESS = "NAND_WARM"  # environment variable: interpreter and socket of the waiting process
 PACKAGES = (  # in the order in which stages want them; what is asked for in between does not wait for the rest
     "torch", "pandas", "typer", "pydantic", "ruamel.yaml", "safetensors.torch", "pandera.pandas", "pyarrow.parquet", "sklearn.metrics",
+    "statsmodels.stats.multitest",
     "scipy.stats", "scipy.ndimage", "matplotlib.pyplot", "papermill", "nbstripout", "ipykernel.kernelapp", "seaborn", "timm",
     "transformers", "anomalib.models.image.patchcore.torch_model", "anomalib.models.image.winclip.torch_model", "skimage.measure",
     "nbconvert",

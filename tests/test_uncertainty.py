@@ -1,5 +1,7 @@
 """Intervals and tests against scipy, plain loops, simulated coverage, and published identities."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,17 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from nandlib.evaluation.protocol import delta_table
-from nandlib.evaluation.statistics import bootstrap, delong, holm, interval, placements, wilcoxon
+from nandlib.evaluation.statistics import (
+    bootstrap,
+    conformal_threshold,
+    delong,
+    holm,
+    interval,
+    placements,
+    rank_permutation,
+    sign_flips,
+    wilcoxon,
+)  # fmt: skip
 from nandlib.evaluation.uncertainty import DETECTOR_COLUMNS, GROUP_COLUMNS, share, uncertainty
 
 
@@ -84,6 +96,66 @@ def test_delong_without_spread():
     assert delong((same, same), (same[:1], same[:1]))[2] == 1.0
 
 
+def test_a_perfect_flip_is_noticed_and_few_images_prove_little():
+    """Every rank moves alike: DeLong's variance is 0, and Δ as large as can be."""
+    low, high = np.arange(20.0), 100 + np.arange(20.0)
+    delta, error, p = delong((high, low), (low, high))
+    assert delta == 100 and np.isnan(error) and p < 0.002
+    few = delong((high[:2], low[:2]), (low[:2], high[:2]))[2]
+    assert few == pytest.approx(2 / 2**4, abs=0.03)  # all four exchanged, or none
+
+
+def test_rank_permutation_agrees_with_scipys():
+    part = make(5, 14, 10).query("added == 'cut'")
+    normal = part["group"].isin(["good", "cut"]).to_numpy()
+    before, after = part["before"].to_numpy(), part["after"].to_numpy()
+    ours = rank_permutation((before[normal], after[normal]), (before[~normal], after[~normal]), resamples=4000)
+    ranks = stats.rankdata(before), stats.rankdata(after)
+    area = lambda x: roc_auc_score(~normal, x)
+    theirs = stats.permutation_test(ranks, lambda a, b: area(b) - area(a), permutation_type="samples", n_resamples=2000,
+                                    rng=np.random.default_rng(0))  # fmt: skip
+    assert ours == pytest.approx(theirs.pvalue, abs=0.03)
+
+
+def test_sign_flips_by_plain_enumeration():
+    clusters = [np.array([1.0, 2.0]), np.array([-0.5]), np.array([3.0, 0.1, 0.2])]
+    sums = [c.sum() for c in clusters]
+    totals = [abs(sum(s * x for s, x in zip(signs, sums, strict=True))) for signs in itertools.product((1, -1), repeat=3)]
+    assert sign_flips(clusters) == np.mean([t >= sum(sums) - 1e-9 for t in totals])
+    assert sign_flips([np.ones(3)] * 18) < 0.001  # more clusters than are enumerated
+    assert sign_flips([np.zeros(2)] * 5) == 1
+    one = [np.full(20, 1.0)]  # twenty groups of one class are one observation
+    assert sign_flips(one) == 1
+
+
+def test_a_conformal_threshold_keeps_its_promise():
+    rng = np.random.default_rng(0)
+    for n, level in ((16, 1 / 17), (19, 0.05), (40, 2 / 41)):
+        draws = rng.normal(size=(4000, n + 1))
+        found = [conformal_threshold(row[:n], 0.05) for row in draws]
+        assert {round(attained, 9) for _, attained in found} == {round(level, 9)}
+        rejected = np.mean([row[n] > threshold for row, (threshold, _) in zip(draws, found, strict=True)])
+        assert rejected == pytest.approx(level, abs=0.015)
+
+
+def test_classes_with_the_same_groups_are_drawn_on_their_own():
+    part = make(1).query("added == 'thread'")
+    strata, before = part["group"].to_numpy(), part["before"].to_numpy()
+    one, two = (bootstrap(strata, before, {"thread": before}, name=name, resamples=50) for name in ("carpet", "tile"))
+    assert not np.array_equal(one, two)
+
+
+def test_a_group_of_one_image_has_no_interval_and_is_counted():
+    frame = make(2)
+    thread = frame["image"][frame["group"] == "thread"].unique()
+    groups, detectors = uncertainty(frame[~frame["image"].isin(thread[1:])], resamples=50)
+    rows = groups.set_index("group")
+    assert (groups["n_single"] == 1).all() and detectors["n_single"].item() == 1
+    assert np.isnan(rows.loc["thread", ["ci_low", "ci_high"]].astype(float)).all()
+    assert np.isfinite(rows.loc["cut", ["ci_low", "ci_high"]].astype(float)).all()
+    assert (uncertainty(frame, resamples=50)[0]["n_single"] == 0).all()
+
+
 def test_holm_is_the_textbooks():
     assert holm([0.01, 0.04, 0.03, 0.005]).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.6, 0.9]).tolist() == pytest.approx([1.0, 1.0])
@@ -104,6 +176,7 @@ def test_a_true_gain_is_significant_and_none_is_not():
     groups, detectors = uncertainty(pd.concat(frames), resamples=500)
     assert groups.columns.tolist() == GROUP_COLUMNS
     assert detectors.columns.tolist() == DETECTOR_COLUMNS
+    assert detectors.set_index("detector").loc["real", ["n_better", "n_worse"]].tolist() == [4, 0]
     real, none = groups[groups["detector"] == "real"], groups[groups["detector"] == "none"]
     assert (real["ci_low"] > 0).all()
     assert (real["p_holm"] < 0.05).all()

@@ -68,11 +68,24 @@ def _full_network(weights: Path) -> PatchcoreModel:
     return network
 
 
-class _BilinearMaps(AnomalyMapGenerator):
-    """anomalib's map generator with the interpolation of the original PatchCore."""
+class _Maps(AnomalyMapGenerator):
+    """anomalib's map generator, with its square Gaussian as two passes along the axes, and its interpolation or the original PatchCore's.
+
+    Args:
+        interpolation: ``nearest`` (anomalib's) or ``bilinear``.
+    """
+
+    line: Tensor
+
+    def __init__(self, interpolation: str) -> None:
+        super().__init__()
+        self.how = {"mode": "bilinear", "align_corners": False} if interpolation == "bilinear" else {"mode": "nearest"}
+        self.register_buffer("line", self.blur.kernel.sum(-1))  # the square is this line times itself
 
     def compute_anomaly_map(self, patch_scores: Tensor, image_size: tuple[int, int] | torch.Size | None = None) -> Tensor:
-        return self.blur(F.interpolate(patch_scores, size=image_size, mode="bilinear", align_corners=False))
+        maps, reach = F.interpolate(patch_scores, size=image_size, **self.how), self.line.shape[-1] // 2
+        padded = F.pad(maps, (reach,) * 4, mode=self.blur.border_type)
+        return F.conv2d(F.conv2d(padded, self.line[:, :, None]), self.line[..., None])
 
 
 def _imagenet(image: Image.Image) -> Tensor:
@@ -178,8 +191,7 @@ class PatchCore(TorchDetector):
             raise ModelError("PatchCore needs a model that lends its backbone, or patchcore.backbone_weights")
         else:
             network, preprocess, placement = _embedded_network(model.patch_backbone()), model.preprocess, Placement()
-        if config.interpolation == "bilinear":
-            network.anomaly_map_generator = _BilinearMaps().to(placement.device)
+        network.anomaly_map_generator = _Maps(config.interpolation).to(placement.device)
         with placement.autocast():
             bank = _patch_bank(network, preprocess, normals, config, batch_size)
         each = len(bank) // len(normals)  # descriptors of an image
@@ -207,11 +219,15 @@ class PatchCore(TorchDetector):
             DataError: If nothing is left in the memory without an image.
         """
         memory, maps = self._network.memory_bank, []
-        for index in indices:
-            rest = memory[self._origin != index]
-            if not len(rest):
-                raise DataError(f"PatchCore's memory holds nothing but normal image {index}: raise patchcore.coreset_ratio or max_patches")
-            self._network.memory_bank = rest
-            maps.append(self.maps(self.preprocess(as_image(self._normals[index]))[None]))
-        self._network.memory_bank = memory
+        try:
+            for index in indices:
+                rest = memory[self._origin != index]
+                if not len(rest):
+                    raise DataError(
+                        f"PatchCore's memory holds nothing but normal image {index}: raise patchcore.coreset_ratio or max_patches"
+                    )
+                self._network.memory_bank = rest
+                maps.append(self.maps(self.preprocess(as_image(self._normals[index]))[None]))
+        finally:
+            self._network.memory_bank = memory
         return torch.cat(maps)

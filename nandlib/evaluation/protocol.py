@@ -9,11 +9,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from nandlib.errors import DataError
 
-DELTA_COLUMNS = ["detector", "class", "group", "n_good", "n_group", "n_other", "auroc_before", "auroc_after", "delta", "auroc_ceiling"]
+DELTA_COLUMNS = [
+    *("detector", "class", "group", "n_good", "n_group", "n_other", "auroc_before", "auroc_after", "delta", "auroc_ceiling"),
+    *("ap_before", "ap_after", "f1max_before", "f1max_after"),
+]
 
 
 def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -28,6 +31,12 @@ def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
     return 100 * float(roc_auc_score(labels, scores))
 
 
+def f1_max(labels: ArrayLike, scores: ArrayLike) -> float:
+    """Largest F1 score of any threshold in percent; label 1 is abnormal."""
+    precision, recall, _ = precision_recall_curve(labels, scores)
+    return 100 * float(np.max(2 * precision * recall / np.maximum(precision + recall, 1e-12)))
+
+
 def delta_table(scores: pd.DataFrame) -> pd.DataFrame:
     """One row per detector, class and added group (Table 2 for every detector).
 
@@ -36,7 +45,8 @@ def delta_table(scores: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns `DELTA_COLUMNS`; AUROC in percent. ``auroc_ceiling`` is the AUROC of good against the other groups with
-        the unchanged detector: what a perfect adaptation would reach.
+        the unchanged detector: what a perfect adaptation would reach. ``ap`` and ``f1max`` are the average precision and the largest F1
+        score of the same images and labels, in percent; both depend on how many images of each kind there are, which AUROC does not.
     """
     rows = []
     for (detector, class_name, added), part in scores.groupby(["detector", "class", "added"], sort=False):
@@ -46,7 +56,9 @@ def delta_table(scores: pd.DataFrame) -> pd.DataFrame:
         before, after = auroc(label, part["before"]), auroc(label, part["after"])
         counts = (int(good.sum()), int(own.sum()), int(label.sum()))
         ceiling = auroc(label[~own], part.loc[~own, "before"])
-        rows.append((detector, class_name, added, *counts, before, after, after - before, ceiling))
+        others = (100 * float(average_precision_score(label, part[when])) for when in ("before", "after"))
+        best = (f1_max(label, part[when]) for when in ("before", "after"))
+        rows.append((detector, class_name, added, *counts, before, after, after - before, ceiling, *others, *best))
     return pd.DataFrame(rows, columns=DELTA_COLUMNS)
 
 

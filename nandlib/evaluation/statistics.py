@@ -1,4 +1,4 @@
-"""Uncertainty of AUROC before and after: paired stratified bootstrap, DeLong's test, Holm's correction, Wilcoxon's test."""
+"""Uncertainty of AUROC before and after: paired stratified bootstrap, DeLong's test, permutation tests, conformal thresholds."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 RESAMPLES = 2000
 LEVEL = 0.95  # of intervals
+MOST_EXACT = 16  # clusters whose signs are all tried
 
 
 def placements(normal: np.ndarray, abnormal: np.ndarray) -> np.ndarray:
@@ -21,7 +23,13 @@ def placements(normal: np.ndarray, abnormal: np.ndarray) -> np.ndarray:
 
 
 def bootstrap(
-    strata: np.ndarray, before: np.ndarray, after: Mapping[str, np.ndarray], *, seed: int = 0, resamples: int = RESAMPLES
+    strata: np.ndarray,
+    before: np.ndarray,
+    after: Mapping[str, np.ndarray],
+    *,
+    name: str = "",
+    seed: int = 0,
+    resamples: int = RESAMPLES,
 ) -> np.ndarray:
     """AUROC of resampled test sets of one class: every group's, before and after, and its ceiling.
 
@@ -32,16 +40,17 @@ def bootstrap(
         strata: ``(n,)`` group of each image, ``"good"`` for good ones.
         before: ``(n,)`` scores before.
         after: Added group → ``(n,)`` scores after.
+        name: Of the class: classes whose groups have the same names are drawn independently.
         seed: Of the draws.
         resamples: Number of test sets.
 
     Returns:
         ``(resamples, G, 3)`` AUROC in percent: before, after, and good against the other groups before (the ceiling).
     """
-    rng = np.random.default_rng([seed, zlib.crc32("".join(after).encode())])
+    rng = np.random.default_rng([seed, zlib.crc32("/".join((name, *after)).encode())])
     weights = np.zeros((resamples, len(strata)))
-    for name in np.unique(strata):
-        members = np.flatnonzero(strata == name)
+    for stratum in np.unique(strata):
+        members = np.flatnonzero(strata == stratum)
         weights[:, members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), resamples)
     found = np.empty((resamples, len(after), 3))
     good = strata == "good"
@@ -67,30 +76,84 @@ def delong(normal: Sequence[np.ndarray], abnormal: Sequence[np.ndarray]) -> tupl
         normal, abnormal: Scores before and after, two arrays ``(n,)`` each.
 
     Returns:
-        Δ and its standard error (points), and the two-sided p-value. With one image of a kind, or no spread at all, there is no
-        standard error: NaN, and p is 1.
+        Δ and its standard error (points), and the two-sided p-value. With one image of a kind, or no spread at all (every image's
+        rank moves alike), there is no standard error: NaN, and p is that of `rank_permutation`.
     """
     pairs = placements(normal[1], abnormal[1]) - placements(normal[0], abnormal[0])
-    delta = 100 * float(pairs.mean())
-    if min(pairs.shape) < 2:
-        return delta, float("nan"), 1.0
-    variance = pairs.mean(1).var(ddof=1) / pairs.shape[0] + pairs.mean(0).var(ddof=1) / pairs.shape[1]
+    delta, variance = 100 * float(pairs.mean()), 0.0
+    if min(pairs.shape) > 1:
+        variance = float(pairs.mean(1).var(ddof=1) / pairs.shape[0] + pairs.mean(0).var(ddof=1) / pairs.shape[1])
     if variance == 0:
-        return delta, float("nan"), 1.0
+        return delta, float("nan"), rank_permutation(normal, abnormal)
     error = 100 * float(np.sqrt(variance))
     return delta, error, float(2 * stats.norm.sf(abs(delta) / error))
 
 
+def rank_permutation(normal: Sequence[np.ndarray], abnormal: Sequence[np.ndarray], *, seed: int = 0, resamples: int = RESAMPLES) -> float:
+    """Two-sided p-value of the paired permutation test that two AUROC are equal: each image's ranks before and after are exchanged or not.
+
+    It needs no standard error; with few images it cannot be small. (Venkatraman and Begg, Biometrika 1996, on AUROC alone.)
+
+    Args:
+        normal, abnormal: Scores before and after, two arrays ``(n,)`` each.
+        seed: Of the exchanges.
+        resamples: Number of them.
+    """
+    ranks = np.stack([stats.rankdata(np.r_[normal[when], abnormal[when]]) for when in (0, 1)])
+    swap = np.random.default_rng(seed).random((resamples, ranks.shape[1])) < 0.5
+    n = len(normal[0])
+
+    def difference(first: np.ndarray, second: np.ndarray) -> float:
+        return float((placements(second[:n], second[n:]) - placements(first[:n], first[n:])).mean())
+
+    observed = abs(difference(*ranks))
+    drawn = [abs(difference(np.where(s, ranks[1], ranks[0]), np.where(s, ranks[0], ranks[1]))) for s in swap]
+    return float((1 + np.sum(np.array(drawn) >= observed - 1e-12)) / (1 + resamples))
+
+
 def holm(p: ArrayLike) -> np.ndarray:
     """Holm's step-down adjustment of p-values for the family-wise error: ``(n,)``, in the order given."""
-    p = np.asarray(p, float)
-    order = np.argsort(p, kind="stable")
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(1, np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order]))
+    adjusted: np.ndarray = multipletests(p, method="holm")[1]
     return adjusted
 
 
 def wilcoxon(deltas: ArrayLike) -> float:
-    """Two-sided p-value of Wilcoxon's signed-rank test that Δ is symmetric about 0; 1 if every Δ is 0."""
+    """Two-sided p-value of Wilcoxon's signed-rank test that Δ is symmetric about 0; 1 if every Δ is 0. The Δ must be independent."""
     deltas = np.asarray(deltas, float)
     return float(stats.wilcoxon(deltas).pvalue) if np.any(deltas != 0) else 1.0
+
+
+def sign_flips(clusters: Sequence[np.ndarray], *, seed: int = 0) -> float:
+    """Two-sided p-value that Δ is symmetric about 0 where the Δ of one cluster depend on each other: all signs of a cluster flip together.
+
+    The groups of a class share its good images, so they are one cluster. Exact up to 16 clusters, 2¹⁶ random flips beyond.
+
+    Args:
+        clusters: Δ of the members of each cluster.
+        seed: Of the random flips.
+    """
+    sums = np.array([np.sum(cluster) for cluster in clusters], float)
+    if len(sums) <= MOST_EXACT:
+        signs = 1 - 2 * ((np.arange(2 ** len(sums))[:, None] >> np.arange(len(sums))) & 1)
+        return float(np.mean(np.abs(signs @ sums) >= abs(sums.sum()) - 1e-9))
+    signs = np.random.default_rng(seed).choice([-1, 1], (2**MOST_EXACT, len(sums)))
+    return float((1 + np.sum(np.abs(signs @ sums) >= abs(sums.sum()) - 1e-9)) / (1 + len(signs)))
+
+
+def conformal_threshold(normals: ArrayLike, level: float) -> tuple[float, float]:
+    """A threshold that a new normal image exceeds with a probability of at most `level`, if it is exchangeable with those given.
+
+    The ⌈(n + 1)(1 - level)⌉-th smallest of n scores. With fewer than 1 / level - 1 scores no threshold among them promises as much:
+    then it is the largest.
+
+    Args:
+        normals: Scores of normal images ``(n,)`` that the detector was not fitted on.
+        level: Share of false alarms.
+
+    Returns:
+        The threshold, and the level that it attains: 1 - k / (n + 1) for the k-th smallest.
+    """
+    ordered = np.sort(np.asarray(normals, float))
+    n = len(ordered)
+    k = min(n, int(np.ceil((n + 1) * (1 - level) - 1e-9)))
+    return float(ordered[k - 1]), 1 - k / (n + 1)

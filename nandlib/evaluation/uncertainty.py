@@ -8,10 +8,13 @@ import numpy as np
 import pandas as pd
 
 from nandlib.evaluation.protocol import class_averages, detector_table
-from nandlib.evaluation.statistics import RESAMPLES, bootstrap, delong, holm, interval, wilcoxon
+from nandlib.evaluation.statistics import RESAMPLES, bootstrap, delong, holm, interval, sign_flips, wilcoxon
 
-GROUP_COLUMNS = ["detector", "class", "group", "ci_low", "ci_high", "p_delong", "p_holm"]
-DETECTOR_COLUMNS = ["detector", "delta_low", "delta_high", "share_low", "share_high", "p_groups", "p_classes"]
+GROUP_COLUMNS = ["detector", "class", "group", "ci_low", "ci_high", "n_single", "p_delong", "p_holm"]
+DETECTOR_COLUMNS = [
+    *("detector", "delta_low", "delta_high", "share_low", "share_high", "n_better", "n_worse", "n_single", "p_groups", "p_classes"),
+]
+SIGNIFICANT = 0.05
 BEFORE, AFTER, CEILING = range(3)
 
 
@@ -30,28 +33,32 @@ def uncertainty(scores: pd.DataFrame, *, seed: int = 0, resamples: int = RESAMPL
         resamples: Number of resampled test sets.
 
     Returns:
-        By group, `GROUP_COLUMNS`: 95 % interval of Δ (points), DeLong's p, and Holm's adjustment over the groups of a detector. By
-        detector, `DETECTOR_COLUMNS`: intervals of the mean Δ over classes and of the share of the achievable gain, and Wilcoxon's p
-        over groups and over classes.
+        By group, `GROUP_COLUMNS`: 95 % interval of Δ (points); ``n_single``, how many groups of the class (good images among them) have
+        one image, whose spread the interval cannot know (it is NaN where good or the group itself is such a one); DeLong's p, and
+        Holm's adjustment over the groups of a detector. By detector, `DETECTOR_COLUMNS`: intervals of the mean Δ over classes and of
+        the share of the achievable gain; how many groups are better and worse after Holm's adjustment; ``n_single`` of all classes;
+        the p of sign flips by class over groups, and Wilcoxon's over classes.
     """
     groups, detectors = [], []
     for detector, own in scores.groupby("detector", sort=False):
-        means, deltas, class_deltas = [], [], []
-        rows = []
+        means, clusters, rows = [], list[np.ndarray](), []
         for class_name, part in own.groupby("class", sort=False):
             strata, before, after = _class_scores(part)
-            samples = bootstrap(strata, before, after, seed=seed, resamples=resamples)
+            samples = bootstrap(strata, before, after, name=str(class_name), seed=seed, resamples=resamples)
             means.append(samples.mean(1))
-            for row in _group_rows(strata, before, after, samples):
-                rows.append((detector, class_name, *row[:-1]))
-                deltas.append(row[-1])
-            class_deltas.append(np.mean(deltas[-len(after) :]))
+            own_rows = list(_group_rows(strata, before, after, samples))
+            rows += [(detector, class_name, *row[:-1]) for row in own_rows]
+            clusters.append(np.array([row[-1] for row in own_rows]))
         frame = pd.DataFrame(rows, columns=GROUP_COLUMNS[:-1])
-        groups.append(frame.assign(p_holm=holm(frame["p_delong"])))
+        frame = frame.assign(p_holm=holm(frame["p_delong"]))
+        groups.append(frame)
+        deltas, clear = np.concatenate(clusters), frame["p_holm"].to_numpy() < SIGNIFICANT
+        counts = int((clear & (deltas > 0)).sum()), int((clear & (deltas < 0)).sum()), int(frame.groupby("class")["n_single"].first().sum())
         mean = np.mean(means, 0)  # over classes: (resamples, 3)
         shares = share(mean[:, BEFORE], mean[:, AFTER], mean[:, CEILING])
         delta_interval, share_interval = interval(mean[:, AFTER] - mean[:, BEFORE]), interval(shares)
-        detectors.append((detector, *delta_interval, *share_interval, wilcoxon(deltas), wilcoxon(class_deltas)))
+        tests = sign_flips(clusters), wilcoxon([cluster.mean() for cluster in clusters])
+        detectors.append((detector, *delta_interval, *share_interval, *counts, *tests))
     return pd.concat(groups, ignore_index=True), pd.DataFrame(detectors, columns=DETECTOR_COLUMNS)
 
 
@@ -62,7 +69,10 @@ def delta_samples(scores: pd.DataFrame, *, seed: int = 0, resamples: int = RESAM
     """
     found = {}
     for detector, own in scores.groupby("detector", sort=False):
-        means = [bootstrap(*_class_scores(part), seed=seed, resamples=resamples).mean(1) for _, part in own.groupby("class", sort=False)]
+        means = [
+            bootstrap(*_class_scores(part), name=str(class_name), seed=seed, resamples=resamples).mean(1)
+            for class_name, part in own.groupby("class", sort=False)
+        ]
         mean = np.mean(means, 0)
         found[str(detector)] = mean[:, AFTER] - mean[:, BEFORE]
     return found
@@ -93,9 +103,12 @@ def _class_scores(part: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, dict[str,
 
 def _group_rows(
     strata: np.ndarray, before: np.ndarray, after: dict[str, np.ndarray], samples: np.ndarray
-) -> Iterator[tuple[str, float, float, float, float]]:
-    """Group, interval of Δ, DeLong's p, and Δ."""
+) -> Iterator[tuple[str, float, float, int, float, float]]:
+    """Group, interval of Δ, strata of one image, DeLong's p, and Δ."""
+    names, counts = np.unique(strata, return_counts=True)
+    single = set(names[counts == 1])
     for k, (group, scores) in enumerate(after.items()):
         normal = (strata == "good") | (strata == group)
         delta, _, p = delong((before[normal], scores[normal]), (before[~normal], scores[~normal]))
-        yield group, *interval(samples[:, k, AFTER] - samples[:, k, BEFORE]), p, delta
+        low, high = (np.nan, np.nan) if single & {"good", group} else interval(samples[:, k, AFTER] - samples[:, k, BEFORE])
+        yield group, low, high, len(single), p, delta

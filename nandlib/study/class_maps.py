@@ -96,7 +96,9 @@ class ClassMaps:
 
     def _floor(self, detector: str) -> float:
         if detector not in self._floors:
-            self._floors[detector] = float(np.quantile(self._raw(detector, ALL, "train").numpy(), 0.99))
+            family = {} if detector == "aprilgan" else self._stored(detector.split("_")[0])
+            normal = family.get(f"{detector}/normals")  # without what a detector's memory holds of each image itself
+            self._floors[detector] = float(np.quantile((self._raw(detector, ALL, "train") if normal is None else normal).numpy(), 0.99))
         return self._floors[detector]
 
     def normal_scores(self, detector: str) -> np.ndarray | None:

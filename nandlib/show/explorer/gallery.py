@@ -15,6 +15,8 @@ from nandlib.data.images import ImageLike, as_image, load_mask
 from nandlib.detectors.fit import fit_detector
 from nandlib.detectors.patchcore import PatchCore
 from nandlib.errors import DataError
+from nandlib.evaluation.decisions import FALSE_ALARMS
+from nandlib.evaluation.statistics import conformal_threshold
 from nandlib.method.adapt import mean_token
 from nandlib.method.config import NandConfig, PromptConfig
 from nandlib.method.operators import image_score, resize_map
@@ -161,4 +163,4 @@ def _encode(model: VisionLanguageModel, images: Sequence[ImageLike], progress: P
 
 
 def _threshold(normal_scores: np.ndarray | None, maps: Tensor) -> float:
-    return float(maps.max()) if normal_scores is None else float(np.quantile(normal_scores, 0.95))
+    return float(maps.max()) if normal_scores is None else conformal_threshold(normal_scores, FALSE_ALARMS)[0]

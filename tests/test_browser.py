@@ -16,11 +16,14 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import nbformat
 import pytest
 import tiny_project
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from nandlib.show.notebooks import KERNEL
+from nandlib.show.report import write_report
+from nandlib.study.open_study import open_study
 
 CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 NOTEBOOKS = ("01_fig1_problem", "05_table2_deltas", "gallery", "lesson")  # pictures, tables, logs, a pupil's page; the pipeline runs all
@@ -223,6 +226,35 @@ def test_report_on_a_phone(report):
     assert report.evaluate("document.documentElement.scrollWidth") <= 390
     assert len(set(report.locator("img").evaluate_all("all => all.map(i => i.alt)"))) >= 8
     screenshot(report, "report_390")
+
+
+HOSTILE = "<script>window.harm = 1</script> <img src=x onerror='window.harm = 2'> <a href='javascript:window.harm=3'>name</a>"
+
+
+def test_names_and_texts_cannot_act_in_the_report(browser, project):
+    """As if a text of the study were this: the page shows it, and runs none of it."""
+    study = open_study("tiny", project)
+    executed, target = study.figures / "notebooks/01_fig1_problem.ipynb", study.figures / "report.html"
+    kept = {path: path.read_bytes() for path in (executed, target)}
+    notebook = nbformat.read(executed, as_version=4)
+    for shown in ({"text/markdown": HOSTILE}, {"text/html": HOSTILE}):
+        output = nbformat.v4.new_output("display_data", shown)
+        notebook.cells.append(nbformat.v4.new_code_cell("", id=f"hostile-{len(notebook.cells)}", outputs=[output]))
+    notebook.cells.append(nbformat.v4.new_markdown_cell(HOSTILE, id="hostile-text"))
+    nbformat.write(notebook, executed)
+    page = browser.new_page()
+    try:
+        write_report(study)
+        page.goto(target.as_uri(), wait_until="load")
+        for link in page.get_by_role("main").locator("a", has_text="name").all():
+            link.click()
+        assert page.evaluate("window.harm") is None
+        assert page.locator("script, [onerror], [href^=javascript]").count() == 0
+        assert page.get_by_text("<script>window.harm = 1</script>").count() == 3
+    finally:
+        page.close()
+        for path, content in kept.items():
+            path.write_bytes(content)
 
 
 def test_report_fits_a_window(report):

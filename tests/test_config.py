@@ -67,6 +67,11 @@ def test_mistakes_are_named(tmp_path, old, new, message):
         load(tmp_path, old, new)
 
 
+def test_a_models_name_that_a_shell_would_read_is_refused(tmp_path):
+    with pytest.raises(PresetError, match=r"mine.yaml.*model.*the folder's name '\$\(touch harm\)' names the model"):
+        load(tmp_path, "weights: w.safetensors", 'weights: "data/models/$(touch harm)/heads.safetensors", training: {seed: 1}')
+
+
 def test_missing_preset_suggests_a_neighbour(tmp_path):
     load(tmp_path)
     with pytest.raises(PresetError, match=r"mne.yaml does not exist: did you mean .*mine.yaml"):

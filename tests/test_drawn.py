@@ -1,6 +1,7 @@
 """The drawn images: complete, exact, deterministic, and disjoint from what trains the model."""
 
 import inspect
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,20 +27,41 @@ def test_the_catalogue_has_mvtec_ads_classes_and_types():
 
 
 @pytest.mark.parametrize(("class_name", "type_name"), TYPES + VALIDATION_TYPES, ids=lambda x: str(x))
-def test_every_type_changes_exactly_its_mask(class_name, type_name):
+def test_every_type_changes_exactly_its_mask(class_name, type_name, monkeypatch):
+    """Before light, focus and noise are laid over it, the image is the good product outside the mask, and is not inside."""
     catalogue_of = CATALOGUE if class_name in CATALOGUE else VALIDATION
+    lit, _ = draw(class_name, type_name, 5, 0, 128, catalogue_of)
+    assert (lit.shape, lit.dtype) == ((128, 128, 3), np.float32) and lit.min() >= 0 and lit.max() <= 1
+    goods = []
+
+    def watched(draw_fault):
+        def run(*arguments):
+            scene, image = draw_fault(*arguments)
+            goods.append(scene.image.copy())
+            return scene, image
+
+        return run
+
     product = catalogue_of[class_name]
-    seed = np.random.SeedSequence(5, spawn_key=(1,))
-    scene, faulty = product.types[type_name](product.render, seed, 128)
-    good = product.render(catalogue._stream(seed, "scene"), 128).image
-    assert np.array_equal(scene.image, good)
+    fault = product.types[type_name]
+    monkeypatch.setitem(product.types, type_name, replace(fault, draw=watched(fault.draw)))
+    monkeypatch.setattr(catalogue, "lit", lambda image, rng: image)
     image, mask = draw(class_name, type_name, 5, 0, 128, catalogue_of)
-    assert image.shape == (128, 128, 3)
-    assert image.dtype == np.float32
-    assert image.min() >= 0
-    assert image.max() <= 1
     assert catalogue.MIN_AREA <= mask.mean() < 0.9
-    assert faulty.shape == good.shape
+    change = np.abs(image - np.clip(goods[-1], 0, 1)).max(-1)
+    assert (change[~mask] <= catalogue.MASK_THRESHOLD + 1e-6).all()
+    unclipped = mask & ((image > 0) & (image < 1)).all(-1) & ((goods[-1] >= 0) & (goods[-1] <= 1)).all(-1)
+    assert (change[unclipped] > catalogue.MASK_THRESHOLD - 1e-6).all() and change[mask].mean() > catalogue.MASK_THRESHOLD
+
+
+def test_a_fault_leaves_the_product_as_it_is_elsewhere():
+    """The scene beside a fault is the good product of the same seed, for every type."""
+    for class_name, type_name in TYPES + VALIDATION_TYPES:
+        product = (CATALOGUE if class_name in CATALOGUE else VALIDATION)[class_name]
+        seed = np.random.SeedSequence(5, spawn_key=(1,))
+        scene, faulty = product.types[type_name].draw(product.render, seed, 64)
+        assert np.array_equal(scene.image, product.render(catalogue._stream(seed, "scene"), 64).image)
+        assert faulty.shape == scene.image.shape
 
 
 def test_validation_products_are_in_no_study_and_train_nothing():

@@ -219,3 +219,10 @@ def test_always_abnormal_types_without_groups_of_ones_own(dataset):
     grouping = Grouping("my.yaml", {"bolt": {"dent": ["dent"], "hair": ["hair"]}})
     with pytest.raises(PresetError, match="type 'hair' of class 'bolt' is in a group and in data.abnormal_types"):
         build(dataset(classes=("bolt",)), grouping, classes=("bolt",), abnormal_types=("hair",))
+
+
+@pytest.mark.parametrize("name", ["<img src=x onerror=alert(1)>", "$(touch harm)", "a;b", "-rf"])
+def test_names_that_are_more_than_names_are_refused(dataset, name):
+    root = dataset(types=("dent", name))
+    with pytest.raises(DataError, match=r"has a folder named '.*': names of classes and types stand in tables"):
+        build(root)

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from tiny_project import run
 
 from nandlib.evaluation.protocol import DELTA_COLUMNS
-from nandlib.evaluation.uncertainty import DETECTOR_COLUMNS, GROUP_COLUMNS
+from nandlib.evaluation.uncertainty import DETECTOR_COLUMNS, GROUP_COLUMNS, ORIGIN_COLUMNS
 from nandlib.study.class_maps import ClassMaps
 from nandlib.study.open_study import open_study
 
@@ -31,7 +31,7 @@ def test_every_result_is_there(figures):
     assert names == {
         *(f"fig{k}.png" for k in range(1, 6)), "delta_heatmap.png", "table1.csv", "table1.md", "table2.csv", "table2.md",
         "table3.csv", "table3.md", "paper_vs_ours.csv", "paper_vs_ours.png", "deltas.csv", "base_auroc.csv", "identity.csv",
-        "detectors.csv", "metrics.json", "report.html",
+        "detectors.csv", "origins.csv", "metrics.json", "report.html",
     }  # fmt: skip
     for path in figures.glob("*.png"):
         with Image.open(path) as image:
@@ -41,10 +41,10 @@ def test_every_result_is_there(figures):
 
 def test_tables_have_their_columns_rows_and_full_precision(figures):
     table1 = pd.read_csv(figures / "table1.csv")
-    assert table1.columns.tolist() == ["class", "group", "type", "n_images"]
+    assert table1.columns.tolist() == ["class", "group", "type", "n_images", "origin"]
     assert len(table1) == 9
     deltas = pd.read_csv(figures / "deltas.csv", float_precision="round_trip")
-    assert deltas.columns.tolist() == DELTA_COLUMNS + GROUP_COLUMNS[3:]
+    assert deltas.columns.tolist() == [*DELTA_COLUMNS, *GROUP_COLUMNS[3:], "origin"]
     assert list(dict.fromkeys(deltas["detector"])) == DETECTORS
     assert len(deltas) == 5 * 8
     assert (deltas["delta"] == deltas["auroc_after"] - deltas["auroc_before"]).all()
@@ -52,7 +52,9 @@ def test_tables_have_their_columns_rows_and_full_precision(figures):
     assert table2.equals(deltas[deltas["detector"] == "aprilgan"].drop(columns="detector").reset_index(drop=True))
     table3 = pd.read_csv(figures / "table3.csv", float_precision="round_trip")
     means = ["detector", "auroc_before", "auroc_after", "delta", "n_improved", "n_groups", "auroc_ceiling", "share"]
-    assert table3.columns.tolist() == means + DETECTOR_COLUMNS[1:]
+    assert table3.columns.tolist() == [*means, *DETECTOR_COLUMNS[1:], "delta_product_specific", "delta_shared_primitive"]
+    origins = pd.read_csv(figures / "origins.csv")
+    assert origins.columns.tolist() == ORIGIN_COLUMNS and origins.groupby("detector")["n_groups"].sum().unique().tolist() == [8]
     base = pd.read_csv(figures / "base_auroc.csv")
     assert base.columns.tolist() == ["detector", "class", "n_good", "n_anomalous", "auroc"]
     metrics = json.loads((figures / "metrics.json").read_text())

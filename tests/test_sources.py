@@ -290,6 +290,8 @@ def test_checkpoints_of_every_kind_become_safetensors(tmp_path):
         convert(tmp_path / name, tmp_path / "deep" / f"{name}.safetensors")
         loaded = load_file(tmp_path / "deep" / f"{name}.safetensors")
         assert {k: v.tolist() for k, v in loaded.items()} == {k: v.tolist() for k, v in state.items()}
+    with pytest.raises(ModelError, match="openai.pt is a TorchScript archive, which can run code: 'nand fetch' verifies"):
+        read_state(tmp_path / "openai.pt")
     (tmp_path / "junk.pth").write_bytes(b"junk")
     torch.save([1, 2], tmp_path / "list.pth")
     torch.save({"a": "b"}, tmp_path / "words.pth")

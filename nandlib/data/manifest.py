@@ -7,6 +7,7 @@ any size. Only what is measured by pixel needs masks: an image without one is le
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from nandlib.data.groups import Grouping
 from nandlib.data.images import IMAGE_SUFFIXES, load_image, load_mask
 from nandlib.errors import DataError, nearest
 
+PLAIN_NAME = re.compile(r"\w[\w .,+()-]*")
 TEXT_COLUMNS = ("class", "split", "type", "group", "image", "mask")
 
 MANIFEST = pa.DataFrameSchema(
@@ -103,6 +105,12 @@ def _classes(root: Path, config: DataConfig, grouping: Grouping) -> list[str]:
     chosen = [name for name in (config.classes or found) if name not in config.exclude_classes]
     grouping.check_classes(chosen)
     present = {p.name for name in chosen for p in (root / name / "test").glob("*") if p.is_dir()}
+    for name in [*chosen, *sorted(present)]:
+        if not PLAIN_NAME.fullmatch(name):
+            raise DataError(
+                f"data.root: {root} has a folder named '{name}': names of classes and types stand in tables, commands and pages, so they "
+                f"hold letters, digits, spaces and . , + - _ ( ) only: rename the folder"
+            )
     for key, names in (("exclude_types", config.exclude_types), ("abnormal_types", config.abnormal_types)):
         for name in names:
             if name not in present:

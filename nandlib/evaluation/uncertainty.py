@@ -14,6 +14,10 @@ GROUP_COLUMNS = ["detector", "class", "group", "ci_low", "ci_high", "n_single", 
 DETECTOR_COLUMNS = [
     *("detector", "delta_low", "delta_high", "share_low", "share_high", "n_better", "n_worse", "n_single", "p_groups", "p_classes"),
 ]
+ORIGIN_COLUMNS = [
+    *("detector", "origin", "auroc_before", "auroc_after", "delta", "delta_low", "delta_high"),
+    *("n_improved", "n_better", "n_worse", "n_groups"),
+]
 SIGNIFICANT = 0.05
 BEFORE, AFTER, CEILING = range(3)
 
@@ -60,6 +64,36 @@ def uncertainty(scores: pd.DataFrame, *, seed: int = 0, resamples: int = RESAMPL
         tests = sign_flips(clusters), wilcoxon([cluster.mean() for cluster in clusters])
         detectors.append((detector, *delta_interval, *share_interval, *counts, *tests))
     return pd.concat(groups, ignore_index=True), pd.DataFrame(detectors, columns=DETECTOR_COLUMNS)
+
+
+def origin_table(scores: pd.DataFrame, deltas: pd.DataFrame, *, seed: int = 0, resamples: int = RESAMPLES) -> pd.DataFrame:
+    """Means over the groups of one origin.
+
+    Args:
+        scores: Frame of schema `nandlib.study.frames.SCORES`.
+        deltas: `nandlib.evaluation.protocol.delta_table` with ``p_holm`` of `uncertainty` and ``origin`` of `nandlib.evaluation.origin`.
+        seed: Of the bootstrap.
+        resamples: Number of resampled test sets.
+
+    Returns:
+        `ORIGIN_COLUMNS`: plain means over groups (Table 3 averages over classes first), the 95 % interval of Δ, how many groups improve
+        and how many are better and worse after Holm's adjustment.
+    """
+    rows = []
+    for detector, own in scores.groupby("detector", sort=False):
+        gains, keys = [], list[tuple[str, str]]()
+        for class_name, part in own.groupby("class", sort=False):
+            strata, before, after = _class_scores(part)
+            samples = bootstrap(strata, before, after, name=str(class_name), seed=seed, resamples=resamples)
+            gains.append(samples[..., AFTER] - samples[..., BEFORE])
+            keys += [(str(class_name), str(group)) for group in after]
+        gain = pd.DataFrame(np.concatenate(gains, 1), columns=pd.MultiIndex.from_tuples(keys))
+        for origin, table in deltas[deltas["detector"] == detector].groupby("origin", sort=False):
+            chosen = pd.MultiIndex.from_frame(table[["class", "group"]])
+            means, clear = table[["auroc_before", "auroc_after", "delta"]].mean(), table["p_holm"] < SIGNIFICANT
+            counts = [int(found.sum()) for found in (table["delta"] > 0, clear & (table["delta"] > 0), clear & (table["delta"] < 0))]
+            rows.append((detector, origin, *means, *interval(gain[chosen].to_numpy().mean(1)), *counts, len(table)))
+    return pd.DataFrame(rows, columns=ORIGIN_COLUMNS)
 
 
 def delta_samples(scores: pd.DataFrame, *, seed: int = 0, resamples: int = RESAMPLES) -> dict[str, np.ndarray]:

@@ -15,18 +15,28 @@ _WRAPPERS = ("trainable_linearlayer", "state_dict")  # of APRIL-GAN's and of ope
 _ARCHIVE_EXTRAS = ("input_resolution", "context_length", "vocab_size")  # of OpenAI's TorchScript archives
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
+def read_state(path: Path, *, verified: bool = False) -> dict[str, Tensor]:
     """The weights in a file: .safetensors, a pickled state dict (read with ``weights_only=True``), or a TorchScript archive.
 
+    Args:
+        path: The file.
+        verified: Its hash is the published one. A TorchScript archive is code, and only then read.
+
     Raises:
-        ModelError: If the file is missing or is none of these.
+        ModelError: If the file is missing, is none of these, or is an archive that nobody has verified.
     """
     if not path.is_file():
         raise ModelError(f"{path} is missing: 'nand doctor' says what each study needs and where it comes from")
+    archive = _is_torchscript(path)
+    if archive and not verified:
+        raise ModelError(
+            f"{path} is a TorchScript archive, which can run code: 'nand fetch' verifies and converts the published one; "
+            f"else give its weights as .safetensors or as a state dict"
+        )
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        if _is_torchscript(path):
+        if archive:
             state = dict(torch.jit.load(path, map_location="cpu").state_dict())
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
@@ -48,8 +58,8 @@ def _is_torchscript(path: Path) -> bool:
 
 
 def convert(source: Path, target: Path) -> None:
-    """Write the weights of `source` to `target` as safetensors."""
-    state = {name: tensor.contiguous().clone() for name, tensor in read_state(source).items()}
+    """Write the weights of `source`, whose hash has been verified, to `target` as safetensors."""
+    state = {name: tensor.contiguous().clone() for name, tensor in read_state(source, verified=True).items()}
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(".partial")
     save_file(state, partial)

@@ -23,6 +23,7 @@ from nandlib.show.style import LABELS
 from nandlib.study.open_study import OpenStudy
 
 TEMPLATE = RESOURCES / "report.html.jinja"
+ACTIVE = ["script", "iframe", "object", "embed", "form", "link", "meta", "base", "svg"]
 _MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+?)\$", re.S)
 
 
@@ -62,10 +63,21 @@ def _captions(notebook: NotebookNode) -> list[str]:
     return found + [_title(notebook)] * waiting
 
 
+def _disarm(soup: BeautifulSoup) -> None:
+    """Show elements that act as the text that they are: a study's names and texts may come from anywhere."""
+    for element in soup.find_all(ACTIVE):
+        element.replace_with(str(element))
+    for element in soup.find_all(True):
+        for name, value in list(element.attrs.items()):
+            if name.startswith("on") or re.match(r"\s*(javascript|vbscript|data:text)", str(value), re.I):
+                del element[name]
+
+
 def _body(notebook: NotebookNode, exporter: HTMLExporter, number: int) -> str:
     """A notebook as HTML: pictures described, code folded, wide tables in boxes of their own that scroll."""
     captions = _captions(notebook)
     soup = BeautifulSoup(exporter.from_notebook_node(_without_network(notebook))[0], "html.parser")
+    _disarm(soup)
     for image, caption in zip(soup.find_all("img"), captions, strict=True):
         image["alt"], image["loading"] = caption, "lazy"
     for table in soup.find_all("table"):
@@ -125,7 +137,7 @@ def write_report(study: OpenStudy) -> Path:
         if not path.is_file():
             raise DataError(f"{path} is missing: run 'dvc repro' first")
         notebook = nbformat.read(path, as_version=4)
-        chapters.append({"id": source.stem, "title": _title(notebook), "body": _body(notebook, exporter, number)})
+        chapters.append({"id": source.stem, "title": html.escape(_title(notebook)), "body": _body(notebook, exporter, number)})
     template = jinja2.Template(TEMPLATE.read_text(encoding="utf-8"))
     page = template.render(
         title=html.escape(study.config.title),

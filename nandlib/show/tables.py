@@ -13,7 +13,7 @@ def table2_layout(deltas: pd.DataFrame) -> pd.DataFrame:
     """Ours in the order of the paper's Table 2: the average of each class, then its groups, then the overall mean.
 
     Args:
-        deltas: class, group, auroc_before, auroc_after, delta, auroc_ceiling for one detector.
+        deltas: class, group, auroc_before, auroc_after, delta, auroc_ceiling, origin for one detector.
 
     Returns:
         Its columns, and the paper's values where class and group are the same.
@@ -23,9 +23,9 @@ def table2_layout(deltas: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for class_name, part in deltas.groupby("class", sort=False):
         rows.append({"class": class_name, "group": "average", **means.loc[class_name]})
-        rows += part[["class", "group", *values]].to_dict("records")
+        rows += part[["class", "group", *values, "origin"]].to_dict("records")
     rows.append({"class": "average", "group": "average", **means.mean()})
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(rows).fillna({"origin": ""})
     printed = paper.table2()
     if not set(deltas["class"]) & set(printed["class"]):
         return table
@@ -40,6 +40,31 @@ def with_paper(table3: pd.DataFrame, classes: Iterable[str]) -> pd.DataFrame:
         return table3
     printed = paper.table3().rename(columns={"auroc_before": "paper_before", "auroc_after": "paper_after"})
     return table3.merge(printed, on="detector", how="left")
+
+
+ORIGINS = {  # `nandlib.evaluation.origin`
+    "shared_primitive": "Where a function draws the defect that also drew training images of the embedded model",
+    "product_specific": "Where the product itself is drawn otherwise, by code that no training image has seen",
+    "given": "On images that are not drawn",
+}
+
+
+def origin_sentence(origins: pd.DataFrame, detector: str) -> str:
+    """Mean Δ over the groups of each origin, for one detector, in words; empty where there is only one origin.
+
+    Args:
+        origins: `nandlib.evaluation.uncertainty.origin_table`.
+        detector: Its name.
+    """
+    rows = origins[origins["detector"] == detector]
+    if len(rows) < 2:
+        return ""
+    said = (
+        f"{ORIGINS[str(row.origin)]}: **{row.delta:+.1f}** points ({row.delta_low:+.1f} to {row.delta_high:+.1f}), {row.n_improved} of "
+        f"{row.n_groups} groups up, {row.n_better} significantly better, {row.n_worse} worse."
+        for row in rows.itertuples()
+    )
+    return " ".join(said)
 
 
 def markdown(table: pd.DataFrame) -> str:

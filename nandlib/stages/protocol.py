@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 
+from nandlib.evaluation.origin import group_origins
 from nandlib.evaluation.protocol import base_table, check_identity, delta_table, identity_residuals, summary
-from nandlib.evaluation.uncertainty import detector_summary, uncertainty
+from nandlib.evaluation.uncertainty import detector_summary, origin_table, uncertainty
 from nandlib.study.open_study import OpenStudy
 
 
@@ -16,7 +17,10 @@ def write_protocol(study: OpenStudy) -> None:
     residuals = identity_residuals(deltas, base, scores)
     check_identity(residuals)
     groups, detectors = uncertainty(scores)
-    study.write_csv(deltas.merge(groups, on=["detector", "class", "group"], validate="one_to_one"), "deltas.csv")
+    table = deltas.merge(groups, on=["detector", "class", "group"], validate="one_to_one")
+    table["origin"] = table[["class", "group"]].apply(tuple, axis=1).map(group_origins(study))
+    study.write_csv(table, "deltas.csv")
+    study.write_csv(origin_table(scores, table), "origins.csv")
     study.write_csv(detector_summary(deltas, detectors), "detectors.csv")
     study.write_csv(base, "base_auroc.csv")
     study.write_csv(residuals, "identity.csv")

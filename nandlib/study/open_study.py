@@ -103,6 +103,11 @@ class OpenStudy:
         return read_table(_existing(self.figures / "detectors.csv", "protocol"))
 
     @cached_property
+    def origins(self) -> pd.DataFrame:
+        """Means of every detector over the groups of one origin (`nandlib.evaluation.origin`)."""
+        return read_table(_existing(self.figures / "origins.csv", "protocol"))
+
+    @cached_property
     def base_auroc(self) -> pd.DataFrame:
         return read_table(_existing(self.figures / "base_auroc.csv", "protocol"))
 

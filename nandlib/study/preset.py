@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from nandlib.data.config import DataConfig
 from nandlib.detectors.config import DetectorName, PatchCoreConfig, WinClipConfig
 from nandlib.errors import PresetError, nearest
 from nandlib.method.config import NandConfig, PromptConfig
 from nandlib.settings import EMBEDDED_HEADS, RANDOM, Section, read_yaml
+
+PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 class TrainingConfig(Section):
@@ -36,6 +39,16 @@ class ModelConfig(Section):
     )
     precision: Literal["float32", "autocast"] = "float32"
     device: str = Field("cpu", description="torch device")
+
+    @model_validator(mode="after")
+    def _plain_name(self) -> ModelConfig:
+        """The folder of trained weights names the model in the pipeline, whose commands go through a shell."""
+        if self.training is not None and self.weights is not None and not PLAIN_NAME.fullmatch(self.weights.parent.name):
+            raise ValueError(
+                f"weights: the folder's name '{self.weights.parent.name}' names the model: letters, digits, '_' and '-' only, "
+                f"such as data/models/mine/heads.safetensors"
+            )
+        return self
 
 
 class FigureConfig(Section):

@@ -16,7 +16,20 @@ from nandlib.data.drawn.canvas import Array, Mask, Rng, coordinates, noise, shad
 from nandlib.data.drawn.products.scene import Scene
 
 Renderer = Callable[..., Scene]
-Fault = Callable[[Renderer, np.random.SeedSequence, int], tuple[Scene, Array]]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """How an anomaly type is drawn.
+
+    Attributes:
+        draw: From a renderer, a seed and a size: the good product, and the image with its fault.
+        primitives: The functions of `nandlib.data.drawn.defects` that it lays over the product; none where the product is drawn otherwise.
+    """
+
+    draw: Callable[[Renderer, np.random.SeedSequence, int], tuple[Scene, Array]]
+    primitives: tuple[Callable[..., Array], ...] = ()
+
 
 MASK_THRESHOLD = 0.03  # a pixel belongs to the defect if any channel changed by more than this
 MIN_AREA = 0.0008  # fraction of the image that a defect must change, or it is drawn again
@@ -59,7 +72,7 @@ def mark(primitive: Callable[..., Array], where: Callable[[int], Mask] | None = 
             given.setdefault("background", scene.background)
         return scene, primitive(scene.image, region, _stream(seed, "fault"), **given)
 
-    return draw
+    return Fault(draw, (primitive,))
 
 
 def change(**fault: object) -> Fault:
@@ -69,18 +82,18 @@ def change(**fault: object) -> Fault:
         scene = render(_stream(seed, "scene"), size)
         return scene, render(_stream(seed, "scene"), size, **fault).image
 
-    return draw
+    return Fault(draw)
 
 
 def both(first: Fault, second: Fault) -> Fault:
     """Two faults on one product (the type `combined`): what either changes is changed."""
 
     def draw(render: Renderer, seed: np.random.SeedSequence, size: int) -> tuple[Scene, Array]:
-        scene, one = first(render, seed, size)
-        _, two = second(render, seed, size)
+        scene, one = first.draw(render, seed, size)
+        _, two = second.draw(render, seed, size)
         return scene, one + two - scene.image
 
-    return draw
+    return Fault(draw, first.primitives + second.primitives)
 
 
 @dataclass(frozen=True)
@@ -277,7 +290,7 @@ def draw(
         if type_name in ("good", "train"):
             image = product.render(_stream(sequence, "scene"), size).image
             return lit(image, _stream(sequence, "light")), None
-        scene, image = product.types[type_name](product.render, sequence, size)
+        scene, image = product.types[type_name].draw(product.render, sequence, size)
         mask = np.abs(image - scene.image).max(-1) > MASK_THRESHOLD
         if mask.mean() >= MIN_AREA:
             return lit(np.clip(image, 0, 1), _stream(sequence, "light")), mask

@@ -1,0 +1,37 @@
+"""Where a study's defects come from: drawn by what also drew the embedded model's training images, or by something that it never saw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from nandlib.data.drawn.auxiliary import FAMILIES
+from nandlib.data.drawn.catalogue import CATALOGUE, Product
+from nandlib.data.drawn.validation import VALIDATION
+from nandlib.data.manifest import table1
+from nandlib.study.open_study import OpenStudy
+
+SHARED, SPECIFIC, GIVEN = "shared_primitive", "product_specific", "given"  # the last: images that are not drawn
+CATALOGUES: Mapping[str, Mapping[str, Product]] = {"mvtec_ad": CATALOGUE, "validation": VALIDATION}
+
+
+def type_origin(product: Product, type_name: str) -> str:
+    """`SHARED` if a primitive of this type also draws auxiliary images, on which the embedded model was trained; else `SPECIFIC`."""
+    trained = {family.primitive for family in FAMILIES.values()}
+    return SHARED if trained & set(product.types[type_name].primitives) else SPECIFIC
+
+
+def type_origins(study: OpenStudy) -> pd.DataFrame:
+    """Table 1 with its origins: class, group, type, n_images, origin."""
+    types, drawn = table1(study.manifest), study.config.data.drawn
+    if drawn is None:
+        return types.assign(origin=GIVEN)
+    catalogue = CATALOGUES[drawn.catalogue]
+    return types.assign(origin=[type_origin(catalogue[row[0]], row[2]) for row in types.itertuples(index=False)])
+
+
+def group_origins(study: OpenStudy) -> pd.Series:
+    """Origin by class and group: a group of which any type is `SHARED` is."""
+    by_group = type_origins(study).groupby(["class", "group"], sort=False)["origin"]
+    return by_group.agg(lambda origins: SHARED if SHARED in set(origins) else origins.iloc[0])

@@ -50,7 +50,8 @@ class Regions:
 
     def paint(self, values: Sequence[Tensor]) -> Tensor:
         """Values of regions, n times ``(R,)``, as maps ``(n, H, W)``."""
-        return torch.stack([value[torch.from_numpy(labels)] for value, labels in zip(values, self.labels, strict=True)])
+        flat = [value.index_select(0, torch.from_numpy(labels).flatten()) for value, labels in zip(values, self.labels, strict=True)]
+        return torch.stack(flat).view(self.labels.shape)
 
 
 def find_regions(maps: Tensor, grid: tuple[int, int], plus: PlusConfig = PlusConfig()) -> Regions:

@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -173,3 +174,19 @@ def test_no_machine_paths_are_tracked():
         path = ROOT / name
         if path.is_file() and path.suffix not in (".png",):
             assert not machine.search(path.read_text(encoding="utf-8", errors="ignore")), name
+
+
+def test_the_readmes_first_results_are_those_of_the_tables():
+    """Every number of its table, and in which column it stands."""
+    means = pd.read_csv(ROOT / "figures/mini/detectors.csv").set_index("detector")
+    origins = pd.read_csv(ROOT / "figures/mini/origins.csv").set_index(["detector", "origin"])
+
+    def cell(row: pd.Series) -> str:
+        gain = f"{row.delta:+.1f} [{row.delta_low:+.1f}, {row.delta_high:+.1f}]"
+        return f"{gain}, {row.n_improved:.0f} ({row.n_better:.0f}) of {row.n_groups:.0f}"
+
+    text = (ROOT / "README.md").read_text()
+    for detector, row in means.iterrows():
+        cells = [f"{row.auroc_before:.1f} → {row.auroc_after:.1f}", cell(row)]
+        cells += [cell(origins.loc[(detector, origin)]) for origin in ("shared_primitive", "product_specific")]
+        assert " | ".join(cells) in text, detector

@@ -17,6 +17,7 @@ from nandlib.study.open_study import OpenStudy
 CHECKS: dict[str, tuple[list[str], list[str], float]] = {
     "table1.csv": (["class", "group", "type"], ["n_images"], 0.0),
     "detectors.csv": (["detector"], ["auroc_before", "auroc_after", "delta"], 1.0),
+    "origins.csv": (["detector", "origin"], ["auroc_before", "auroc_after", "delta"], 1.0),
     "deltas.csv": (["detector", "class", "group"], ["auroc_before", "auroc_after"], 5.0),
     "identity.csv": (["detector", "class"], ["residual"], 1e-9),
     "measure/controls.csv": (["detector", "control"], ["delta"], 1.0),

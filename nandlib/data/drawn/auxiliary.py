@@ -2,7 +2,7 @@
 
 Every image shows a random surface or object with zero to four defects of the families in `FAMILIES`, and comes with
 a label per pixel. Products, surfaces and seeds are not those of the embedded data set `mini`, and colours come from another
-palette; the primitives of `nandlib.data.drawn.defects` are the same, with other looks.
+palette; the primitives of `nandlib.data.drawn.defects` are the same, in ranges of looks that contain nearly all of the data set's.
 """
 
 from __future__ import annotations

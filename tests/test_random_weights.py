@@ -34,6 +34,9 @@ def study(tmp_path) -> OpenStudy:
     frame["before"] = frame.groupby(["detector", "image"])["before"].transform("first")
     study.data.mkdir(parents=True)
     SCORES.validate(frame).to_parquet(study.data / "scores.parquet")
+    images = frame.drop_duplicates("image")
+    test = {"class": "wood", "split": "test", "type": images["group"], "group": images["group"], "image": images["image"], "mask": ""}
+    pd.DataFrame(test | {"width": 8, "height": 8, "mask_area": np.nan}).to_csv(study.data / "manifest.csv", index=False)
     return study
 
 

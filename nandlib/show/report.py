@@ -10,7 +10,7 @@ import jinja2
 import latex2mathml.converter
 import nbformat
 import pandas as pd
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, Tag
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 from pygments.formatters import HtmlFormatter
@@ -63,9 +63,14 @@ def _captions(notebook: NotebookNode) -> list[str]:
     return found + [_title(notebook)] * waiting
 
 
+def _is_output(image: Tag) -> bool:
+    """Whether an image is a picture that a cell has made, not one that a text asks for."""
+    return image.find_parent(class_="output_png") is not None
+
+
 def _disarm(soup: BeautifulSoup) -> None:
     """Show elements that act as the text that they are: a study's names and texts may come from anywhere."""
-    for element in soup.find_all(ACTIVE):
+    for element in soup.find_all(lambda tag: tag.name in ACTIVE or (tag.name == "img" and not _is_output(tag))):
         element.replace_with(str(element))
     for element in soup.find_all(True):
         for name, value in list(element.attrs.items()):

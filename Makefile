@@ -1,4 +1,4 @@
-# make study   run the default study (about seven minutes on two cores); STUDY=studies/<name>.yaml runs another
+# make study   run the default study; STUDY=studies/<name>.yaml runs another
 # make sensitivity   every choice that the paper leaves open, set the other way
 # make seeds   the embedded study with two more seeds (about twenty minutes), and the spread over the three
 # make validation   the products on which nand_plus was chosen, and the values that were considered

@@ -46,9 +46,7 @@ def uncertainty(scores: pd.DataFrame, *, seed: int = 0, resamples: int = RESAMPL
     groups, detectors = [], []
     for detector, own in scores.groupby("detector", sort=False):
         means, clusters, rows = [], list[np.ndarray](), []
-        for class_name, part in own.groupby("class", sort=False):
-            strata, before, after = _class_scores(part)
-            samples = bootstrap(strata, before, after, name=str(class_name), seed=seed, resamples=resamples)
+        for class_name, strata, before, after, samples in _resampled(own, seed, resamples):
             means.append(samples.mean(1))
             own_rows = list(_group_rows(strata, before, after, samples))
             rows += [(detector, class_name, *row[:-1]) for row in own_rows]
@@ -82,11 +80,9 @@ def origin_table(scores: pd.DataFrame, deltas: pd.DataFrame, *, seed: int = 0, r
     rows = []
     for detector, own in scores.groupby("detector", sort=False):
         gains, keys = [], list[tuple[str, str]]()
-        for class_name, part in own.groupby("class", sort=False):
-            strata, before, after = _class_scores(part)
-            samples = bootstrap(strata, before, after, name=str(class_name), seed=seed, resamples=resamples)
+        for class_name, _, _, after, samples in _resampled(own, seed, resamples):
             gains.append(samples[..., AFTER] - samples[..., BEFORE])
-            keys += [(str(class_name), str(group)) for group in after]
+            keys += [(class_name, str(group)) for group in after]
         gain = pd.DataFrame(np.concatenate(gains, 1), columns=pd.MultiIndex.from_tuples(keys))
         for origin, table in deltas[deltas["detector"] == detector].groupby("origin", sort=False):
             chosen = pd.MultiIndex.from_frame(table[["class", "group"]])
@@ -103,11 +99,7 @@ def delta_samples(scores: pd.DataFrame, *, seed: int = 0, resamples: int = RESAM
     """
     found = {}
     for detector, own in scores.groupby("detector", sort=False):
-        means = [
-            bootstrap(*_class_scores(part), name=str(class_name), seed=seed, resamples=resamples).mean(1)
-            for class_name, part in own.groupby("class", sort=False)
-        ]
-        mean = np.mean(means, 0)
+        mean = np.mean([samples.mean(1) for *_, samples in _resampled(own, seed, resamples)], 0)
         found[str(detector)] = mean[:, AFTER] - mean[:, BEFORE]
     return found
 
@@ -126,6 +118,15 @@ def detector_summary(deltas: pd.DataFrame, detectors: pd.DataFrame) -> pd.DataFr
     table = detector_table(deltas).assign(auroc_ceiling=lambda t: t["detector"].map(ceiling))
     table = table.assign(share=share(*(table[column].to_numpy() for column in ("auroc_before", "auroc_after", "auroc_ceiling"))))
     return table.merge(detectors, on="detector", validate="one_to_one")
+
+
+def _resampled(
+    own: pd.DataFrame, seed: int, resamples: int
+) -> Iterator[tuple[str, np.ndarray, np.ndarray, dict[str, np.ndarray], np.ndarray]]:
+    """For every class of one detector: its name, its `_class_scores`, and their `bootstrap`."""
+    for class_name, part in own.groupby("class", sort=False):
+        scores = _class_scores(part)
+        yield str(class_name), *scores, bootstrap(*scores, name=str(class_name), seed=seed, resamples=resamples)
 
 
 def _class_scores(part: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:

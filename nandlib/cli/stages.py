@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from nandlib.cli.app import STAGES, StudyName, app, progress, registered_study
+
+DrawingOption = Annotated[
+    Literal["shared", "disjoint"], typer.Option(help="defects and words: as the embedded data set's, or sharing nothing with a study")
+]
 
 
 @app.command(rich_help_panel=STAGES)
@@ -32,11 +36,12 @@ def patches(
     out: Path,
     seed: Annotated[int, typer.Option(help="of the auxiliary images")] = 0,
     n_images: Annotated[int, typer.Option(help="number of auxiliary images")] = 6000,
+    drawing: DrawingOption = "shared",
 ) -> None:
     """Stage 'patches': draw and encode the auxiliary images that train the embedded model."""
     from nandlib.stages.embedding import write_patches
 
-    write_patches(out, seed=seed, n_images=n_images, progress=progress())
+    write_patches(out, seed=seed, n_images=n_images, drawing=drawing, progress=progress())
 
 
 @app.command(rich_help_panel=STAGES)
@@ -45,11 +50,12 @@ def heads(
     out: Path,
     seed: Annotated[int, typer.Option(help="of initialisation and batches")] = 0,
     steps: Annotated[int, typer.Option(help="of the optimiser")] = 1000,
+    drawing: DrawingOption = "shared",
 ) -> None:
     """Stage 'heads': train the heads of the embedded model."""
     from nandlib.stages.embedding import write_heads
 
-    write_heads(source, out, seed=seed, steps=steps, progress=progress())
+    write_heads(source, out, seed=seed, steps=steps, drawing=drawing, progress=progress())
 
 
 @app.command(rich_help_panel=STAGES)

@@ -7,17 +7,18 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
+from nandlib.data.drawn.auxiliary import Drawing
 from nandlib.models.mini import save_heads
 from nandlib.training.heads import PatchSet, collect_patches, train_heads
 
 
-def write_patches(path: Path, *, seed: int, n_images: int, progress: bool = True) -> None:
+def write_patches(path: Path, *, seed: int, n_images: int, drawing: Drawing = "shared", progress: bool = True) -> None:
     """Draw and encode the auxiliary images; write the sampled patches of tower channels."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(asdict(collect_patches(seed, n_images, progress)), path)
+    save_file(asdict(collect_patches(seed, n_images, progress, drawing)), path)
 
 
-def write_heads(patches: Path, path: Path, *, seed: int, steps: int, progress: bool = True) -> None:
+def write_heads(patches: Path, path: Path, *, seed: int, steps: int, drawing: Drawing = "shared", progress: bool = True) -> None:
     """Train the heads on the patches; write them."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_heads(train_heads(PatchSet(**load_file(patches)), seed=seed, steps=steps, progress=progress), path)
+    save_heads(train_heads(PatchSet(**load_file(patches)), seed=seed, drawing=drawing, steps=steps, progress=progress), path)

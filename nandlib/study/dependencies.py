@@ -25,7 +25,7 @@ FILES_OF = {  # module → what it reads of the package without being told by a 
     "nandlib.evaluation.sensitivity": ("prompts/type_name.yaml", "prompts/type_templates.yaml"),
     "nandlib.method.prompts": ("defect_bank.yaml", "prompts/aprilgan.yaml"),
     "nandlib.show.report": ("report.html.jinja",),
-    "nandlib.training.vocabulary": ("auxiliary_phrases.yaml",),
+    "nandlib.training.vocabulary": ("auxiliary_phrases.yaml", "prompts"),
 }
 
 

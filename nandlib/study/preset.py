@@ -23,6 +23,9 @@ class TrainingConfig(Section):
     seed: int
     n_images: int = Field(6000, ge=8, description="auxiliary images")
     steps: int = Field(1000, ge=1, description="of the optimiser")
+    drawing: Literal["shared", "disjoint"] = Field(
+        "shared", description="defects and words of the training: as the embedded data set's, or sharing nothing with a study"
+    )
 
 
 class ModelConfig(Section):

@@ -67,10 +67,10 @@ def _start_worker() -> None:
     _tower = ImageTower()
 
 
-def _encode(seed: int, indices: range) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _encode(seed: int, drawing: auxiliary.Drawing, indices: range) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Sampled patches ``(n, CHANNELS)``, their labels ``(n,)``, and sums of every stage's means and mean squares."""
     assert _tower is not None
-    samples = [auxiliary.draw(seed, index) for index in indices]
+    samples = [auxiliary.draw(seed, index, drawing=drawing) for index in indices]
     pictures = [Image.fromarray(np.round(sample.image * 255).astype(np.uint8)) for sample in samples]
     with torch.inference_mode():
         stages = _tower(torch.stack([preprocess(picture) for picture in pictures]))
@@ -86,14 +86,14 @@ def _encode(seed: int, indices: range) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return np.concatenate(patches), np.concatenate(labels), means, squares
 
 
-def collect_patches(seed: int, n_images: int, progress: bool = True) -> PatchSet:
+def collect_patches(seed: int, n_images: int, progress: bool = True, drawing: auxiliary.Drawing = "shared") -> PatchSet:
     """Draw the auxiliary images, encode them with the tower and keep a balanced sample of their patches.
 
     Two processes of one thread each share the work; the result does not depend on how it is shared.
     """
     chunks = [range(start, min(start + CHUNK, n_images)) for start in range(0, n_images, CHUNK)]
     with ProcessPoolExecutor(2, get_context("spawn"), _start_worker) as pool:
-        runs = pool.map(_encode, [seed] * len(chunks), chunks)
+        runs = pool.map(_encode, [seed] * len(chunks), [drawing] * len(chunks), chunks)
         parts = list(tqdm(runs, total=len(chunks), desc=f"auxiliary images, by {CHUNK}", disable=not progress))
     patches, labels, means, squares = zip(*parts, strict=True)
     mean = torch.from_numpy(np.sum(means, 0)) / n_images
@@ -110,12 +110,13 @@ def _choose(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.concatenate(picks)
 
 
-def text_bank() -> dict[str, list[str]]:
+def text_bank(drawing: auxiliary.Drawing = "shared") -> dict[str, list[str]]:
     """Training sentences of every family, of ``"normal"`` and of ``"abnormal"``: the study's templates, other nouns.
 
     Every phrase stands in all `vocabulary.MENTIONS` (with a noun in turn) and in twelve templates in turn.
     """
     prompts = load_prompts(PromptConfig(file="aprilgan"))
+    phrases = vocabulary.training_phrases(disjoint=drawing == "disjoint")
     nouns, mentions, templates = vocabulary.NOUNS, vocabulary.MENTIONS, prompts.templates
 
     def turn(words: tuple[str, ...], index: int) -> str:
@@ -124,7 +125,7 @@ def text_bank() -> dict[str, list[str]]:
     bank = {
         name: [
             turn(templates, 12 * i + 3 * k).format(turn(mentions, k).format(phrase, noun=turn(nouns, 12 * i + k)))
-            for i, phrase in enumerate(vocabulary.phrases()[name]["train"])
+            for i, phrase in enumerate(phrases[name])
             for k in range(12)
         ]
         for name in auxiliary.FAMILIES
@@ -140,6 +141,7 @@ def train_heads(
     patches: PatchSet,
     *,
     seed: int = 0,
+    drawing: auxiliary.Drawing = "shared",
     steps: int = 1000,
     batch_size: int = 512,
     max_lr: float = 3e-3,
@@ -156,6 +158,7 @@ def train_heads(
     Args:
         patches: Sampled patches of the auxiliary images.
         seed: Seed of initialisation and batches; same seed, same machine: same heads.
+        drawing: ``disjoint``: without phrases that equal a phrase of a study.
         steps, batch_size, max_lr, weight_decay: AdamW with a one-cycle schedule; `batch_size` defect patches, balanced
             over the families, and as many normal ones a step.
         positive_weight: Weight of the positive label in the per-family binary cross-entropy.
@@ -163,7 +166,7 @@ def train_heads(
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    bank = text_bank()
+    bank = text_bank(drawing)
     tower = TextTower()
     texts = [tower(bank[name]) for name in (*auxiliary.FAMILIES, "normal", "abnormal")]
 

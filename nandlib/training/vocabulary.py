@@ -14,9 +14,36 @@ NOUNS = (
     "wheel", "lid", "socket", "valve", "button", "ring", "tray", "toy", "shoe sole", "foam", "mirror", "clip",
 )  # fmt: skip
 MENTIONS = ("{}", "{} on {noun}", "{noun} with {}", "{} in {noun}", "{noun} with a {} defect", "defect of type {}")
+EMPTY = frozenset(
+    ["a", "an", "and", "at", "from", "has", "in", "inside", "into", "its", "of", "on", "onto", "the", "to", "with"]
+)  # words that name nothing
 
 
 @cache
 def phrases() -> dict[str, dict[str, list[str]]]:
     """Family → ``train`` and ``held_out`` → phrases."""
     return read_yaml(RESOURCES / "auxiliary_phrases.yaml")
+
+
+def core(phrase: str, noun: str = "") -> tuple[str, ...]:
+    """The words of a phrase without those of `noun` (the class's name, words parted by ``_``) and without `EMPTY` ones."""
+    without = EMPTY | set(noun.lower().split("_"))
+    return tuple(word for word in phrase.lower().split() if word not in without)
+
+
+@cache
+def _study_cores() -> frozenset[tuple[str, ...]]:
+    """The cores of all phrases in the prompt files that come with the package."""
+    files = [read_yaml(path) for path in sorted((RESOURCES / "prompts").glob("*.yaml"))]
+    return frozenset(
+        core(phrase, class_name)
+        for content in files
+        for class_name, types in (content.get("classes") or {}).items()
+        for texts in types.values()
+        for phrase in texts
+    )
+
+
+def training_phrases(disjoint: bool = False) -> dict[str, list[str]]:
+    """Family → phrases that train; if `disjoint`, without those whose `core` equals that of a phrase of a study's prompt file."""
+    return {family: [p for p in words["train"] if not (disjoint and core(p) in _study_cores())] for family, words in phrases().items()}

@@ -1,19 +1,20 @@
 """Auxiliary images that train the embedded model: surfaces, objects and defect looks that no study contains.
 
 Every image shows a random surface or object with zero to four defects of the families in `FAMILIES`, and comes with
-a label per pixel. Products, surfaces and seeds are not those of the embedded data set `mini`, and colours come from another
-palette; the primitives of `nandlib.data.drawn.defects` are the same, in ranges of looks that contain nearly all of the data set's.
+a label per pixel. Products, surfaces and seeds are not those of the embedded data set `mini`. Defects are drawn in one of two ways:
+``shared``, by the primitives of `nandlib.data.drawn.defects` that draw the data set's too, in ranges of looks that contain nearly all of its;
+or ``disjoint``, by functions of their own (`nandlib.data.drawn.disjoint`) and without `structures`, some of which resemble products.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from nandlib.data.drawn import blemishes, defects
+from nandlib.data.drawn import blemishes, defects, disjoint
 from nandlib.data.drawn.canvas import Array, Mask, Rng, blend, blur, luminance, noise, plain, shade
 from nandlib.data.drawn.nuisance import nuisance
 from nandlib.data.drawn.palette import colour, earthy, extreme
@@ -22,6 +23,7 @@ from nandlib.data.drawn.structures import STRUCTURES
 from nandlib.data.drawn.surfaces import random_surface
 
 NORMAL = -1  # label of a pixel without a defect
+Drawing = Literal["shared", "disjoint"]  # whether defects are drawn by what draws a study's
 
 
 @dataclass(frozen=True)
@@ -154,13 +156,13 @@ class Sample:
     labels: np.ndarray
 
 
-def draw(seed: int, index: int, size: int = 256) -> Sample:
+def draw(seed: int, index: int, size: int = 256, drawing: Drawing = "shared") -> Sample:
     """Auxiliary image number `index`: deterministic, independent of all others and of the embedded data set."""
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(*b"auxiliary", index)))
     surface = random_surface(rng, size)
     background = shade(plain(size, extreme(rng, 0.55)), 0.9 + 0.1 * noise(rng, size, 40, 2))
     region, labels = np.ones((size, size), bool), np.full((size, size), NORMAL, np.int64)
-    kind = rng.random()
+    kind = rng.random() if drawing == "shared" else rng.uniform(0.4, 1)
     if kind < 0.4:
         image = _structure(rng, size, background, surface, labels)
     elif kind < 0.65:
@@ -171,7 +173,7 @@ def draw(seed: int, index: int, size: int = 256) -> Sample:
         image = surface
     for _ in range(rng.choice(5, p=(0.12, 0.25, 0.28, 0.2, 0.15))):
         which = int(rng.integers(len(FAMILIES)))
-        image, mask = _add_defect(image, region, background, which, rng)
+        image, mask = _add_defect(image, region, background, which, rng, drawing)
         labels[mask] = which
     if rng.random() < 0.5:
         image = nuisance(image, rng)
@@ -195,14 +197,20 @@ def _structure(rng: Rng, size: int, background: Array, surface: Array, labels: n
     return image
 
 
-def _add_defect(image: Array, region: Mask, background: Array, which: int, rng: Rng) -> tuple[Array, Mask]:
+def _add_defect(image: Array, region: Mask, background: Array, which: int, rng: Rng, drawing: Drawing) -> tuple[Array, Mask]:
     """Draw one defect; again (at most 5 times) if it changes its own pixels by less than 4% on average."""
-    family = list(FAMILIES.values())[which]
-    for _ in range(5):
+    name, family = list(FAMILIES.items())[which]
+
+    def attempt() -> Array:
+        if drawing == "disjoint":
+            return disjoint.FAMILIES[name](image, region, rng, background)
         look = family.look(rng)
         if family.primitive in (defects.chip, defects.absent):
             look["background"] = background
-        changed = np.clip(family.primitive(image, region, rng, **look), 0, 1)
+        return family.primitive(image, region, rng, **look)
+
+    for _ in range(5):
+        changed = np.clip(attempt(), 0, 1)
         difference = np.abs(changed - image).max(-1)
         mask = difference > 0.03
         if mask.any() and difference[mask].mean() > 0.08 and mask.mean() > 0.0005:

@@ -14,9 +14,8 @@ NOUNS = (
     "wheel", "lid", "socket", "valve", "button", "ring", "tray", "toy", "shoe sole", "foam", "mirror", "clip",
 )  # fmt: skip
 MENTIONS = ("{}", "{} on {noun}", "{noun} with {}", "{} in {noun}", "{noun} with a {} defect", "defect of type {}")
-EMPTY = frozenset(
-    ["a", "an", "and", "at", "from", "has", "in", "inside", "into", "its", "of", "on", "onto", "the", "to", "with"]
-)  # words that name nothing
+# words that name nothing
+EMPTY = {"a", "an", "and", "at", "from", "has", "in", "inside", "into", "its", "of", "on", "onto", "the", "to", "with"}
 
 
 @cache

@@ -2,8 +2,8 @@
 
 Every image shows a random surface or object with zero to four defects of the families in `FAMILIES`, and comes with
 a label per pixel. Products, surfaces and seeds are not those of the embedded data set `mini`. Defects are drawn in one of two ways:
-``shared``, by the primitives of `nandlib.data.drawn.defects` that draw the data set's too, in ranges of looks that contain nearly all of its;
-or ``disjoint``, by functions of their own (`nandlib.data.drawn.disjoint`) and without `structures`, some of which resemble products.
+``shared``, by the primitives of `nandlib.data.drawn.defects` that draw the data set's too, in ranges of looks that contain nearly
+all of its; or ``disjoint``, by functions of their own (`nandlib.data.drawn.disjoint`) and without `structures`, which resemble products.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Defects drawn from the word alone: training images that share no drawing code with any study.
 
 The honest control of the embedded model. Nothing here, nor what it imports, draws a product or a defect of the embedded data set or of
-the validation products; every function was written from what its word says, with other means (distance fields, filtered noise,
+the validation products; every function was written from what its word says, by other means (distance fields, filtered noise,
 displacement) than `nandlib.data.drawn.defects`. A defect takes an image ``(size, size, 3)`` in [0, 1], the pixels where it may lie
-``(size, size)`` bool, a generator and the background ``(size, size, 3)``, and returns the changed image; it draws its own looks. Lengths are in
-pixels of a 256-pixel image.
+``(size, size)`` bool, a generator and the background ``(size, size, 3)``, and returns the changed image; it draws its own looks.
+Lengths are in pixels of a 256-pixel image.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def test_the_studys_own_texts_give_the_studys_own_numbers(project, explorer, det
         explorer.suggestion.value = group
         row = study.deltas.query("detector == @detector and `class` == 'carpet' and group == @group").iloc[0]
         areas = explorer.answer.auroc(explorer.gallery.groups, explorer.accepted.value)
-        assert areas == pytest.approx((row.auroc_before, row.auroc_after, row.auroc_ceiling))
+        assert areas == pytest.approx((row.auroc_before, row.auroc_after, row.auroc_others))
         assert f"AUROC {row.auroc_before:.1f} before, {row.auroc_after:.1f} after" in explorer._result.value
         scores = study.scores.query("detector == @detector and `class` == 'carpet' and added == @group")
         np.testing.assert_allclose(explorer.answer.after, scores["after"], rtol=1e-5)
@@ -218,7 +218,7 @@ def test_another_class_study_and_figure(explorer):
     explorer.class_name.value = "metal_nut"
     assert explorer.gallery.noun == "metal_nut" and explorer._message.value == ""
     figure = explorer.figure()
-    assert "ceiling" in explorer.summary() and len(figure.axes) >= 4
+    assert "others alone" in explorer.summary() and len(figure.axes) >= 4
 
 
 def test_a_gallery_needs_images_and_nand_plus_normals(model):

@@ -67,7 +67,7 @@ def test_delta_table_by_plain_loops():
         assert row.auroc_before == pytest.approx(plain_auroc(labels, part["before"]), abs=1e-10)
         assert row.auroc_after == pytest.approx(plain_auroc(labels, part["after"]), abs=1e-10)
         rest = part[part["group"] != row.group]
-        assert row.auroc_ceiling == pytest.approx(plain_auroc([int(g != "good") for g in rest["group"]], rest["before"]), abs=1e-10)
+        assert row.auroc_others == pytest.approx(plain_auroc([int(g != "good") for g in rest["group"]], rest["before"]), abs=1e-10)
         assert (row.n_good, row.n_group, row.n_other) == (
             labels.count(0) - (part["group"] == row.group).sum(),
             (part["group"] == row.group).sum(),
@@ -105,7 +105,7 @@ def test_identity_holds_for_any_scores():
 def test_identity_fails_if_good_images_do_not_count_as_normal():
     scores = make_scores()
     table = delta_table(scores)
-    broken = table.assign(auroc_before=table["auroc_ceiling"])
+    broken = table.assign(auroc_before=table["auroc_others"])
     assert identity_residuals(broken, base_table(scores), scores)["residual"].abs().max() > 1e-3
 
 

@@ -185,7 +185,7 @@ def test_a_true_gain_is_significant_and_none_is_not():
     mean = delta_table(pd.concat(frames)).groupby("detector")["delta"].mean()
     for row in detectors.itertuples():
         assert row.delta_low < mean[row.detector] < row.delta_high
-        assert row.share_low < row.share_high
+        assert row.gap_closed_low < row.gap_closed_high
 
 
 def test_intervals_cover_the_truth():

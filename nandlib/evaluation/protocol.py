@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 from nandlib.errors import DataError
 
 DELTA_COLUMNS = [
-    *("detector", "class", "group", "n_good", "n_group", "n_other", "auroc_before", "auroc_after", "delta", "auroc_ceiling"),
+    *("detector", "class", "group", "n_good", "n_group", "n_other", "auroc_before", "auroc_after", "delta", "auroc_others"),
     *("ap_before", "ap_after", "f1max_before", "f1max_after"),
 ]
 
@@ -44,9 +44,10 @@ def delta_table(scores: pd.DataFrame) -> pd.DataFrame:
         scores: Frame of schema `SCORES`.
 
     Returns:
-        Columns `DELTA_COLUMNS`; AUROC in percent. ``auroc_ceiling`` is the AUROC of good against the other groups with
-        the unchanged detector: what a perfect adaptation would reach. ``ap`` and ``f1max`` are the average precision and the largest F1
-        score of the same images and labels, in percent; both depend on how many images of each kind there are, which AUROC does not.
+        Columns `DELTA_COLUMNS`; AUROC in percent. ``auroc_others`` is the AUROC of good against the other groups alone, with the
+        unchanged detector (a mark, no bound: `nandlib.evaluation.uncertainty.gap_closed`). ``ap`` and ``f1max`` are the average
+        precision and the largest F1 score of the same images and labels, in percent; both depend on how many images of each kind
+        there are, which AUROC does not.
     """
     rows = []
     for (detector, class_name, added), part in scores.groupby(["detector", "class", "added"], sort=False):
@@ -55,10 +56,10 @@ def delta_table(scores: pd.DataFrame) -> pd.DataFrame:
         label = (~own & ~good).astype(int)
         before, after = auroc(label, part["before"]), auroc(label, part["after"])
         counts = (int(good.sum()), int(own.sum()), int(label.sum()))
-        ceiling = auroc(label[~own], part.loc[~own, "before"])
+        alone = auroc(label[~own], part.loc[~own, "before"])
         others = (100 * float(average_precision_score(label, part[when])) for when in ("before", "after"))
         best = (f1_max(label, part[when]) for when in ("before", "after"))
-        rows.append((detector, class_name, added, *counts, before, after, after - before, ceiling, *others, *best))
+        rows.append((detector, class_name, added, *counts, before, after, after - before, alone, *others, *best))
     return pd.DataFrame(rows, columns=DELTA_COLUMNS)
 
 
@@ -73,8 +74,8 @@ def base_table(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def class_averages(deltas: pd.DataFrame) -> pd.DataFrame:
-    """Unweighted mean over the groups of each class: detector, class, auroc_before, auroc_after, delta, auroc_ceiling."""
-    columns = ["auroc_before", "auroc_after", "delta", "auroc_ceiling"]
+    """Unweighted mean over the groups of each class: detector, class, auroc_before, auroc_after, delta, auroc_others."""
+    columns = ["auroc_before", "auroc_after", "delta", "auroc_others"]
     return deltas.groupby(["detector", "class"], sort=False)[columns].mean().reset_index()
 
 

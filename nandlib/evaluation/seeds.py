@@ -8,7 +8,7 @@ import pandas as pd
 
 from nandlib.study.open_study import OpenStudy
 
-MEASURES = ("auroc_before", "auroc_after", "delta", "share", "over_nand", "n_improved", "worst", "removed_own", "removed_other")
+MEASURES = ("auroc_before", "auroc_after", "delta", "gap_closed", "over_nand", "n_improved", "worst", "removed_own", "removed_other")
 
 
 def seed_table(studies: Sequence[OpenStudy]) -> pd.DataFrame:

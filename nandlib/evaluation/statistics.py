@@ -31,7 +31,7 @@ def bootstrap(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> np.ndarray:
-    """AUROC of resampled test sets of one class: every group's, before and after, and its ceiling.
+    """AUROC of resampled test sets of one class: every group's, before and after, and of the others alone.
 
     Paired and stratified: good images and those of each group are drawn with replacement on their own, once for all groups, for
     before and after together.
@@ -45,7 +45,7 @@ def bootstrap(
         resamples: Number of test sets.
 
     Returns:
-        ``(resamples, G, 3)`` AUROC in percent: before, after, and good against the other groups before (the ceiling).
+        ``(resamples, G, 3)`` AUROC in percent: before, after, and good against the other groups alone, before.
     """
     rng = np.random.default_rng([seed, zlib.crc32("/".join((name, *after)).encode())])
     weights = np.zeros((resamples, len(strata)))

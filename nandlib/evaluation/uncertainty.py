@@ -2,87 +2,145 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from nandlib.evaluation.protocol import class_averages, detector_table
+from nandlib.evaluation.protocol import base_table, class_averages, delta_table, detector_table
 from nandlib.evaluation.statistics import RESAMPLES, bootstrap, delong, holm, interval, sign_flips, wilcoxon
 
 GROUP_COLUMNS = ["detector", "class", "group", "ci_low", "ci_high", "n_single", "p_delong", "p_holm"]
 DETECTOR_COLUMNS = [
-    *("detector", "delta_low", "delta_high", "share_low", "share_high", "n_better", "n_worse", "n_single", "p_groups", "p_classes"),
+    *(
+        "detector",
+        "delta_low",
+        "delta_high",
+        "gap_closed_low",
+        "gap_closed_high",
+        "n_better",
+        "n_worse",
+        "n_single",
+        "p_groups",
+        "p_classes",
+    ),
 ]
 ORIGIN_COLUMNS = [
     *("detector", "origin", "auroc_before", "auroc_after", "delta", "delta_low", "delta_high"),
     *("n_improved", "n_better", "n_worse", "n_groups"),
 ]
 SIGNIFICANT = 0.05
-BEFORE, AFTER, CEILING = range(3)
+BEFORE, AFTER, OTHERS = range(3)
+LEAST_GAP = 2.0  # points: a share of less is noise
 
 
-def share(before: float | np.ndarray, after: float | np.ndarray, ceiling: float | np.ndarray) -> np.ndarray:
-    """Share of the achievable gain in percent: (after - before) / (ceiling - before), of means; NaN where nothing can be gained."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(ceiling == before, np.nan, 100 * np.divide(after - before, ceiling - before))
+def gap_closed(before: float, after: float, others: float) -> float:
+    """How much of the gap an adaptation closes, in percent: (after - before) / (others - before), of means.
+
+    `others` is the AUROC of good images against the other groups alone, with the unchanged detector: what *before* would be if no image
+    of the added group were there. It is a mark, no bound: the text also damps good images, so more than 100 % can be reached, and
+    where the added group is easily told from the others the gap is small or negative. NaN where it is below `LEAST_GAP`.
+    """
+    return 100 * (after - before) / (others - before) if others - before >= LEAST_GAP else np.nan
 
 
-def uncertainty(scores: pd.DataFrame, *, seed: int = 0, resamples: int = RESAMPLES) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Intervals and tests of a study's scores.
+def _gap_interval(means: np.ndarray) -> tuple[float, float]:
+    """95 % interval of `gap_closed` from resampled means ``(resamples, 3)``; NaN where the interval of the gap reaches below 0.
+
+    Percentiles of the ratio, as of all else here. Fieller's interval is the same idea for normal errors, and unbounded exactly where
+    the gap is not clear, which is where this says nothing.
+    """
+    gap = means[:, OTHERS] - means[:, BEFORE]
+    if interval(gap)[0] <= 0:
+        return np.nan, np.nan
+    return interval(100 * (means[:, AFTER] - means[:, BEFORE]) / gap)
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """One class of one detector with its resampled test sets.
+
+    Attributes:
+        class_name: The class.
+        strata: ``(n,)`` group of each image, ``"good"`` for good ones.
+        before: ``(n,)`` scores before.
+        after: Added group → ``(n,)`` scores after.
+        samples: ``(resamples, G, 3)``: `nandlib.evaluation.statistics.bootstrap`.
+    """
+
+    class_name: str
+    strata: np.ndarray
+    before: np.ndarray
+    after: dict[str, np.ndarray]
+    samples: np.ndarray
+
+
+Draws = dict[str, list[Resampled]]  # by detector
+
+
+def resample(scores: pd.DataFrame, *, seed: int = 0, resamples: int = RESAMPLES) -> Draws:
+    """Resampled test sets of a study's scores: the same for every frame of the same images and seed.
 
     Args:
         scores: Frame of schema `nandlib.study.frames.SCORES`.
         seed: Of the bootstrap.
-        resamples: Number of resampled test sets.
+        resamples: Number of test sets.
+    """
+    found: Draws = {}
+    for (detector, class_name), part in scores.groupby(["detector", "class"], sort=False):
+        own = _class_scores(part)
+        samples = bootstrap(*own, name=str(class_name), seed=seed, resamples=resamples)
+        found.setdefault(str(detector), []).append(Resampled(str(class_name), *own, samples))
+    return found
+
+
+def uncertainty(draws: Draws) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Intervals and tests of a study's scores.
+
+    Args:
+        draws: `resample` of them.
 
     Returns:
         By group, `GROUP_COLUMNS`: 95 % interval of Δ (points); ``n_single``, how many groups of the class (good images among them) have
         one image, whose spread the interval cannot know (it is NaN where good or the group itself is such a one); DeLong's p, and
         Holm's adjustment over the groups of a detector. By detector, `DETECTOR_COLUMNS`: intervals of the mean Δ over classes and of
-        the share of the achievable gain; how many groups are better and worse after Holm's adjustment; ``n_single`` of all classes;
+        the share of the gap that is closed; how many groups are better and worse after Holm's adjustment; ``n_single`` of all classes;
         the p of sign flips by class over groups, and Wilcoxon's over classes.
     """
     groups, detectors = [], []
-    for detector, own in scores.groupby("detector", sort=False):
-        means, clusters, rows = [], list[np.ndarray](), []
-        for class_name, strata, before, after, samples in _resampled(own, seed, resamples):
-            means.append(samples.mean(1))
-            own_rows = list(_group_rows(strata, before, after, samples))
-            rows += [(detector, class_name, *row[:-1]) for row in own_rows]
+    for detector, classes in draws.items():
+        rows, clusters = [], list[np.ndarray]()
+        for drawn in classes:
+            own_rows = list(_group_rows(drawn))
+            rows += [(detector, drawn.class_name, *row[:-1]) for row in own_rows]
             clusters.append(np.array([row[-1] for row in own_rows]))
         frame = pd.DataFrame(rows, columns=GROUP_COLUMNS[:-1])
         frame = frame.assign(p_holm=holm(frame["p_delong"]))
         groups.append(frame)
         deltas, clear = np.concatenate(clusters), frame["p_holm"].to_numpy() < SIGNIFICANT
         counts = int((clear & (deltas > 0)).sum()), int((clear & (deltas < 0)).sum()), int(frame.groupby("class")["n_single"].first().sum())
-        mean = np.mean(means, 0)  # over classes: (resamples, 3)
-        shares = share(mean[:, BEFORE], mean[:, AFTER], mean[:, CEILING])
-        delta_interval, share_interval = interval(mean[:, AFTER] - mean[:, BEFORE]), interval(shares)
+        mean = _mean(classes)
         tests = sign_flips(clusters), wilcoxon([cluster.mean() for cluster in clusters])
-        detectors.append((detector, *delta_interval, *share_interval, *counts, *tests))
+        detectors.append((detector, *interval(mean[:, AFTER] - mean[:, BEFORE]), *_gap_interval(mean), *counts, *tests))
     return pd.concat(groups, ignore_index=True), pd.DataFrame(detectors, columns=DETECTOR_COLUMNS)
 
 
-def origin_table(scores: pd.DataFrame, deltas: pd.DataFrame, *, seed: int = 0, resamples: int = RESAMPLES) -> pd.DataFrame:
+def origin_table(draws: Draws, deltas: pd.DataFrame) -> pd.DataFrame:
     """Means over the groups of one origin.
 
     Args:
-        scores: Frame of schema `nandlib.study.frames.SCORES`.
+        draws: `resample` of the scores.
         deltas: `nandlib.evaluation.protocol.delta_table` with ``p_holm`` of `uncertainty` and ``origin`` of `nandlib.evaluation.origin`.
-        seed: Of the bootstrap.
-        resamples: Number of resampled test sets.
 
     Returns:
         `ORIGIN_COLUMNS`: plain means over groups (Table 3 averages over classes first), the 95 % interval of Δ, how many groups improve
         and how many are better and worse after Holm's adjustment.
     """
     rows = []
-    for detector, own in scores.groupby("detector", sort=False):
-        gains, keys = [], list[tuple[str, str]]()
-        for class_name, _, _, after, samples in _resampled(own, seed, resamples):
-            gains.append(samples[..., AFTER] - samples[..., BEFORE])
-            keys += [(class_name, str(group)) for group in after]
+    for detector, classes in draws.items():
+        keys = [(drawn.class_name, group) for drawn in classes for group in drawn.after]
+        gains = [drawn.samples[..., AFTER] - drawn.samples[..., BEFORE] for drawn in classes]
         gain = pd.DataFrame(np.concatenate(gains, 1), columns=pd.MultiIndex.from_tuples(keys))
         for origin, table in deltas[deltas["detector"] == detector].groupby("origin", sort=False):
             chosen = pd.MultiIndex.from_frame(table[["class", "group"]])
@@ -92,41 +150,60 @@ def origin_table(scores: pd.DataFrame, deltas: pd.DataFrame, *, seed: int = 0, r
     return pd.DataFrame(rows, columns=ORIGIN_COLUMNS)
 
 
-def delta_samples(scores: pd.DataFrame, *, seed: int = 0, resamples: int = RESAMPLES) -> dict[str, np.ndarray]:
+def delta_samples(draws: Draws) -> dict[str, np.ndarray]:
     """Mean Δ over classes (points) of every resampled test set ``(resamples,)``, by detector.
 
     The test sets are the same for every frame of the same images and seed: differences between frames are paired.
     """
-    found = {}
-    for detector, own in scores.groupby("detector", sort=False):
-        mean = np.mean([samples.mean(1) for *_, samples in _resampled(own, seed, resamples)], 0)
-        found[str(detector)] = mean[:, AFTER] - mean[:, BEFORE]
-    return found
+    means = {detector: _mean(classes) for detector, classes in draws.items()}
+    return {detector: mean[:, AFTER] - mean[:, BEFORE] for detector, mean in means.items()}
 
 
 def detector_summary(deltas: pd.DataFrame, detectors: pd.DataFrame) -> pd.DataFrame:
-    """Table 3 with the ceiling, the share of the achievable gain, and their uncertainty.
+    """Table 3 with the others alone, the share of the gap that is closed, and their uncertainty.
 
     Args:
         deltas: `nandlib.evaluation.protocol.delta_table`.
         detectors: By detector, from `uncertainty`.
 
     Returns:
-        Columns of `nandlib.evaluation.protocol.detector_table`, then auroc_ceiling (mean over classes), share, and `DETECTOR_COLUMNS`.
+        Columns of `nandlib.evaluation.protocol.detector_table`, then auroc_others (mean over classes), gap_closed (NaN
+        where its interval is), and `DETECTOR_COLUMNS`.
     """
-    ceiling = class_averages(deltas).groupby("detector")["auroc_ceiling"].mean()
-    table = detector_table(deltas).assign(auroc_ceiling=lambda t: t["detector"].map(ceiling))
-    table = table.assign(share=share(*(table[column].to_numpy() for column in ("auroc_before", "auroc_after", "auroc_ceiling"))))
-    return table.merge(detectors, on="detector", validate="one_to_one")
+    others = class_averages(deltas).groupby("detector")["auroc_others"].mean()
+    table = detector_table(deltas).assign(auroc_others=lambda t: t["detector"].map(others))
+    areas = table[["auroc_before", "auroc_after", "auroc_others"]].itertuples(index=False)
+    table = table.assign(gap_closed=[gap_closed(*row) for row in areas]).merge(detectors, on="detector", validate="one_to_one")
+    return table.assign(gap_closed=table["gap_closed"].where(table["gap_closed_low"].notna()))
 
 
-def _resampled(
-    own: pd.DataFrame, seed: int, resamples: int
-) -> Iterator[tuple[str, np.ndarray, np.ndarray, dict[str, np.ndarray], np.ndarray]]:
-    """For every class of one detector: its name, its `_class_scores`, and their `bootstrap`."""
-    for class_name, part in own.groupby("class", sort=False):
-        scores = _class_scores(part)
-        yield str(class_name), *scores, bootstrap(*scores, name=str(class_name), seed=seed, resamples=resamples)
+def protocol_tables(scores: pd.DataFrame, origins: pd.Series) -> dict[str, pd.DataFrame]:
+    """All tables of the protocol from image scores alone.
+
+    Args:
+        scores: Frame of schema `nandlib.study.frames.SCORES`.
+        origins: By class and group (`nandlib.evaluation.origin.group_origins`).
+
+    Returns:
+        ``deltas`` (`nandlib.evaluation.protocol.delta_table`, `GROUP_COLUMNS`, origin), ``origins`` (`origin_table`), ``detectors``
+        (`detector_summary`) and ``base_auroc`` (`nandlib.evaluation.protocol.base_table`).
+    """
+    draws = resample(scores)
+    deltas, (groups, detectors) = delta_table(scores), uncertainty(draws)
+    table = deltas.merge(groups, on=["detector", "class", "group"], validate="one_to_one")
+    table["origin"] = table[["class", "group"]].apply(tuple, axis=1).map(origins)
+    return {
+        "deltas": table,
+        "origins": origin_table(draws, table),
+        "detectors": detector_summary(deltas, detectors),
+        "base_auroc": base_table(scores),
+    }
+
+
+def _mean(classes: Sequence[Resampled]) -> np.ndarray:
+    """Means over classes of class averages ``(resamples, 3)``."""
+    mean: np.ndarray = np.mean([drawn.samples.mean(1) for drawn in classes], 0)
+    return mean
 
 
 def _class_scores(part: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
@@ -136,14 +213,14 @@ def _class_scores(part: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, dict[str,
     return once["group"].to_numpy(), once["before"].to_numpy(), {name: wide[name].to_numpy() for name in wide.columns}
 
 
-def _group_rows(
-    strata: np.ndarray, before: np.ndarray, after: dict[str, np.ndarray], samples: np.ndarray
-) -> Iterator[tuple[str, float, float, int, float, float]]:
+def _group_rows(drawn: Resampled) -> Iterator[tuple[str, float, float, int, float, float]]:
     """Group, interval of Δ, strata of one image, DeLong's p, and Δ."""
+    strata, before = drawn.strata, drawn.before
     names, counts = np.unique(strata, return_counts=True)
     single = set(names[counts == 1])
-    for k, (group, scores) in enumerate(after.items()):
+    for k, (group, scores) in enumerate(drawn.after.items()):
         normal = (strata == "good") | (strata == group)
         delta, _, p = delong((before[normal], scores[normal]), (before[~normal], scores[~normal]))
-        low, high = (np.nan, np.nan) if single & {"good", group} else interval(samples[:, k, AFTER] - samples[:, k, BEFORE])
+        gains = drawn.samples[:, k, AFTER] - drawn.samples[:, k, BEFORE]
+        low, high = (np.nan, np.nan) if single & {"good", group} else interval(gains)
         yield group, low, high, len(single), p, delta

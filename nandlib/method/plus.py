@@ -149,7 +149,7 @@ def plus_suppression(
     """
     if not rivals:
         raise DataError("nand_plus needs a text to compete with: no other type is known (plus.competitors: bank needs none)")
-    scale, prior = temperature * plus.sharpness, plus.prior
+    scale, prior = temperature * plus.sharpness, plus.known_prior if plus.competitors == "types" else plus.prior
 
     def probability(logits: Tensor) -> Tensor:  # texts first
         return competition(logits[list(added)].mean(0), logits[list(rivals)], prior)

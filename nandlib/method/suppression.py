@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -69,6 +69,10 @@ class Similarities:
         if self.normal_mean is None:
             raise DataError("nand_plus is calibrated on normal images, and there are none: give some, or set plus.calibrate: false")
         return self.mean - self.normal_mean[:, None]
+
+    def naming(self, types: Sequence[int]) -> Similarities:
+        """The same similarities with other texts for the class's types."""
+        return replace(self, texts=replace(self.texts, types=types))
 
 
 def suppression(similar: Similarities, added: int, nand: NandConfig, size: tuple[int, int], regions: Regions | None = None) -> Tensor:

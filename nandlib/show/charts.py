@@ -173,12 +173,13 @@ def ablation_steps(table: pd.DataFrame) -> Figure:
     shown = table[table["kind"] != "frontier"]
     detectors = list(dict.fromkeys(shown["detector"]))
     figure, axes = plt.subplots(1, len(detectors), figsize=(WIDTH, 3.6), sharey=True, squeeze=False)
-    colours = {"nand": "0.2", "path": OURS, "plus": OURS, "without": "0.6", "known": PAPER}
+    colours = {"nand": "0.2", "path": OURS, "plus": OURS, "without": "0.6", "known": PAPER, "open": PAPER}
     for ax, detector in zip(axes[0], detectors, strict=True):
         for k, row in enumerate(shown[shown["detector"] == detector].itertuples()):
             ax.plot([row.delta_low, row.delta_high], [k, k], color=colours[row.kind], lw=2)
             ax.plot(row.delta, k, "o", color=colours[row.kind], ms=7)
-            ax.annotate(f"{row.share:.0f}%", (row.delta, k), (0, 6), textcoords="offset points", ha="center", fontsize=8)
+            closed = "" if np.isnan(row.gap_closed) else f"{row.gap_closed:.0f}%"
+            ax.annotate(closed, (row.delta, k), (0, 6), textcoords="offset points", ha="center", fontsize=8)
         names = shown.loc[shown["detector"] == detector, "step"].tolist()
         ax.set_yticks(range(len(names)), names)
         ax.axvline(0, color="0.4", lw=0.8)
@@ -188,34 +189,39 @@ def ablation_steps(table: pd.DataFrame) -> Figure:
 
 
 def frontier(table: pd.DataFrame) -> Figure:
-    """What more suppression brings and costs: share of the achievable gain against the score removed from other types.
+    """Selectivity at equal strength: what is removed of other types against what is removed of the added type.
 
     Args:
-        table: `nandlib.evaluation.ablation.ablation`.
+        table: `nandlib.evaluation.ablation.ablation_tables`' ``ablation``.
     """
     detectors = list(dict.fromkeys(table["detector"]))
-    figure, axes = plt.subplots(1, len(detectors), figsize=(WIDTH, 3.7), squeeze=False)
+    figure, axes = plt.subplots(1, len(detectors), figsize=(WIDTH, 3.7), sharey=True, squeeze=False)
     for ax, detector in zip(axes[0], detectors, strict=True):
         own = table[table["detector"] == detector]
-        line = own[own["kind"].isin(["frontier", "plus"])].sort_values("removed_other")
-        ax.plot(line["removed_other"], line["share"], "o-", color=OURS, mfc="white", label="nand_plus, other priors")
+        line = own[own["kind"].isin(["frontier", "plus"])].sort_values("removed_own")
+        reach = max(line["removed_own"].max(), own["removed_own"].max())
+        paper = own[own["kind"] == "nand"].iloc[0]
+        slope = paper["removed_other"] / paper["removed_own"]
+        ax.plot([0, reach], [0, reach * slope], "--", color="0.3", lw=1.2, label="the paper's rule, scaled")
+        ax.plot(line["removed_own"], line["removed_other"], "o-", color=OURS, mfc="white", label="nand_plus, other priors")
         for kind, colour, marker, label in (
-            ("plus", OURS, "o", "nand_plus"),
             ("nand", "0.3", "s", "nand (the paper's)"),
-            ("known", PAPER, "D", "nand_plus, other types known"),
+            ("plus", OURS, "o", "nand_plus"),
+            ("known", PAPER, "D", "closed world"),
+            ("open", PAPER, "X", "half of the names wrong"),
         ):
             point = own[own["kind"] == kind]
-            ax.plot(point["removed_other"], point["share"], marker, color=colour, ms=8, label=label, zorder=3)
-        ax.axhline(0, color="0.4", lw=0.8)
-        ax.set(xlabel="score removed from other types (%)", ylabel="share of the achievable gain (%)", title=LABELS.get(detector, detector))
+            ax.plot(point["removed_own"], point["removed_other"], marker, color=colour, ms=8, label=label, zorder=3)
+        ax.set(xlabel="removed of the added type (%)", title=LABELS.get(detector, detector), xlim=(0, None), ylim=(0, None))
+    axes[0, 0].set_ylabel("removed of other types (%)")
     handles, labels = axes[0, -1].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=2, fontsize=8, frameon=False)
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=8, frameon=False)
     sns.despine(figure)
     return figure
 
 
 def detector_bars(table: pd.DataFrame) -> Figure:
-    """Table 3 as bars: AUROC before, after (with the 95 % interval of the gain) and the ceiling for every detector.
+    """Table 3 as bars: AUROC before, after (with the 95 % interval of the gain) and good against the others alone for every detector.
 
     Args:
         table: `nandlib.evaluation.uncertainty.detector_summary`.
@@ -228,7 +234,7 @@ def detector_bars(table: pd.DataFrame) -> Figure:
     gain = table["auroc_after"] - table["auroc_before"]
     error = np.stack([gain - table["delta_low"], table["delta_high"] - gain]).clip(0)
     ax.errorbar(x + 0.2, table["auroc_after"], error, fmt="none", ecolor="black", elinewidth=1, capsize=3)
-    ax.hlines(table["auroc_ceiling"], x - 0.4, x + 0.4, color=PAPER, lw=1.6, label="ceiling")
+    ax.hlines(table["auroc_others"], x - 0.4, x + 0.4, color=PAPER, lw=1.6, label="others alone")
     low = max(0, table[["auroc_before", "auroc_after"]].min().min() - 10)
     ax.set(xticks=x, xticklabels=[LABELS.get(d, d) for d in table["detector"]], ylim=(low, 102), ylabel="AUROC (%)")
     figure.legend(loc="outside upper center", frameon=False, ncols=3, fontsize=8)

@@ -105,7 +105,7 @@ def _body(notebook: NotebookNode, exporter: HTMLExporter, number: int) -> str:
 def _glance(study: OpenStudy) -> str:
     """The headline numbers of every detector, the paper's beside ours."""
     ours = study.detectors[
-        ["detector", "auroc_before", "auroc_after", "delta", "delta_low", "delta_high", "share", "n_improved", "n_better", "n_groups"]
+        ["detector", "auroc_before", "auroc_after", "delta", "delta_low", "delta_high", "gap_closed", "n_improved", "n_better", "n_groups"]
     ]
     theirs = paper.table3().rename(columns={"auroc_before": "paper_before", "auroc_after": "paper_after"})
     table = ours.merge(theirs[["detector", "paper_before", "paper_after"]], on="detector", how="left")
@@ -119,7 +119,7 @@ def _glance(study: OpenStudy) -> str:
             "before": table["auroc_before"].map(number),
             "after": table["auroc_after"].map(number),
             "Δ [95 %]": [f"{r.delta:+.1f} [{r.delta_low:+.1f}, {r.delta_high:+.1f}]" for r in table.itertuples()],
-            "share of the achievable gain": table["share"].map(lambda share: f"{number(share, '.0f')} %"),
+            "share of the gap that is closed": table["gap_closed"].map(lambda closed: f"{number(closed, '.0f')} %"),
             "groups improved (significantly)": [f"{r.n_improved} ({r.n_better}) of {r.n_groups}" for r in table.itertuples()],
             "paper: before": table["paper_before"].map(number),
             "paper: after": table["paper_after"].map(number),

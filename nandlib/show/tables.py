@@ -13,12 +13,12 @@ def table2_layout(deltas: pd.DataFrame) -> pd.DataFrame:
     """Ours in the order of the paper's Table 2: the average of each class, then its groups, then the overall mean.
 
     Args:
-        deltas: class, group, auroc_before, auroc_after, delta, auroc_ceiling, origin for one detector.
+        deltas: class, group, auroc_before, auroc_after, delta, auroc_others, origin for one detector.
 
     Returns:
         Its columns, and the paper's values where class and group are the same.
     """
-    values = ["auroc_before", "auroc_after", "delta", "auroc_ceiling"]
+    values = ["auroc_before", "auroc_after", "delta", "auroc_others"]
     means = deltas.groupby("class", sort=False)[values].mean()
     rows = []
     for class_name, part in deltas.groupby("class", sort=False):
@@ -65,6 +65,14 @@ def origin_sentence(origins: pd.DataFrame, detector: str) -> str:
         for row in rows.itertuples()
     )
     return " ".join(said)
+
+
+def gap_closed(row: pd.Series) -> str:
+    """The share of the gap that is closed (`nandlib.evaluation.uncertainty.gap_closed`), in words; ``row`` may have its interval."""
+    if pd.isna(row["gap_closed"]):
+        return "the gap is too small for a share of it"
+    between = f" [{row['gap_closed_low']:.0f}, {row['gap_closed_high']:.0f}]" if "gap_closed_low" in row else ""
+    return f"{row['gap_closed']:.0f}% of the gap{between}"
 
 
 def markdown(table: pd.DataFrame) -> str:

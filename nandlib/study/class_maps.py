@@ -191,20 +191,26 @@ class Batch:
             self._base[detector] = self.maps.base(detector, self.rows)
         return self._base[detector]
 
-    def suppression(self, text: str, detector: str, nand: NandConfig | None = None) -> Tensor:
-        """A_sup ``(n, S, S)`` of a text for a detector, by the study's method or that of `nand`."""
+    @property
+    def texts(self) -> Texts:
+        """Which text is which."""
+        return self._similar.texts
+
+    def suppression(self, text: str, detector: str, nand: NandConfig | None = None, types: Sequence[int] | None = None) -> Tensor:
+        """A_sup ``(n, S, S)`` of a text for a detector, by the study's method or that of `nand`; `types` stand for the class's types."""
         nand, own = nand or self.maps.nand, self.maps.texts.index(text)
         size = (nand.map_size, nand.map_size)
         if nand.method == "nand_plus":
             regions = self._regions_of(detector, nand.plus) if nand.plus.regions else None
-            return suppression(self._similar, own, nand, size, regions)
+            similar = self._similar if types is None else self._similar.naming(types)
+            return suppression(similar, own, nand, size, regions)
         if text not in self._paper:  # the same for every detector
             self._paper[text] = suppression(self._similar, own, self.maps.nand, size)
         return self._paper[text]
 
-    def final(self, text: str, detector: str, nand: NandConfig | None = None) -> Tensor:
-        """A_final ``(n, S, S)`` with a text added."""
-        return suppress(self.base(detector), self.suppression(text, detector, nand))
+    def final(self, text: str, detector: str, nand: NandConfig | None = None, types: Sequence[int] | None = None) -> Tensor:
+        """A_final ``(n, S, S)`` with a text added; arguments as of `suppression`."""
+        return suppress(self.base(detector), self.suppression(text, detector, nand, types))
 
     def score_before(self, detector: str) -> list[float]:
         """Image scores of the unchanged detector."""

@@ -9,7 +9,7 @@ import pandas as pd
 from nandlib.study.open_study import OpenStudy
 
 VALUES = {
-    "detectors": ("auroc_before", "auroc_after", "delta", "auroc_ceiling", "share"),
+    "detectors": ("auroc_before", "auroc_after", "delta", "auroc_others", "gap_closed"),
     "groups": ("auroc_before", "auroc_after", "delta"),
 }
 KEYS = {"detectors": ["detector"], "groups": ["detector", "class", "group"]}
@@ -23,7 +23,7 @@ def compare(first: OpenStudy, second: OpenStudy, table: Literal["detectors", "gr
         table: ``detectors``: means over classes; ``groups``: Δ of every group.
 
     Returns:
-        The keys, then for every value ``<value>_<first>``, ``<value>_<second>`` and ``<value>_difference``, in AUROC points (share:
+        The keys, then for every value ``<value>_<first>``, ``<value>_<second>`` and ``<value>_difference``, in AUROC points (gap_closed:
         percent). A row that one study lacks is NaN there.
 
     Raises:

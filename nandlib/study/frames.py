@@ -22,7 +22,7 @@ SCORES = pa.DataFrameSchema(
     ordered=True,
 )
 
-TEXT_COLUMNS = ("detector", "class", "group", "weights", "added", "text", "control", "step", "kind", "first", "second", "origin")
+TEXT_COLUMNS = ("detector", "class", "image", "group", "weights", "added", "text", "control", "step", "kind", "first", "second", "origin")
 
 
 def read_table(path: Path) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from nandlib.data.groups import Grouping, load_grouping
@@ -78,6 +79,13 @@ class OpenStudy:
         marked = table.assign(weights="random") if self.config.random else table
         marked.to_csv(self.figures / name, index=False)
 
+    def write_scores(self, scores: pd.DataFrame, name: str) -> None:
+        """Write image scores to the study's figures: all that tables are made of, so that they can be made again without images."""
+        exact = scores[["before", "after"]].astype(np.float32)  # which they are: the shortest digits that tell float32 apart
+        path = self.figures / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scores.assign(before=exact["before"], after=exact["after"]).to_csv(path, index=False, compression={"method": "gzip", "mtime": 0})
+
     def write_text(self, text: str, name: str) -> None:
         """Write a Markdown table of results to the study's figures."""
         head = f"**{self.watermark}: NOT A RESULT**\n\n" if self.watermark else ""
@@ -99,13 +107,18 @@ class OpenStudy:
 
     @cached_property
     def detectors(self) -> pd.DataFrame:
-        """Means over classes of every detector, with ceiling, share of the achievable gain, intervals and tests."""
+        """Means over classes of every detector, with the others alone, share of the gap that is closed, intervals and tests."""
         return read_table(_existing(self.figures / "detectors.csv", "protocol"))
 
     @cached_property
     def origins(self) -> pd.DataFrame:
         """Means of every detector over the groups of one origin (`nandlib.evaluation.origin`)."""
         return read_table(_existing(self.figures / "origins.csv", "protocol"))
+
+    @cached_property
+    def plus_origins(self) -> pd.DataFrame:
+        """The same of every step of the ablation."""
+        return read_table(_existing(self.figures / "plus/origins.csv", "ablation"))
 
     @cached_property
     def base_auroc(self) -> pd.DataFrame:

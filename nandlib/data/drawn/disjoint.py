@@ -380,7 +380,7 @@ def streak(image: Image, region: Region, rng: Rng, behind: Image) -> Image:
 def dent(image: Image, region: Region, rng: Rng, behind: Image) -> Image:
     """Knocked in: a shallow bowl, in shade on the side of the light."""
     bowl = -rng.uniform(6, 14) * np.tanh(np.clip(_patch(region, rng, 7, 34, 0.12), 0, None) / rng.uniform(5, 12))
-    light = _relief(cv2.GaussianBlur(bowl, (0, 0), 2), rng)
+    light = _relief(np.asarray(cv2.GaussianBlur(bowl, (0, 0), 2), float), rng)
     return np.clip(image * (1 + rng.uniform(0.4, 0.8) * light * region + 0.015 * bowl * region)[..., None], 0, 1)
 
 

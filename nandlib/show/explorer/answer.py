@@ -41,17 +41,17 @@ class Answer:
     seconds: float
 
     def auroc(self, groups: Sequence[str], accepted: Sequence[str]) -> tuple[float, float, float] | None:
-        """AUROC in percent before, after, and its ceiling, with good images and those of `accepted` groups counted as normal.
+        """AUROC in percent before, after, and of the others alone, with good images and those of `accepted` groups counted as normal.
 
-        The ceiling leaves out the accepted groups, with the unchanged detector. None where nobody knows what the images show, and
+        The last leaves out the accepted groups, with the unchanged detector. None where nobody knows what the images show, and
         where no image or every image counts as normal.
         """
         good, abnormal = np.asarray(groups) == "good", ~np.isin(groups, ["good", *accepted])
         if "" in groups or not abnormal.any() or not good.any():
             return None
         rest = good | abnormal
-        ceiling = roc_auc_score(abnormal[rest], self.before[rest])
-        return 100 * roc_auc_score(abnormal, self.before), 100 * roc_auc_score(abnormal, self.after), 100 * ceiling
+        others = roc_auc_score(abnormal[rest], self.before[rest])
+        return 100 * roc_auc_score(abnormal, self.before), 100 * roc_auc_score(abnormal, self.after), 100 * others
 
 
 @dataclass

@@ -81,10 +81,10 @@ class View:
         groups = self.gallery.groups
         areas = self.answer.auroc(groups, self.accepted)
         if areas is not None:
-            before, after, ceiling = areas
+            before, after, others = areas
             line = (
                 f"<b>AUROC {before:.1f} before, {after:.1f} after ({after - before:+.1f})</b>; "
-                f"ceiling (good against the groups that stay abnormal, unchanged detector) {ceiling:.1f}"
+                f"good against the others alone (the groups that stay abnormal, unchanged detector) {others:.1f}"
             )
         elif "" in groups:
             line = "AUROC: unknown, since nobody told what the images show"

@@ -248,7 +248,7 @@ class Explorer(w.VBox):
         """What is seen in a sentence."""
         areas = self.answer.auroc(self.gallery.groups, self.accepted.value)
         texts = "; ".join(p for phrases in read_texts(self.texts.value) for p in phrases) or "nothing"
-        found = "" if areas is None else f" AUROC of the class: {areas[0]:.1f} before, {areas[1]:.1f} after, ceiling {areas[2]:.1f}."
+        found = "" if areas is None else f" AUROC of the class: {areas[0]:.1f} before, {areas[1]:.1f} after, others alone {areas[2]:.1f}."
         k = self.image.value
         return (
             f"Added as normal on {pretty(self.gallery.noun)}: {texts}. Score of {self.gallery.names[k]}: "

@@ -122,17 +122,45 @@ def seeds(
     study: StudyName,
     others: Annotated[list[str], typer.Argument(help="the same study with other seeds, after 'nand ablation'")],
 ) -> None:
-    """Mean and spread over seeds of every step of the ablation: figures/<study>/plus/seeds.csv."""
-    from nandlib.evaluation.seeds import seed_table
+    """Mean and spread over seeds of every step of the ablation: figures/<study>/plus/seeds.csv, seed_origins.csv."""
+    from nandlib.evaluation.seeds import seed_origins, seed_table
     from nandlib.study.open_study import open_study
 
     opened = registered_study(study)
-    opened.write_csv(seed_table([opened, *(open_study(name, opened.root) for name in others)]), "plus/seeds.csv")
+    every = [opened, *(open_study(name, opened.root) for name in others)]
+    opened.write_csv(seed_table(every), "plus/seeds.csv")
+    opened.write_csv(seed_origins(every), "plus/seed_origins.csv")
+
+
+@app.command(rich_help_panel=RESEARCH)
+def numbers(
+    write: Annotated[bool, typer.Option("--write", help="write the pages' tables from the csv files, in place of checking them")] = False,
+) -> None:
+    """Every committed number made again from the committed csv files alone; exit code 1 where one differs."""
+    from nandlib.evaluation.numbers import check_numbers
+    from nandlib.show.pages import PAGES, stale_tables, write_tables
+    from nandlib.study.open_study import open_study, project_root
+
+    root, wrong = project_root(), 0
+    for folder in sorted((root / "figures").iterdir()):
+        if (root / "studies" / f"{folder.name}.yaml").is_file() and any(folder.rglob("scores.csv.gz")):
+            table = check_numbers(open_study(folder.name, root))
+            wrong += int((~table["agrees"]).sum())
+            typer.echo(f"{folder.name}\n{table.to_string(index=False)}")
+    if write:
+        write_tables(root)
+    stale = stale_tables(root)
+    for page, name in stale:
+        typer.echo(f"{page}: table '{name}' is not what the csv files give: 'nand numbers --write'")
+    typer.echo(f"{len(PAGES)} pages: {'their tables agree' if not stale else f'{len(stale)} tables differ'}")
+    if wrong or stale:
+        raise typer.Exit(1)
 
 
 @app.command(rich_help_panel=RESEARCH)
 def wordings(study: StudyName, n_images: Annotated[int, typer.Option(help="held-out auxiliary images")] = 400) -> None:
-    """Phrases held out of the embedded model's training, against held-out auxiliary images: figures/<study>/model/wordings.csv."""
+    """Phrases held out of the embedded model's training against held-out images, and words shared with studies: figures/<study>/model/."""
+    from nandlib.evaluation.overlap import overlap_table
     from nandlib.evaluation.wordings import wording_table
     from nandlib.models.mini import MiniModel
     from nandlib.study.model import model_of
@@ -144,6 +172,7 @@ def wordings(study: StudyName, n_images: Annotated[int, typer.Option(help="held-
     model = model_of(opened)
     assert isinstance(model, MiniModel)  # by its name
     opened.write_csv(wording_table(model, collect_patches(HELD_OUT_SEED, n_images, progress())), "model/wordings.csv")
+    opened.write_csv(overlap_table(), "model/overlap.csv")
 
 
 model_app = typer.Typer(help="The embedded model's heads: those in the package, and newly trained ones.", no_args_is_help=True)

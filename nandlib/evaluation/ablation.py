@@ -4,90 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from nandlib.evaluation.protocol import delta_table
 from nandlib.evaluation.scope import masks_of, measured
-from nandlib.evaluation.statistics import interval
-from nandlib.evaluation.uncertainty import delta_samples, detector_summary, origin_table, resample, uncertainty
-from nandlib.method.config import NandConfig
-from nandlib.method.suppression import Texts
+from nandlib.evaluation.steps import Step, half_wrong
 from nandlib.study.class_maps import Batch, ClassMaps, score_frame
 from nandlib.study.open_study import OpenStudy
 from nandlib.study.parallel import each
 
-FRONTIER = (0.03, 0.1, 1.0, 3.0)  # more values of plus.prior: what more or less suppression costs
-COLUMNS = [
-    "kind", "step", "detector", "auroc_before", "auroc_after", "delta", "delta_low", "delta_high", "auroc_others", "gap_closed",
-    "gap_closed_low", "gap_closed_high", "gain", "gain_low", "gain_high", "over_nand", "over_nand_low", "over_nand_high", "n_improved",
-    "n_better", "n_worse", "n_groups", "worst", "removed_own", "removed_other", "removed_other_nand",
-]  # fmt: skip
 REMOVED = ["step", "detector", "class", "own", "removed"]
-
-
-@dataclass(frozen=True)
-class Step:
-    """A named configuration.
-
-    Attributes:
-        kind: ``nand``, ``path`` (on the way), ``plus``, ``without`` (`nand_plus` less one part), ``frontier``,
-            ``known`` and ``open`` (which need more than the text).
-        name: As it is printed.
-        nand: The configuration.
-        open_world: Whether half of the names of the other types are wrong (`half_wrong`).
-    """
-
-    kind: str
-    name: str
-    nand: NandConfig
-    open_world: bool = False
-
-
-def half_wrong(texts: Texts, own: int) -> list[int]:
-    """The class's types as someone names them who knows half of them: of the others every second one, from the first on, is exchanged.
-
-    In its place stands a generic defect that the class does not have: of the bank, the texts whose largest cosine with any text of a
-    type is smallest.
-
-    Args:
-        texts: Which text is which.
-        own: Position of the added text, which stays.
-    """
-    others = [k for k in texts.types if k != own]
-    features = texts.features[list(texts.generic)] @ texts.features[list(texts.types)].T
-    foreign = [list(texts.generic)[k] for k in features.amax(1).argsort(stable=True).tolist()]
-    return [own, *others[1::2], *foreign[: len(others[0::2])]]
-
-
-def steps(nand: NandConfig) -> list[Step]:
-    """The paper's rule, the changes that lead to `nand_plus`, `nand_plus` less one of them, and what needs more than the text.
-
-    Args:
-        nand: Of the study: its parameters of Eq. 4, and those of `nand_plus`.
-    """
-
-    def plus(**changes: Any) -> NandConfig:
-        return nand.model_copy(update={"method": "nand_plus", "plus": nand.plus.model_copy(update=changes)})
-
-    plain = {"calibrate": False, "sharpness": 1.0, "prior": 1.0}
-    return [
-        Step("nand", "nand (the paper's)", nand.model_copy(update={"method": "nand"})),
-        Step("path", "+ mean of the layers first", plus(regions=False, competitors="normal", **plain)),
-        Step("path", "+ by region", plus(competitors="normal", **plain)),
-        Step("path", "+ against other defects", plus(**plain)),
-        Step("path", "+ sharpness and prior", plus(calibrate=False)),
-        Step("plus", "+ calibrated = nand_plus", plus()),
-        Step("without", "nand_plus without regions", plus(regions=False)),
-        Step("without", "nand_plus without synonyms", plus(synonym=1.0)),
-        *(Step("frontier", f"nand_plus, prior {prior:g}", plus(prior=prior)) for prior in FRONTIER),
-        Step("known", "nand_plus, all other types named (closed world)", plus(competitors="types")),
-        Step("open", "nand_plus, half of those names wrong (open world)", plus(competitors="types"), True),
-    ]
 
 
 @dataclass(frozen=True)
@@ -117,78 +46,6 @@ def ablation(study: OpenStudy, every: Sequence[Step], progress: bool = True) -> 
     removed = cells.groupby(REMOVED[:-1], sort=False)["removed"].mean().reset_index()
     scores = pd.concat([frames[step.name].assign(step=step.name) for step in every for frames, _ in parts], ignore_index=True)
     return Ablation(scores, removed)
-
-
-def ablation_tables(found: Ablation, every: Sequence[Step], origins: pd.Series) -> dict[str, pd.DataFrame]:
-    """All tables of the ablation, from scores alone.
-
-    Args:
-        found: From `ablation`.
-        every: Its steps.
-        origins: By class and group (`nandlib.evaluation.origin.group_origins`).
-
-    Returns:
-        ``ablation``: `COLUMNS`, a row a step and detector: means over classes (AUROC and the share of the gap that is closed in percent, Δ
-        in points, with 95 % intervals); what Δ gains (points, paired intervals) over the step before on the way to `nand_plus`, for all
-        other kinds over `nand_plus` (``gain``), and over the paper's rule (``over_nand``); the worst Δ of a group; how much of the score
-        inside masks of the added and of all other groups is removed (percent, means over classes with masks; NaN without any), and how
-        much the paper's rule removes of the others if A_sup is scaled so that it removes as much of the added group.
-        ``ablation_groups``: Δ of every group: step, detector, class, group, auroc_before, auroc_after, delta, auroc_others, origin.
-        ``origins``: `nandlib.evaluation.uncertainty.origin_table` of every step.
-    """
-    cut = found.removed.groupby(["step", "detector", "own"])["removed"].mean()
-    tables, groups, by_origin = list[pd.DataFrame](), list[pd.DataFrame](), list[pd.DataFrame]()
-    samples: dict[str, dict[str, np.ndarray]] = {}
-    for step in every:
-        frame = found.scores[found.scores["step"] == step.name].drop(columns="step")
-        draws, deltas = resample(frame), delta_table(frame)
-        samples[step.name] = delta_samples(draws)
-        tests, detectors = uncertainty(draws)
-        deltas = deltas.merge(tests[["detector", "class", "group", "p_holm"]], on=["detector", "class", "group"], validate="one_to_one")
-        deltas["origin"] = deltas[["class", "group"]].apply(tuple, axis=1).map(origins)
-        table = detector_summary(deltas, detectors)
-        worst = deltas.groupby("detector")["delta"].min()
-        own, other = (table["detector"].map(lambda d, s=step.name, k=kind: cut.get((s, d, k), np.nan)) for kind in (True, False))
-        tables.append(
-            table.assign(kind=step.kind, step=step.name, worst=table["detector"].map(worst), removed_own=own, removed_other=other)
-        )
-        by_origin.append(origin_table(draws, deltas).assign(step=step.name))
-        kept = ["detector", "class", "group", "auroc_before", "auroc_after", "delta", "auroc_others", "origin"]
-        groups.append(deltas[kept].assign(step=step.name)[["step", *kept]])
-    table = _compare(pd.concat(tables, ignore_index=True), every, samples)
-    paper = table[table["step"] == every[0].name].set_index("detector")
-    slope = table["detector"].map(paper["removed_other"] / paper["removed_own"])
-    table["removed_other_nand"] = table["removed_own"] * slope
-    origin_rows = pd.concat(by_origin, ignore_index=True)
-    return {
-        "ablation": table[COLUMNS],
-        "ablation_groups": pd.concat(groups, ignore_index=True),
-        "origins": origin_rows[["step", *origin_rows.columns.drop("step")]],
-    }
-
-
-def _compare(table: pd.DataFrame, every: Sequence[Step], samples: dict[str, dict[str, np.ndarray]]) -> pd.DataFrame:
-    """`table` with ``gain`` and ``over_nand`` and their intervals: differences of Δ on the same resampled test sets."""
-    reference: dict[str, dict[str, str | None]] = {"gain": {}, "over_nand": {}}
-    first = every[0].name
-    ours = next((step.name for step in every if step.kind == "plus"), first)
-    for previous, step in zip([None, *every], every, strict=False):
-        on_the_way = step.kind in ("path", "plus")
-        reference["gain"][step.name] = None if previous is None else previous.name if on_the_way else ours
-        reference["over_nand"][step.name] = None if previous is None else first
-    deltas = table.set_index(["step", "detector"])["delta"]
-    for column, against in reference.items():
-        rows = []
-        for step, detector in zip(table["step"], table["detector"], strict=True):
-            other = against[step]
-            if other is None:
-                rows.append((np.nan, np.nan, np.nan))
-            else:
-                rows.append(
-                    (deltas[step, detector] - deltas[other, detector], *interval(samples[step][detector] - samples[other][detector]))
-                )
-        table[[column, f"{column}_low", f"{column}_high"]] = rows
-    return table
 
 
 @dataclass(frozen=True)

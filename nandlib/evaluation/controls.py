@@ -8,16 +8,13 @@ import torch
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from nandlib.evaluation.protocol import class_averages, delta_table
 from nandlib.evaluation.scope import known, masks_of, measured
-from nandlib.evaluation.uncertainty import gap_closed
 from nandlib.method.operators import suppress
 from nandlib.study.class_maps import ClassMaps, score_frame
 from nandlib.study.open_study import OpenStudy
 
 ORACLE = "mask oracle"
 HALO = 0.1  # of the map's side: by how much the oracle's masks are dilated, since a map is blurred around a defect
-CONTROL_COLUMNS = ["detector", "control", "auroc_before", "auroc_after", "delta", "gap_closed", "n_improved", "n_groups"]
 
 
 def oracle(masks: Tensor, added: np.ndarray) -> Tensor:
@@ -74,20 +71,3 @@ def control_scores(study: OpenStudy, class_name: str) -> pd.DataFrame:
                 continue
         frames.append(frame)
     return pd.concat(frames, ignore_index=True)
-
-
-def control_table(scores: pd.DataFrame) -> pd.DataFrame:
-    """Means over classes by detector and control, `CONTROL_COLUMNS`; AUROC and the share of the gap that is closed in percent.
-
-    Args:
-        scores: Of all classes, from `control_scores`. A row without some groups (the oracle's, where masks are missing) has
-            means over the others, which ``n_groups`` counts.
-    """
-    rows = []
-    for (detector, control), part in scores.groupby(["detector", "control"], sort=False):
-        deltas = delta_table(part.drop(columns="control"))
-        means = class_averages(deltas)[["auroc_before", "auroc_after", "auroc_others"]].mean()
-        before, after, others = means
-        closed = gap_closed(before, after, others)
-        rows.append((detector, control, before, after, after - before, closed, int((deltas["delta"] > 0).sum()), len(deltas)))
-    return pd.DataFrame(rows, columns=CONTROL_COLUMNS)

@@ -26,3 +26,14 @@ def seed_table(studies: Sequence[OpenStudy]) -> pd.DataFrame:
     for measure in MEASURES:
         parts |= {measure: groups[measure].mean(), f"{measure}_sd": groups[measure].std(ddof=1)}
     return pd.DataFrame(parts).reset_index()
+
+
+def seed_origins(studies: Sequence[OpenStudy]) -> pd.DataFrame:
+    """Mean and standard deviation over studies of every step's Δ over the groups of one origin: step, detector, origin, n_seeds, n_groups,
+    delta, delta_sd, n_improved, n_improved_sd."""
+    every = pd.concat([study.plus_origins for study in studies], ignore_index=True)
+    groups = every.groupby(["step", "detector", "origin"], sort=False)
+    parts = {"n_seeds": groups.size(), "n_groups": groups["n_groups"].first()}
+    for measure in ("delta", "n_improved"):
+        parts |= {measure: groups[measure].mean(), f"{measure}_sd": groups[measure].std(ddof=1)}
+    return pd.DataFrame(parts).reset_index()

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nandlib.evaluation.ablation import Step, ablation
+from nandlib.evaluation.ablation import ablation
 from nandlib.evaluation.protocol import class_averages, delta_table
+from nandlib.evaluation.steps import Step
 from nandlib.method.config import NandConfig, PlusConfig
 from nandlib.study.open_study import OpenStudy
 

@@ -200,6 +200,12 @@ def protocol_tables(scores: pd.DataFrame, origins: pd.Series) -> dict[str, pd.Da
     }
 
 
+def with_origins(detectors: pd.DataFrame, origins: pd.DataFrame) -> pd.DataFrame:
+    """Table 3: `detector_summary` with ``delta_<origin>`` of `origin_table`."""
+    by_origin = origins.set_index(["detector", "origin"])["delta"].unstack("origin").add_prefix("delta_")  # noqa: PD010
+    return detectors.join(by_origin, on="detector")
+
+
 def _mean(classes: Sequence[Resampled]) -> np.ndarray:
     """Means over classes of class averages ``(resamples, 3)``."""
     mean: np.ndarray = np.mean([drawn.samples.mean(1) for drawn in classes], 0)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from nandlib.evaluation.ablation import ablation, ablation_tables, steps
+from nandlib.evaluation.ablation import ablation
 from nandlib.evaluation.origin import group_origins
+from nandlib.evaluation.result_tables import ablation_tables
 from nandlib.evaluation.selection import select
+from nandlib.evaluation.steps import steps
 from nandlib.study.open_study import OpenStudy
 
 
@@ -14,7 +16,7 @@ def write_ablation(study: OpenStudy, progress: bool = True) -> None:
     found = ablation(study, every, progress)
     study.write_scores(found.scores, "plus/scores.csv.gz")
     study.write_csv(found.removed, "plus/removed.csv")
-    for name, table in ablation_tables(found, every, group_origins(study)).items():
+    for name, table in ablation_tables(found.scores, found.removed, every, group_origins(study)).items():
         study.write_csv(table, f"plus/{name}.csv")
 
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from nandlib.evaluation.controls import control_scores, control_table
+from nandlib.evaluation.controls import control_scores
 from nandlib.evaluation.decisions import decision_table
 from nandlib.evaluation.pairs import pair_table
+from nandlib.evaluation.result_tables import control_table
 from nandlib.evaluation.selectivity import pixel_measures
 from nandlib.study.open_study import OpenStudy
 from nandlib.study.parallel import each

@@ -10,7 +10,7 @@ Lengths are in pixels of a 256-pixel image.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import interpolate
 
 Image = NDArray[np.floating]
-Field = NDArray[np.floating]
+Field = NDArray[Any]
 Region = NDArray[np.bool_]
 Rng = np.random.Generator
 Draw = Callable[[Image, Region, Rng, Image], Image]
@@ -379,8 +379,8 @@ def streak(image: Image, region: Region, rng: Rng, behind: Image) -> Image:
 
 def dent(image: Image, region: Region, rng: Rng, behind: Image) -> Image:
     """Knocked in: a shallow bowl, in shade on the side of the light."""
-    bowl = -rng.uniform(6, 14) * np.tanh(np.clip(_patch(region, rng, 7, 34, 0.12), 0, None) / rng.uniform(5, 12))
-    light = _relief(np.asarray(cv2.GaussianBlur(bowl, (0, 0), 2), float), rng)
+    bowl: Field = -rng.uniform(6, 14) * np.tanh(np.clip(_patch(region, rng, 7, 34, 0.12), 0, None) / rng.uniform(5, 12))
+    light = _relief(np.asarray(cv2.GaussianBlur(bowl, (0, 0), 2)), rng)
     return np.clip(image * (1 + rng.uniform(0.4, 0.8) * light * region + 0.015 * bowl * region)[..., None], 0, 1)
 
 

@@ -1,0 +1,105 @@
+"""Every table of a study made again from its committed csv files alone: no images, no weights, no torch; seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from nandlib.errors import DataError
+from nandlib.evaluation.failures import failure_table
+from nandlib.evaluation.overlap import overlap_table
+from nandlib.evaluation.paper import comparison
+from nandlib.evaluation.protocol import identity_residuals
+from nandlib.evaluation.result_tables import ablation_tables, control_table
+from nandlib.evaluation.steps import steps
+from nandlib.evaluation.uncertainty import protocol_tables, with_origins
+from nandlib.study.frames import read_table
+from nandlib.study.open_study import OpenStudy
+
+TOLERANCE = 1e-9  # points: scores are stored in full, so only the order of additions may differ
+Tables = dict[str, pd.DataFrame]
+
+
+def derived(study: OpenStudy) -> Tables:
+    """File below ``figures/<study>/`` → what it must hold, from the files that no other csv implies.
+
+    Those are ``scores.csv.gz`` of the protocol, of the controls and of the ablation, the origins of ``deltas.csv``, and what was
+    measured inside masks (``plus/removed.csv``, ``measure/selectivity.csv``, ``measure/retrieval.csv``). A study without some of them
+    has fewer tables.
+    """
+    tables: Tables = {}
+    for base, make in _MAKERS.items():
+        if (study.figures / base).is_file():
+            tables |= make(study)
+    return tables
+
+
+def check_numbers(study: OpenStudy) -> pd.DataFrame:
+    """Compare `derived` with what is committed.
+
+    Returns:
+        file, values (how many numbers), largest_difference, agrees.
+
+    Raises:
+        DataError: If the study has no scores, or a file has other rows or columns.
+    """
+    tables = derived(study)
+    if not tables:
+        raise DataError(f"{study.figures}/scores.csv.gz is missing: run 'nand study run {study.name}' first")
+    rows = []
+    for name, table in tables.items():
+        path = study.figures / name
+        found = read_table(path).drop(columns="weights", errors="ignore")
+        table = table.reset_index(drop=True)
+        if list(found.columns) != list(table.columns) or len(found) != len(table):
+            raise DataError(f"{path}: other rows or columns than its scores give: run 'nand study run {study.name}' again")
+        numbers = table.select_dtypes("number").columns
+        words = table.columns.difference(numbers)
+        same_words = (found[words].astype(str) == table[words].astype(str)).all(axis=None)
+        ours, theirs = table[numbers].to_numpy(float), found[numbers].to_numpy(float)
+        largest = float(np.nanmax(np.where(np.isnan(ours) & np.isnan(theirs), 0.0, np.abs(ours - theirs)), initial=0.0))
+        unlike = bool((np.isnan(ours) != np.isnan(theirs)).any()) or not same_words
+        rows.append((name, ours.size, np.inf if unlike else largest, not unlike and largest <= TOLERANCE))
+    return pd.DataFrame(rows, columns=["file", "values", "largest_difference", "agrees"])
+
+
+def _protocol(study: OpenStudy) -> Tables:
+    scores = read_table(study.figures / "scores.csv.gz")
+    origins = study.deltas.drop_duplicates(["class", "group"]).set_index(["class", "group"])["origin"]
+    tables = protocol_tables(scores, origins)
+    found = {f"{name}.csv": table for name, table in tables.items()}
+    found["identity.csv"] = identity_residuals(tables["deltas"], tables["base_auroc"], scores)
+    every = tables["deltas"]
+    shown = "aprilgan" if "aprilgan" in study.config.detectors else study.config.detectors[0]
+    if (study.figures / "table2.csv").is_file():
+        found["table2.csv"] = every[every["detector"] == shown].drop(columns="detector")
+    if (study.figures / "table3.csv").is_file():
+        found["table3.csv"] = with_origins(tables["detectors"], tables["origins"])
+    if (study.figures / "paper_vs_ours.csv").is_file():
+        found["paper_vs_ours.csv"] = comparison(every)
+    return found
+
+
+def _measures(study: OpenStudy) -> Tables:
+    found = {"measure/controls.csv": control_table(read_table(study.figures / "measure/scores.csv.gz"))}
+    if (study.figures / "measure/failures.csv").is_file():
+        found["measure/failures.csv"] = failure_table(study.deltas, study.measure("selectivity"), study.measure("retrieval"))
+    return found
+
+
+def _ablation(study: OpenStudy) -> Tables:
+    origins = study.deltas.drop_duplicates(["class", "group"]).set_index(["class", "group"])["origin"]
+    scores, removed = (read_table(study.figures / "plus" / name) for name in ("scores.csv.gz", "removed.csv"))
+    removed["own"] = removed["own"].astype(bool)
+    tables = ablation_tables(scores, removed, steps(study.config.nand), origins)
+    return {f"plus/{name}.csv": table for name, table in tables.items()}
+
+
+_MAKERS: dict[str, Callable[[OpenStudy], Tables]] = {
+    "scores.csv.gz": _protocol,
+    "measure/scores.csv.gz": _measures,
+    "plus/scores.csv.gz": _ablation,
+    "model/overlap.csv": lambda study: {"model/overlap.csv": overlap_table()},
+}

@@ -1,0 +1,180 @@
+"""The tables of the project's pages, written from the committed csv files: between ``<!-- table: name -->`` and ``<!-- end -->``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from nandlib.show.style import LABELS
+from nandlib.study.frames import read_table
+
+PAGES = ("README.md", "REPRODUCING.md", "nandlib/models/MODEL_CARD.md")
+BLOCK = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+RULES = {
+    "nand": "the paper's rule",
+    "plus": "`nand_plus`",
+    "known": "`nand_plus`, closed world",
+    "open": "`nand_plus`, half of the names wrong",
+}
+REAL = {"magnetic_tile": "Magnetic Tile", "bottle": "MVTec AD's bottle", "pcb": "circuit boards"}
+MODELS = {"mini": "shared (the default)", "mini_disjoint": "disjoint"}
+
+
+def _read(root: Path, name: str) -> pd.DataFrame:
+    return read_table(root / "figures" / name)
+
+
+def _gain(row: pd.Series) -> str:
+    return f"{row['delta']:+.1f} [{row['delta_low']:+.1f}, {row['delta_high']:+.1f}]"
+
+
+def _groups(row: pd.Series) -> str:
+    return f"{row['n_improved']:.0f} ({row['n_better']:.0f}) of {row['n_groups']:.0f}"
+
+
+def _spread(row: pd.Series, name: str, form: str = ".1f", sign: str = "") -> str:
+    return f"{row[name]:{sign}{form}} ± {row[f'{name}_sd']:{form}}"
+
+
+def _markdown(head: list[str], rows: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)) + "\n"
+
+
+def _results(root: Path) -> str:
+    means, origins = _read(root, "mini/detectors.csv"), _read(root, "mini/origins.csv").set_index(["detector", "origin"])
+    rows = []
+    for row in means.to_dict("records"):
+        parts = [row, *(dict(origins.loc[(row["detector"], origin)]) for origin in ("shared_primitive", "product_specific"))]
+        cells = [f"{_gain(part)}, {_groups(part)}" for part in map(pd.Series, parts)]
+        rows.append([LABELS[row["detector"]], f"{row['auroc_before']:.1f} → {row['auroc_after']:.1f}", *cells])
+    head = ["detector", "AUROC, mean over classes", "all groups", "defects drawn by what also drew training images"]
+    return _markdown([*head, "product-specific defects"], rows)
+
+
+def _real(root: Path) -> str:
+    rows = []
+    for study, name in REAL.items():
+        if not (root / "figures" / study / "detectors.csv").is_file():
+            continue
+        means, groups = _read(root, f"{study}/detectors.csv"), _read(root, f"{study}/deltas.csv")
+        for row in means[means["detector"].isin(["aprilgan", "patchcore"])].to_dict("records"):
+            own = groups[groups["detector"] == row["detector"]]
+            ends = [own.loc[own["delta"].idxmax()], own.loc[own["delta"].idxmin()]]
+            said = [f"{end['group']} {end['auroc_before']:.1f} → {end['auroc_after']:.1f}" for end in ends]
+            closed = "–" if pd.isna(row["gap_closed"]) else f"{row['gap_closed']:.0f} %"
+            series = pd.Series(row)
+            cells = [f"{row['auroc_before']:.1f} → {row['auroc_after']:.1f}", _gain(series), closed, _groups(series), *said]
+            rows.append([name, LABELS[row["detector"]], *cells])
+    return _markdown(["images", "detector", "AUROC", "gain", "of the gap", "groups up", "best group", "worst group"], rows)
+
+
+def _models(root: Path) -> str:
+    rows = []
+    for study, name in MODELS.items():
+        if not (root / "figures" / study / "plus/seed_origins.csv").is_file():
+            continue
+        seeds, origins = _read(root, f"{study}/plus/seeds.csv"), _read(root, f"{study}/plus/seed_origins.csv")
+        for row in seeds[seeds["kind"].isin(["nand", "plus"])].to_dict("records"):
+            own = origins[(origins["step"] == row["step"]) & (origins["detector"] == row["detector"])].set_index("origin")
+            cells = [f"{row['auroc_before']:.1f}", _spread(pd.Series(row), "delta", sign="+")]
+            cells += [_spread(own.loc[origin], "delta", sign="+") for origin in ("shared_primitive", "product_specific")]
+            rows.append([name, LABELS[row["detector"]], RULES[row["kind"]], *cells])
+    head = ["model", "detector", "rule", "before", "Δ, all groups", "Δ, shared primitive (35)", "Δ, product-specific (21)"]
+    return _markdown(head, rows)
+
+
+def _plus(root: Path) -> str:
+    seeds, one = _read(root, "mini/plus/seeds.csv"), _read(root, "mini/plus/ablation.csv")
+    origins = _read(root, "mini/plus/seed_origins.csv")
+    rows = []
+    for detector, part in seeds[seeds["kind"].isin(RULES)].groupby("detector", sort=False):
+        for row in part.to_dict("records"):
+            series, same = pd.Series(row), one[(one["step"] == row["step"]) & (one["detector"] == detector)].iloc[0]
+            own = origins[(origins["step"] == row["step"]) & (origins["detector"] == detector)].set_index("origin")
+            cells = [_spread(series, "delta", sign="+"), _spread(own.loc["shared_primitive"], "delta", sign="+")]
+            cells += [_spread(own.loc["product_specific"], "delta", sign="+"), f"{row['n_improved']:.0f} ({same['n_better']:.0f})"]
+            cells += [f"{same[name]:.1f} %" for name in ("removed_own", "removed_other", "removed_other_nand")]
+            rows.append([f"{LABELS[str(detector)]}: {RULES[row['kind']]}", *cells])
+    head = ["three seeds, mean ± sd", "Δ AUROC", "shared primitive", "product-specific", "groups up (significantly)"]
+    return _markdown([*head, "removed of the added type", "of the others", "the paper's rule at equal strength"], rows)
+
+
+def _claims(root: Path) -> str:
+    means = _read(root, "mini/detectors.csv").set_index("detector")
+    origins = _read(root, "mini/origins.csv").set_index(["detector", "origin"])["delta"]
+    controls = _read(root, "mini/measure/controls.csv").set_index(["detector", "control"])["delta"]
+    ablation = _read(root, "mini/plus/ablation.csv").query("kind == 'plus'").set_index("detector")
+    failures, tables = _read(root, "mini/measure/failures.csv"), _read(root, "mini/table1.csv")
+    both = ("aprilgan", "patchcore")
+    others = controls.drop(index=["its text", "shuffled words", "mask oracle"], level="control")
+    counted = f"{tables['class'].nunique()} classes, {tables.groupby(['class', 'group']).ngroups} groups, {len(tables)} types"
+    said = "; ".join(f"{LABELS[str(name)]} {row['auroc_before']:.1f} → {row['auroc_after']:.1f}" for name, row in means.iterrows())
+    split = "; ".join(
+        f"{LABELS[name]} {origins[name, 'shared_primitive']:+.1f} there, {origins[name, 'product_specific']:+.1f} elsewhere"
+        for name in both
+    )
+    its, shuffled = (" and ".join(f"{controls[name, which]:+.1f}" for name in both) for which in ("its text", "shuffled words"))
+    plus = ", ".join(f"{float(ablation['delta'][name]):+.1f} ({LABELS[name]})" for name in both)
+    lost = " and ".join(f"{float(ablation['removed_other'][name]):.1f} %" for name in both)
+    rows = [
+        ["Table 1", "`table1@mini`", "table1.csv", counted, "exact ✓"],
+        ["Table 3 (and the mean of Table 2)", "`table3@mini`", "detectors.csv", said, "1.0 point ✓"],
+        ["the gain sits where training has been", "`protocol@mini`", "origins.csv", split, "1.0 point ✓"],
+        [
+            "controls lose, shuffled words do not",
+            "`measure_notebook@mini`",
+            "measure/controls.csv",
+            f"its text {its}; shuffled {shuffled}; all others at most {others.max():+.1f}",
+            "1.0 point ✓",
+        ],
+        ["`nand_plus`", "`plus_notebook@mini`", "plus/ablation.csv", f"{plus}; removed from other types {lost}", "1.0 point ✓"],
+        ["where it fails", "`failures_notebook@mini`", "measure/failures.csv", f"{len(failures)} group × detector", "5"],
+    ]
+    linked = [[row[0], row[1], f"[{row[2]}](figures/mini/{row[2]})", *row[3:]] for row in rows]
+    return _markdown(["claim", "`nand repro …`", "file", "expected", "tolerance"], linked)
+
+
+def _wordings(root: Path) -> str:
+    table = _read(root, "mini/model/wordings.csv")
+    rows = []
+    for held_out, name in ((True, "held-out phrases"), (False, "training phrases; nearest family without the phrase itself")):
+        own = table[table["held_out"].astype(str) == str(held_out)]
+        ranked = f"{own['retrieval_auroc'].mean():.1f} ({(own['retrieval_auroc'] > 50).sum()} of {len(own)} above chance)"
+        rows.append(
+            [f"{name} ({len(own)})", f"{100 * (own['rank'] == 1).mean():.0f} %", f"{100 * (own['rank'] <= 3).mean():.0f} %", ranked]
+        )
+    head = ["", f"nearest family is its own (of {table['family'].nunique()})", "among the nearest three"]
+    return _markdown([*head, "ranks patches of its own family above all others (AUROC)"], rows)
+
+
+def _overlap(root: Path) -> str:
+    table = _read(root, "mini/model/overlap.csv")
+    rows = [[str(r.study), str(r.model), f"{r.equal} of {r.phrases}", f"{r.contain} of {r.phrases}"] for r in table.itertuples()]
+    return _markdown(["phrases of", "training words of", "equal a training phrase", "contain one"], rows)
+
+
+TABLES: dict[str, Callable[[Path], str]] = {
+    "results": _results, "real": _real, "models": _models, "plus": _plus, "claims": _claims, "wordings": _wordings, "overlap": _overlap,
+}  # fmt: skip
+
+
+def _blocks(root: Path) -> Iterator[tuple[str, re.Match[str]]]:
+    for page in PAGES:
+        for block in BLOCK.finditer((root / page).read_text(encoding="utf-8")):
+            yield page, block
+
+
+def stale_tables(root: Path) -> list[tuple[str, str]]:
+    """Page and name of every table that is not what the csv files give."""
+    return [(page, block[2]) for page, block in _blocks(root) if block[3] != TABLES[block[2]](root)]
+
+
+def write_tables(root: Path) -> None:
+    """Write the tables of all pages anew."""
+    for page in PAGES:
+        path = root / page
+        text = BLOCK.sub(lambda block: block[1] + TABLES[block[2]](root) + block[4], path.read_text(encoding="utf-8"))
+        path.write_text(text, encoding="utf-8")

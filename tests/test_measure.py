@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 import torch
 
-from nandlib.evaluation.controls import CONTROL_COLUMNS, HALO, ORACLE, control_table, controls_of, oracle
+from nandlib.evaluation.controls import HALO, ORACLE, controls_of, oracle
+from nandlib.evaluation.result_tables import CONTROL_COLUMNS, control_table
 from nandlib.method.config import NandConfig
 from nandlib.stages.similarities import control_sentences, random_feature
 from nandlib.study.class_maps import ClassMaps
@@ -53,7 +54,7 @@ def test_random_vectors_have_unit_norm_and_a_class_of_their_own():
     assert torch.equal(a, random_feature("carpet", 64))
 
 
-def test_a_perfect_control_reaches_the_whole_achievable_gain():
+def test_a_perfect_control_closes_the_whole_gap():
     own = np.array(["good"] * 4 + ["a"] * 3 + ["b"] * 3)
     before = np.array([0.0, 1, 2, 3, 11, 12, 13, 10, 10.5, 2.5])
     frames = []
@@ -64,6 +65,6 @@ def test_a_perfect_control_reaches_the_whole_achievable_gain():
             frames.append(pd.DataFrame(values | {"control": control}))
     table = control_table(pd.concat(frames)).set_index("control")
     assert set(CONTROL_COLUMNS) == {"control", *table.columns}
-    assert table.loc["its text", ["delta", "share", "n_improved"]].tolist() == [0, 0, 0]
-    assert table.loc[ORACLE, "share"] >= 100
+    assert table.loc["its text", ["delta", "gap_closed", "n_improved"]].tolist() == [0, 0, 0]
+    assert table.loc[ORACLE, "gap_closed"] >= 100
     assert table.loc[ORACLE, "n_improved"] == 1  # group b ranks right already

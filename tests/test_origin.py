@@ -10,7 +10,7 @@ from nandlib.data.drawn.defects import hole, scratch
 from nandlib.data.groups import load_grouping
 from nandlib.evaluation.origin import SHARED, SPECIFIC, type_origin
 from nandlib.evaluation.protocol import delta_table
-from nandlib.evaluation.uncertainty import origin_table, uncertainty
+from nandlib.evaluation.uncertainty import origin_table, resample, uncertainty
 
 
 def foreign(image, region, rng):
@@ -35,9 +35,10 @@ def test_no_group_of_the_papers_mixes_origins():
 
 def test_means_by_origin():
     scores = pd.concat([make(0, 40, 30, 2.0, class_name="carpet"), make(1, 40, 30, -2.0, class_name="tile")])
-    deltas = delta_table(scores).merge(uncertainty(scores, resamples=50)[0], on=["detector", "class", "group"])
+    draws = resample(scores, resamples=300)
+    deltas = delta_table(scores).merge(uncertainty(draws)[0], on=["detector", "class", "group"])
     deltas["origin"] = np.where(deltas["class"] == "carpet", SHARED, SPECIFIC)
-    table = origin_table(scores, deltas, resamples=300).set_index("origin")
+    table = origin_table(draws, deltas).set_index("origin")
     for origin, class_name, better, worse in ((SHARED, "carpet", 2, 0), (SPECIFIC, "tile", 0, 2)):
         row, own = table.loc[origin], deltas[deltas["class"] == class_name]
         assert row["delta"] == pytest.approx(own["delta"].mean())

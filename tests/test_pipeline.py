@@ -51,7 +51,7 @@ def test_tables_have_their_columns_rows_and_full_precision(figures):
     table2 = pd.read_csv(figures / "table2.csv", float_precision="round_trip")
     assert table2.equals(deltas[deltas["detector"] == "aprilgan"].drop(columns="detector").reset_index(drop=True))
     table3 = pd.read_csv(figures / "table3.csv", float_precision="round_trip")
-    means = ["detector", "auroc_before", "auroc_after", "delta", "n_improved", "n_groups", "auroc_others", "share"]
+    means = ["detector", "auroc_before", "auroc_after", "delta", "n_improved", "n_groups", "auroc_others", "gap_closed"]
     assert table3.columns.tolist() == [*means, *DETECTOR_COLUMNS[1:], "delta_product_specific", "delta_shared_primitive"]
     origins = pd.read_csv(figures / "origins.csv")
     assert origins.columns.tolist() == ORIGIN_COLUMNS and origins.groupby("detector")["n_groups"].sum().unique().tolist() == [8]
@@ -88,7 +88,7 @@ def test_measures_start_from_the_studys_own_numbers(project, figures):
     names = ["its text", "another group's text", "empty text", "any defect", "another class's text", "shuffled words", "random vector"]
     for detector in ("aprilgan", "patchcore"):
         assert controls.loc[detector].index.tolist() == [*names, "mask oracle"]
-        for column in ("auroc_before", "auroc_after", "delta", "share"):
+        for column in ("auroc_before", "auroc_after", "delta", "gap_closed"):
             assert controls.loc[(detector, "its text"), column] == pytest.approx(table.loc[detector, column])
     assert controls["delta"].nunique() > 6
 
@@ -96,7 +96,7 @@ def test_measures_start_from_the_studys_own_numbers(project, figures):
 def test_the_ablation_starts_from_the_studys_own_numbers(figures):
     steps, table = pd.read_csv(figures / "plus/ablation.csv"), pd.read_csv(figures / "detectors.csv").set_index("detector")
     own = steps[steps["step"] == "nand (the paper's)"].set_index("detector")
-    columns = ["auroc_before", "auroc_after", "delta", "share", "delta_low", "delta_high", "n_improved", "n_groups"]
+    columns = ["auroc_before", "auroc_after", "delta", "gap_closed", "delta_low", "delta_high", "n_improved", "n_groups"]
     for detector in ("aprilgan", "patchcore"):
         assert np.allclose(own.loc[detector, columns].astype(float), table.loc[detector, columns].astype(float), atol=1e-9, equal_nan=True)
     after = steps.pivot(index="step", columns="detector", values="auroc_after")  # noqa: PD010

@@ -1,5 +1,6 @@
 """`nand_plus` by plain steps: regions, competition, calibration; the same through a study's files and through `add_normality`."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -9,11 +10,12 @@ from PIL import Image
 
 from nandlib import add_normality
 from nandlib.errors import DataError
-from nandlib.evaluation.ablation import steps
+from nandlib.evaluation.steps import half_wrong, steps
 from nandlib.method.config import NandConfig, PlusConfig, PromptConfig
 from nandlib.method.detection import text_feature
 from nandlib.method.plus import competition, find_regions, plus_suppression, synonyms
 from nandlib.method.prompts import load_prompts
+from nandlib.method.suppression import Texts
 from nandlib.stages.similarities import on_normals
 from nandlib.study.class_maps import ClassMaps
 
@@ -179,3 +181,19 @@ def test_the_ablation_starts_at_the_papers_rule_and_changes_one_thing_at_a_time(
     ]
     assert changed == [{"regions"}, {"competitors"}, {"sharpness", "prior"}, {"calibrate"}]
     assert len({step.name for step in steps(NandConfig())}) == len(steps(NandConfig()))
+
+
+def test_half_of_the_names_wrong():
+    features = torch.eye(8)
+    features[6] = torch.nn.functional.normalize(features[2] + features[7], dim=0)  # a generic text that means a type of the class
+    texts = Texts(features, normal=0, abnormal=1, types=[2, 3, 4], generic=[5, 6, 7])
+    assert half_wrong(texts, 3) == [3, 4, 5]  # 2 is exchanged for a text that no type is near to
+    assert half_wrong(texts, 2) == [2, 4, 5]
+    assert half_wrong(replace(texts, types=[2, 3]), 2) == [2, 5]
+
+
+def test_named_types_have_a_prior_of_their_own():
+    cos, plus = torch.tensor([[[0.1], [0.2], [0.3]]]), PlusConfig(competitors="types", sharpness=1.0, prior=50.0, known_prior=2.0)
+    found = plus_suppression(cos, [0], [1, 2], regions=None, grid=(1, 1), size=(1, 1), temperature=10.0, plus=plus)
+    rivals = np.exp(2.0) + np.exp(3.0)
+    assert found.item() == pytest.approx(np.e / (np.e + 2 * rivals), abs=1e-6)

@@ -7,15 +7,20 @@ import tomllib
 from pathlib import Path
 
 import nbformat
-import pandas as pd
+import numpy as np
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from nandlib.errors import DataError, PresetError
+from nandlib.evaluation.selection import START, best_candidate, chosen_values
+from nandlib.method.config import PlusConfig
 from nandlib.settings import read_yaml
 from nandlib.show.notebooks import check_parameters, notebook_of
+from nandlib.show.pages import PAGES as PAGES_WITH_TABLES
+from nandlib.show.pages import TABLES, stale_tables, write_tables
 from nandlib.study.dependencies import PIPELINES
+from nandlib.study.frames import read_table
 from nandlib.study.preset import load_study
 from nandlib.study.registry import read_registry, register, registered
 
@@ -123,7 +128,10 @@ def test_a_study_may_train_a_model_of_its_own(tmp_path):
     preset.write_text(text)
     for _ in range(2):
         register(preset, tmp_path)
-        assert read_registry(tmp_path)["models"] == {"mini": {"seed": 2}, "seed1": {"seed": 1001, "n_images": 6000, "steps": 1000}}
+        assert read_registry(tmp_path)["models"] == {
+            "mini": {"seed": 2},
+            "seed1": {"seed": 1001, "n_images": 6000, "steps": 1000, "drawing": "shared"},
+        }
     preset.write_text(text.replace("seed: 1001", "seed: 7"))
     with pytest.raises(PresetError, match="data/models/seed1 is trained otherwise already .*take models.seed1 out of params.yaml"):
         register(preset, tmp_path)
@@ -176,17 +184,35 @@ def test_no_machine_paths_are_tracked():
             assert not machine.search(path.read_text(encoding="utf-8", errors="ignore")), name
 
 
-def test_the_readmes_first_results_are_those_of_the_tables():
-    """Every number of its table, and in which column it stands."""
-    means = pd.read_csv(ROOT / "figures/mini/detectors.csv").set_index("detector")
-    origins = pd.read_csv(ROOT / "figures/mini/origins.csv").set_index(["detector", "origin"])
+def test_every_table_of_the_pages_is_what_the_csv_files_give():
+    assert {name for page in PAGES_WITH_TABLES for name in re.findall(r"<!-- table: (\w+) -->", (ROOT / page).read_text())} == set(TABLES)
+    assert stale_tables(ROOT) == []
 
-    def cell(row: pd.Series) -> str:
-        gain = f"{row.delta:+.1f} [{row.delta_low:+.1f}, {row.delta_high:+.1f}]"
-        return f"{gain}, {row.n_improved:.0f} ({row.n_better:.0f}) of {row.n_groups:.0f}"
 
-    text = (ROOT / "README.md").read_text()
-    for detector, row in means.iterrows():
-        cells = [f"{row.auroc_before:.1f} → {row.auroc_after:.1f}", cell(row)]
-        cells += [cell(origins.loc[(detector, origin)]) for origin in ("shared_primitive", "product_specific")]
-        assert " | ".join(cells) in text, detector
+def test_a_wrong_number_on_a_page_is_noticed(tmp_path):
+    for page in PAGES_WITH_TABLES:
+        (tmp_path / page).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / page).write_text((ROOT / page).read_text())
+    (tmp_path / "figures").symlink_to(ROOT / "figures")
+    text = (tmp_path / "README.md").read_text()
+    at = text.index("→", text.index("<!-- table: results -->")) - 2
+    (tmp_path / "README.md").write_text(text[:at] + str((int(text[at]) + 1) % 10) + text[at + 1 :])
+    assert stale_tables(tmp_path) == [("README.md", "results")]
+    write_tables(tmp_path)
+    assert (tmp_path / "README.md").read_text() == text
+
+
+def test_numbers_are_made_again_from_csv_files_alone():
+    """In a process that could load no network if it wanted to."""
+    code = "import sys; sys.modules['torch'] = None; from nandlib.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, "numbers"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("deltas.csv") >= 2 and "mini\n" in done.stdout
+
+
+def test_nand_plus_has_the_values_that_its_selection_gives():
+    table = read_table(ROOT / "figures/validation/plus/selection.csv")
+    assert chosen_values(table) == {name: getattr(PlusConfig(), name) for name in (*START, "known_prior")}
+    assert [best_candidate(part) for _, part in table.groupby("round")] == [
+        int(np.flatnonzero(part["chosen"].astype(str) == "True").item()) for _, part in table.groupby("round")
+    ]

@@ -20,7 +20,7 @@ from nandlib.evaluation.statistics import (
     sign_flips,
     wilcoxon,
 )  # fmt: skip
-from nandlib.evaluation.uncertainty import DETECTOR_COLUMNS, GROUP_COLUMNS, share, uncertainty
+from nandlib.evaluation.uncertainty import DETECTOR_COLUMNS, GROUP_COLUMNS, LEAST_GAP, detector_summary, gap_closed, resample, uncertainty
 
 
 def make(seed: int, n_good: int = 12, n_group: int = 8, gain: float = 0.5, detector: str = "d", class_name: str = "carpet") -> pd.DataFrame:
@@ -148,12 +148,12 @@ def test_classes_with_the_same_groups_are_drawn_on_their_own():
 def test_a_group_of_one_image_has_no_interval_and_is_counted():
     frame = make(2)
     thread = frame["image"][frame["group"] == "thread"].unique()
-    groups, detectors = uncertainty(frame[~frame["image"].isin(thread[1:])], resamples=50)
+    groups, detectors = uncertainty(resample(frame[~frame["image"].isin(thread[1:])], resamples=50))
     rows = groups.set_index("group")
     assert (groups["n_single"] == 1).all() and detectors["n_single"].item() == 1
     assert np.isnan(rows.loc["thread", ["ci_low", "ci_high"]].astype(float)).all()
     assert np.isfinite(rows.loc["cut", ["ci_low", "ci_high"]].astype(float)).all()
-    assert (uncertainty(frame, resamples=50)[0]["n_single"] == 0).all()
+    assert (uncertainty(resample(frame, resamples=50))[0]["n_single"] == 0).all()
 
 
 def test_holm_is_the_textbooks():
@@ -166,14 +166,28 @@ def test_wilcoxon():
     assert wilcoxon(np.arange(1.0, 15)) < 0.001
 
 
-def test_share():
-    assert share(70.6, 75.1, 85.0) == pytest.approx(31.25)
-    assert np.isnan(share(80.0, 80.0, 80.0))
+def test_the_share_of_a_gap_needs_a_gap():
+    assert gap_closed(70.6, 75.1, 85.0) == pytest.approx(31.25)
+    assert gap_closed(80.0, 84.0, 80.0 + LEAST_GAP) == pytest.approx(200)  # a mark, no bound
+    assert np.isnan(gap_closed(80.0, 81.0, 81.9)) and np.isnan(gap_closed(80.0, 81.0, 75.0))
+
+
+def test_a_gap_whose_interval_reaches_0_has_no_share():
+    """Both where it is clear and where it is not, the point and the interval go together."""
+    found = {}
+    for name, shift in (("clear", 0.0), ("unclear", 1.0)):
+        frame = make(4, 40, 12)
+        early = frame["group"].isin(["thread", "cut"])
+        frame["before"] = frame["before"] - shift * early * 0.93  # the defects look good: they hardly stand in the way of anything
+        row = detector_summary(delta_table(frame), uncertainty(resample(frame, resamples=400))[1]).iloc[0]
+        found[name] = row[["gap_closed", "gap_closed_low", "gap_closed_high"]].astype(float)
+    assert found["clear"].notna().all() and found["clear"].iloc[1] < found["clear"].iloc[0] < found["clear"].iloc[2]
+    assert found["unclear"].isna().all()
 
 
 def test_a_true_gain_is_significant_and_none_is_not():
     frames = [make(k, 40, 30, gain, d, c) for d, gain in (("real", 2.0), ("none", 0.0)) for k, c in enumerate(("carpet", "tile"))]
-    groups, detectors = uncertainty(pd.concat(frames), resamples=500)
+    groups, detectors = uncertainty(resample(pd.concat(frames), resamples=500))
     assert groups.columns.tolist() == GROUP_COLUMNS
     assert detectors.columns.tolist() == DETECTOR_COLUMNS
     assert detectors.set_index("detector").loc["real", ["n_better", "n_worse"]].tolist() == [4, 0]

@@ -10,11 +10,13 @@ import torch
 from nandlib.data.config import DataConfig
 from nandlib.data.groups import Grouping
 from nandlib.data.manifest import build_manifest
-from nandlib.evaluation.ablation import Step, ablation
-from nandlib.evaluation.controls import ORACLE, control_scores, control_table
+from nandlib.evaluation.ablation import ablation
+from nandlib.evaluation.controls import ORACLE, control_scores
 from nandlib.evaluation.failures import failure_table, judged
 from nandlib.evaluation.protocol import DELTA_COLUMNS
+from nandlib.evaluation.result_tables import ablation_tables, control_table
 from nandlib.evaluation.selectivity import PIXEL_COLUMNS, RETRIEVAL_COLUMNS, SELECTIVITY_COLUMNS, pixel_measures
+from nandlib.evaluation.steps import Step
 from nandlib.method.config import NandConfig
 from nandlib.study.class_maps import ClassMaps
 
@@ -57,9 +59,16 @@ def test_without_any_mask_there_are_image_measures_alone(study_of):
 
 
 def test_the_ablation_without_masks_does_not_say_what_is_removed(study_of):
-    steps, removed = [Step("nand", "nand", NAND)], ["removed_own", "removed_other"]
-    (full, groups), (bare, same) = (ablation(study_of(without=gone), steps, progress=False) for gone in ((), study_of.images))
-    pd.testing.assert_frame_equal(groups, same)
+    steps, removed = [Step("nand", "nand", NAND)], ["removed_own", "removed_other", "removed_other_nand"]
+    origins = pd.Series("given", pd.MultiIndex.from_product([["bolt"], ["dent", "hair", "stain"]]))
+
+    def tables(gone):
+        found = ablation(study_of(without=gone), steps, progress=False)
+        return ablation_tables(found.scores, found.removed, steps, origins)
+
+    whole, without = tables(()), tables(study_of.images)
+    pd.testing.assert_frame_equal(whole["ablation_groups"], without["ablation_groups"])
+    full, bare = whole["ablation"], without["ablation"]
     pd.testing.assert_frame_equal(full.drop(columns=removed), bare.drop(columns=removed))
     assert (full[removed] > 0).all(axis=None)
     assert bare[removed].isna().all(axis=None)

@@ -42,7 +42,7 @@ def test_spread_over_seeds():
     table = seed_table([study(0.0), study(1.0), study(5.0)]).set_index("step")
     assert table.loc["a", "delta"] == pytest.approx(2)
     assert table.loc["b", "gap_closed"] == pytest.approx(3)
-    assert table.loc["b", "share_sd"] == pytest.approx(np.std([1, 2, 6], ddof=1))
+    assert table.loc["b", "gap_closed_sd"] == pytest.approx(np.std([1, 2, 6], ddof=1))
     assert (table["n_seeds"] == 3).all()
 
 

@@ -11,7 +11,6 @@ from sklearn.metrics import roc_auc_score
 from nandlib.evaluation.protocol import delta_table
 from nandlib.evaluation.statistics import (
     bootstrap,
-    conformal_threshold,
     delong,
     holm,
     interval,
@@ -21,6 +20,7 @@ from nandlib.evaluation.statistics import (
     wilcoxon,
 )  # fmt: skip
 from nandlib.evaluation.uncertainty import DETECTOR_COLUMNS, GROUP_COLUMNS, LEAST_GAP, detector_summary, gap_closed, resample, uncertainty
+from nandlib.method.threshold import conformal_threshold
 
 
 def make(seed: int, n_good: int = 12, n_group: int = 8, gain: float = 0.5, detector: str = "d", class_name: str = "carpet") -> pd.DataFrame:

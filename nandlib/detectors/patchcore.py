@@ -206,21 +206,21 @@ class PatchCore(TorchDetector):
 
         super().__init__(preprocess, maps)
 
-    def normal_maps(self, indices: Sequence[int]) -> Tensor:
+    def normal_maps(self, indices: Sequence[int] | None = None) -> Tensor:
         """Maps ``(n, H, W)`` of training-normal images, each without its own descriptors in the memory.
 
         The coreset is not drawn anew, so what an image's descriptors have displaced is missing too: no image looks more normal than
         an unseen one would.
 
         Args:
-            indices: Positions among the training-normal images.
+            indices: Positions among the training-normal images; None: all.
 
         Raises:
             DataError: If nothing is left in the memory without an image.
         """
         memory, maps = self._network.memory_bank, []
         try:
-            for index in indices:
+            for index in range(len(self._normals)) if indices is None else indices:
                 rest = memory[self._origin != index]
                 if not len(rest):
                     raise DataError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from nandlib.evaluation.scope import measured
-from nandlib.evaluation.statistics import conformal_threshold
+from nandlib.method.threshold import conformal_threshold
 from nandlib.study.class_maps import ClassMaps
 from nandlib.study.open_study import OpenStudy
 

@@ -1,4 +1,4 @@
-"""Uncertainty of AUROC before and after: paired stratified bootstrap, DeLong's test, permutation tests, conformal thresholds."""
+"""Uncertainty of AUROC before and after: paired stratified bootstrap, DeLong's test, permutation tests."""
 
 from __future__ import annotations
 
@@ -138,22 +138,3 @@ def sign_flips(clusters: Sequence[np.ndarray], *, seed: int = 0) -> float:
         return float(np.mean(np.abs(signs @ sums) >= abs(sums.sum()) - 1e-9))
     signs = np.random.default_rng(seed).choice([-1, 1], (2**MOST_EXACT, len(sums)))
     return float((1 + np.sum(np.abs(signs @ sums) >= abs(sums.sum()) - 1e-9)) / (1 + len(signs)))
-
-
-def conformal_threshold(normals: ArrayLike, level: float) -> tuple[float, float]:
-    """A threshold that a new normal image exceeds with a probability of at most `level`, if it is exchangeable with those given.
-
-    The ⌈(n + 1)(1 - level)⌉-th smallest of n scores. With fewer than 1 / level - 1 scores no threshold among them promises as much:
-    then it is the largest.
-
-    Args:
-        normals: Scores of normal images ``(n,)`` that the detector was not fitted on.
-        level: Share of false alarms.
-
-    Returns:
-        The threshold, and the level that it attains: 1 - k / (n + 1) for the k-th smallest.
-    """
-    ordered = np.sort(np.asarray(normals, float))
-    n = len(ordered)
-    k = min(n, int(np.ceil((n + 1) * (1 - level) - 1e-9)))
-    return float(ordered[k - 1]), 1 - k / (n + 1)

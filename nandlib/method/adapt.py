@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
@@ -15,13 +17,17 @@ from torch import Tensor
 from nandlib.data.images import ImageLike, as_image
 from nandlib.data.maps import Detector, MapFolder, check_maps
 from nandlib.errors import DataError, nearest
+from nandlib.method import saved
 from nandlib.method.config import NandConfig, PromptConfig
 from nandlib.method.detection import text_feature
 from nandlib.method.operators import image_score, similarities, suppress
 from nandlib.method.plus import Regions, find_regions
 from nandlib.method.prompts import PromptSet, load_prompts
 from nandlib.method.suppression import Similarities, Texts, suppression
+from nandlib.method.threshold import Threshold, conformal_threshold
 from nandlib.models import ImageFeatures, VisionLanguageModel, load_model
+
+BATCH = 8  # images a pass of the image tower
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,7 @@ class AdaptedDetector:
         normalities: Name → phrases of every added normality.
         others: Phrases of defects that stay abnormal, one tuple a defect, for ``plus.competitors: types``.
         normal_token: ``(D,)`` mean patch token of normal images, with which `nand_plus` is calibrated.
+        threshold: When `predict` rejects; `calibrate` sets it.
         encoded: Text features by their sentences, shared with every detector that `add` and `remove` give: no text is encoded twice.
     """
 
@@ -48,6 +55,7 @@ class AdaptedDetector:
     normalities: Mapping[str, tuple[str, ...]]
     others: tuple[tuple[str, ...], ...] = ()
     normal_token: Tensor | None = None
+    threshold: Threshold | None = None
     encoded: dict[tuple[str, ...], Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     def add(self, text: str | Sequence[str], name: str | None = None) -> AdaptedDetector:
@@ -86,10 +94,12 @@ class AdaptedDetector:
         if base is None and self.nand.method == "nand_plus":
             base = self._base(images)
         maps: dict[str, list[np.ndarray]] = {name: [] for name in self.normalities}
-        for k, image in enumerate(images):
-            features = self.model.encode_image(self.model.preprocess(as_image(image))[None])
-            for name, single in self.suppression(features, None if base is None else torch.from_numpy(base[k])[None]).items():
-                maps[name].append(single[0].float().numpy())
+        for start in range(0, len(images), BATCH):
+            inputs = [self.model.preprocess(as_image(image)) for image in images[start : start + BATCH]]
+            features = self.model.encode_image(torch.stack(inputs))
+            for own, sizes in _of_one_size(None if base is None else base[start : start + BATCH], len(inputs)):
+                for name, found in self.suppression(_some(features, own), sizes).items():
+                    maps[name] += list(found.float().numpy())
         return maps
 
     def suppression(self, features: ImageFeatures, base: Tensor | None = None, regions: Regions | None = None) -> dict[str, Tensor]:
@@ -154,9 +164,129 @@ class AdaptedDetector:
 
     def scores(self, images: Sequence[ImageLike]) -> np.ndarray:
         """Image scores ``(N,)``: the maximum of each adapted map, or what ``nand.image_score`` says."""
+        return self._scores(self(images))
+
+    def calibrate(self, normals: Sequence[ImageLike] | None = None, level: float = 0.05) -> AdaptedDetector:
+        """With a threshold that rejects at most a share `level` of normal images.
+
+        It is set with the detector as it was before anything was added, and stays where it is: a text may make images pass, never
+        others fail.
+
+        Args:
+            normals: Normal images that the detector was not trained on; None: those that it was trained on, by its own leave-own-out maps
+                (``detector.normal_maps``, which this study's PatchCore has).
+            level: Share of false alarms. With n images no level below 1 / (n + 1) can be had: `Threshold.level` says what is.
+
+        Raises:
+            DataError: If there is no image, the detector has no such maps, or `level` is not between 0 and 1.
+        """
+        if not 0 < level < 1:
+            raise DataError(f"level is a share of normal images between 0 and 1, not {level}")
+        own = getattr(self.detector, "normal_maps", None)
+        if normals is None and own is None:
+            raise DataError(f"{type(self.detector).__name__} has no normal_maps of its own: give normal images that it was not trained on")
+        maps = list(own()) if normals is None and own is not None else self._base(list(normals or ()))
+        if not maps:
+            raise DataError("a threshold needs normal images: none were given")
+        scores = self._scores([np.asarray(single, np.float32) for single in maps])
+        value, attained = conformal_threshold(scores, level)
+        return replace(self, threshold=Threshold(value, attained, len(scores)))
+
+    def predict(self, images: Sequence[ImageLike]) -> np.ndarray:
+        """``(N,)`` bool: which images are rejected, their score above `threshold`.
+
+        Raises:
+            DataError: If no threshold has been set.
+        """
+        if self.threshold is None:
+            raise DataError("no threshold has been set: adapted = adapted.calibrate(normals, level=0.05)")
+        rejected: np.ndarray = self.scores(images) > self.threshold.value
+        return rejected
+
+    def save(self, folder: str | Path) -> Path:
+        """Write everything but the base detector and the model: ``adapted.yaml`` and ``adapted.safetensors`` (`nandlib.method.saved`).
+
+        The base detector is named only (a folder of maps by its path): keep it in its own format, and give it to `load`.
+        """
+        folder = Path(folder)
+        maps = os.path.relpath(self.detector.folder, folder) if isinstance(self.detector, MapFolder) else None
+        words = {name: getattr(self.prompts, name) for name in saved.Words.model_fields}
+        content = saved.Saved(
+            detector=type(self.detector).__name__,
+            maps=None if maps is None else Path(maps).as_posix(),
+            noun=self.noun,
+            normalities=dict(self.normalities),
+            others=self.others,
+            nand=self.nand,
+            prompts=saved.Words(**words),
+            threshold=None if self.threshold is None else saved.Cut(**asdict(self.threshold)),
+        )
+        token = {} if self.normal_token is None else {"normal_token": self.normal_token}
+        saved.write(folder, content, {"texts": self.texts, **token})
+        return folder
+
+    @classmethod
+    def load(
+        cls, folder: str | Path, detector: Detector | str | Path | None = None, model: VisionLanguageModel | None = None
+    ) -> AdaptedDetector:
+        """What `save` wrote, on the base detector that is given.
+
+        Args:
+            folder: The folder.
+            detector: The base detector, or a folder of its maps; None: the folder of maps that was saved.
+            model: The vision-language model; None: the embedded one. Its texts must be those that were saved.
+
+        Raises:
+            DataError: If a file is missing or damaged, no detector is given where one is needed, it is of another class, or the model
+                is not the one whose text features were saved.
+        """
+        folder = Path(folder)
+        found, tensors = saved.read(folder)
+        if detector is None and found.maps is None:
+            raise DataError(f"{folder} was saved with a {found.detector} as base detector, which is not in it: load(folder, detector)")
+        detector = folder / str(found.maps) if detector is None else detector
+        detector = MapFolder(detector) if isinstance(detector, (str, Path)) else detector
+        if type(detector).__name__ != found.detector:
+            raise DataError(f"{folder} was saved with a {found.detector} as base detector, not with a {type(detector).__name__}")
+        prompts = PromptSet(
+            str(folder / saved.NAMES[0]), phrases={}, **{name: getattr(found.prompts, name) for name in saved.Words.model_fields}
+        )
+        threshold = None if found.threshold is None else Threshold(**found.threshold.model_dump())
+        adapted = cls(
+            detector,
+            model or load_model("mini"),
+            prompts,
+            found.noun,
+            found.nand,
+            found.normalities,
+            found.others,
+            tensors.get("normal_token"),
+            threshold,
+        )
+        texts = tensors.get("texts", torch.empty(0))
+        if texts.shape != adapted.texts.shape or float((texts * adapted.texts).sum(-1).min()) < 1 - 1e-4:
+            raise DataError(f"{folder} was saved with another vision-language model: its texts have other features; load(…, model=…)")
+        return adapted
+
+    def _scores(self, maps: Sequence[np.ndarray]) -> np.ndarray:
         how: Literal["max", "topk_mean"] = "topk_mean" if self.nand.image_score == "topk_mean" else "max"
-        maps = (torch.from_numpy(single)[None] for single in self(images))
-        return np.array([image_score(single, how, self.nand.top_fraction).item() for single in maps])
+        return np.array([image_score(torch.from_numpy(single)[None], how, self.nand.top_fraction).item() for single in maps])
+
+
+def _of_one_size(base: Sequence[np.ndarray] | None, count: int) -> Iterator[tuple[slice, Tensor | None]]:
+    """Runs of images whose maps are of one size, and those maps ``(n, H, W)``; all `count` images at once where there are no maps."""
+    if base is None:
+        yield slice(count), None
+        return
+    start = 0
+    for _, run in groupby(base, key=lambda single: single.shape):
+        maps = torch.stack([torch.from_numpy(single) for single in run])
+        yield slice(start, start + len(maps)), maps
+        start += len(maps)
+
+
+def _some(features: ImageFeatures, rows: slice) -> ImageFeatures:
+    return ImageFeatures(features.tokens[rows], features.image[rows], features.grid)
 
 
 def add_normality(
@@ -233,5 +363,8 @@ def _check(nand: NandConfig, normals: Sequence[ImageLike], others: Sequence[str 
 @torch.no_grad()
 def mean_token(model: VisionLanguageModel, images: Sequence[ImageLike]) -> Tensor:
     """The mean patch token ``(D,)`` over images, layers and patches: its similarity with a text is the text's mean similarity."""
-    tokens = [model.encode_image(model.preprocess(as_image(image))[None]).tokens.mean((0, 1, 2)) for image in images]
-    return torch.stack(tokens).mean(0)
+    tokens = []
+    for start in range(0, len(images), BATCH):
+        batch = torch.stack([model.preprocess(as_image(image)) for image in images[start : start + BATCH]])
+        tokens.append(model.encode_image(batch).tokens.mean((1, 2)))
+    return torch.cat(tokens).mean(0)

@@ -19,7 +19,7 @@ class PromptConfig(Section):
 
 
 class PlusConfig(Section):
-    """`nand_plus` (`nandlib.method.plus`). The defaults were chosen on the validation products alone."""
+    """`nand_plus` (`nandlib.method.plus`). The defaults are what `nandlib.evaluation.selection` gives on the validation products."""
 
     regions: bool = Field(True, description="suppress by region of the anomaly map; else patch by patch")
     competitors: Literal["bank", "types", "normal"] = Field(
@@ -28,10 +28,10 @@ class PlusConfig(Section):
     )
     calibrate: bool = Field(True, description="take from every similarity its mean over training-normal images")
     sharpness: float = Field(0.7, gt=0, description="factor on the temperature")
-    prior: float = Field(0.3, gt=0, description="weight of each competitor against the added text: more means less suppression")
-    known_prior: float = Field(2.0, gt=0, description="the same where the class's types are named, of which there are few")
-    synonym: float = Field(0.4, ge=-1, le=1, description="cosine from which on a text of the bank stands for the added one")
-    peak_distance: float = Field(1 / 16, gt=0, le=1, description="between peaks, of the map's side")
+    prior: float = Field(0.2, gt=0, description="weight of each competitor against the added text: more means less suppression")
+    known_prior: float = Field(1.0, gt=0, description="the same where the class's types are named, of which there are few")
+    synonym: float = Field(0.3, ge=-1, le=1, description="cosine from which on a text of the bank stands for the added one")
+    peak_distance: float = Field(1 / 32, gt=0, le=1, description="between peaks, of the map's side")
     focus: float = Field(8.0, ge=0, description="a pixel of a region counts (A / peak)^focus")
 
 

@@ -74,7 +74,7 @@ class Exploration:
             raise DataError("nand_plus is calibrated on normal images: give some")
         gallery, nand = self.gallery, self.gallery.nand.model_copy(update={"method": self.method})
         self._bare = AdaptedDetector(
-            _no_detector, gallery.model, gallery.prompts, gallery.noun, nand, {}, (), gallery.normal_token, gallery.encoded
+            _no_detector, gallery.model, gallery.prompts, gallery.noun, nand, {}, (), gallery.normal_token, encoded=gallery.encoded
         )
 
     @cached_property

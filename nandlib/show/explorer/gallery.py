@@ -16,11 +16,11 @@ from nandlib.detectors.fit import fit_detector
 from nandlib.detectors.patchcore import PatchCore
 from nandlib.errors import DataError
 from nandlib.evaluation.decisions import FALSE_ALARMS
-from nandlib.evaluation.statistics import conformal_threshold
 from nandlib.method.adapt import mean_token
 from nandlib.method.config import NandConfig, PromptConfig
 from nandlib.method.operators import image_score, resize_map
 from nandlib.method.prompts import PromptSet, load_prompts
+from nandlib.method.threshold import conformal_threshold
 from nandlib.models import ImageFeatures, VisionLanguageModel
 from nandlib.study.class_maps import ClassMaps
 from nandlib.study.images import image_paths, some_normals

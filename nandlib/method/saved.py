@@ -1,0 +1,98 @@
+"""An adapted detector as a folder: YAML that can be read and changed by hand, safetensors beside it, no code."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+from ruamel.yaml import YAML
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from nandlib.errors import DataError
+from nandlib.method.config import NandConfig, PromptConfig
+from nandlib.settings import Section, read_yaml
+
+NAMES = ("adapted.yaml", "adapted.safetensors")
+
+
+class Words(Section):
+    """Templates and states of a `nandlib.method.prompts.PromptSet`."""
+
+    templates: tuple[str, ...]
+    normal_states: tuple[str, ...]
+    abnormal_states: tuple[str, ...]
+    config: PromptConfig
+
+
+class Cut(Section):
+    """A `nandlib.method.threshold.Threshold`."""
+
+    value: float
+    level: float = Field(ge=0, le=1)
+    n_normals: int = Field(ge=1)
+
+
+class Saved(Section):
+    """What ``adapted.yaml`` holds. The base detector is named, not contained: whoever loads gives it."""
+
+    format: Literal[1] = 1
+    detector: str = Field(description="class of the base detector")
+    maps: str | None = Field(None, description="folder of its maps, if it is one; relative to this folder where it can be")
+    noun: str
+    normalities: dict[str, tuple[str, ...]]
+    others: tuple[tuple[str, ...], ...] = ()
+    nand: NandConfig
+    prompts: Words
+    threshold: Cut | None = None
+
+
+def write(folder: Path, saved: Saved, tensors: Mapping[str, Tensor]) -> None:
+    """Write both files, each whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    yaml = YAML()
+    yaml.width = 4096
+
+    def text(path: Path) -> None:
+        with path.open("w", encoding="utf-8") as file:
+            yaml.dump(saved.model_dump(mode="json"), file)
+
+    _replace(folder / NAMES[1], lambda path: save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path))
+    _replace(folder / NAMES[0], text)
+
+
+def read(folder: Path) -> tuple[Saved, dict[str, Tensor]]:
+    """Read both files.
+
+    Raises:
+        DataError: If one is missing, of another version, or not what `write` writes; the message names the file and the key.
+    """
+    paths = [folder / name for name in NAMES]
+    for path in paths:
+        if not path.is_file():
+            raise DataError(f"{path} is missing: {folder} must be a folder that AdaptedDetector.save has written")
+    content: Any = read_yaml(paths[0])
+    try:
+        saved = Saved.model_validate(content)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(map(str, problem["loc"])) or "the file"
+        raise DataError(f"{paths[0]}: {key}: {problem['msg']} (this version of nandlib reads format 1)") from None
+    try:
+        return saved, load_file(paths[1])
+    except SafetensorError as error:
+        raise DataError(f"{paths[1]} is not a safetensors file: {error}") from error
+
+
+def _replace(path: Path, fill: Callable[[Path], None]) -> None:
+    """Write a file beside its place, then move it there."""
+    other = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        fill(other)
+        other.replace(path)
+    finally:
+        other.unlink(missing_ok=True)

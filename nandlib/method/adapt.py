@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
@@ -14,10 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nandlib.data.images import ImageLike, as_image
+from nandlib.data.images import ImageLike
 from nandlib.data.maps import Detector, MapFolder, check_maps
 from nandlib.errors import DataError, nearest
 from nandlib.method import saved
+from nandlib.method.batches import encoded, mean_token
 from nandlib.method.config import NandConfig, PromptConfig
 from nandlib.method.detection import text_feature
 from nandlib.method.operators import image_score, similarities, suppress
@@ -26,8 +26,6 @@ from nandlib.method.prompts import PromptSet, load_prompts
 from nandlib.method.suppression import Similarities, Texts, suppression
 from nandlib.method.threshold import Threshold, conformal_threshold
 from nandlib.models import ImageFeatures, VisionLanguageModel, load_model
-
-BATCH = 8  # images a pass of the image tower
 
 
 @dataclass(frozen=True)
@@ -94,12 +92,9 @@ class AdaptedDetector:
         if base is None and self.nand.method == "nand_plus":
             base = self._base(images)
         maps: dict[str, list[np.ndarray]] = {name: [] for name in self.normalities}
-        for start in range(0, len(images), BATCH):
-            inputs = [self.model.preprocess(as_image(image)) for image in images[start : start + BATCH]]
-            features = self.model.encode_image(torch.stack(inputs))
-            for own, sizes in _of_one_size(None if base is None else base[start : start + BATCH], len(inputs)):
-                for name, found in self.suppression(_some(features, own), sizes).items():
-                    maps[name] += list(found.float().numpy())
+        for features, sizes in encoded(self.model, images, base):
+            for name, found in self.suppression(features, sizes).items():
+                maps[name] += list(found.float().numpy())
         return maps
 
     def suppression(self, features: ImageFeatures, base: Tensor | None = None, regions: Regions | None = None) -> dict[str, Tensor]:
@@ -273,22 +268,6 @@ class AdaptedDetector:
         return np.array([image_score(torch.from_numpy(single)[None], how, self.nand.top_fraction).item() for single in maps])
 
 
-def _of_one_size(base: Sequence[np.ndarray] | None, count: int) -> Iterator[tuple[slice, Tensor | None]]:
-    """Runs of images whose maps are of one size, and those maps ``(n, H, W)``; all `count` images at once where there are no maps."""
-    if base is None:
-        yield slice(count), None
-        return
-    start = 0
-    for _, run in groupby(base, key=lambda single: single.shape):
-        maps = torch.stack([torch.from_numpy(single) for single in run])
-        yield slice(start, start + len(maps)), maps
-        start += len(maps)
-
-
-def _some(features: ImageFeatures, rows: slice) -> ImageFeatures:
-    return ImageFeatures(features.tokens[rows], features.image[rows], features.grid)
-
-
 def add_normality(
     detector: Detector | str | Path,
     text: str | Sequence[str],
@@ -358,13 +337,3 @@ def _check(nand: NandConfig, normals: Sequence[ImageLike], others: Sequence[str 
         raise DataError("plus.competitors 'types' needs the defects that stay abnormal: others=[\"hole\", ...], or competitors 'bank'")
     if nand.image_score == "max_plus_image" or nand.base_normalisation != "none":
         raise DataError("add_normality sees maps only: image_score 'max_plus_image' and base_normalisation belong to a study")
-
-
-@torch.no_grad()
-def mean_token(model: VisionLanguageModel, images: Sequence[ImageLike]) -> Tensor:
-    """The mean patch token ``(D,)`` over images, layers and patches: its similarity with a text is the text's mean similarity."""
-    tokens = []
-    for start in range(0, len(images), BATCH):
-        batch = torch.stack([model.preprocess(as_image(image)) for image in images[start : start + BATCH]])
-        tokens.append(model.encode_image(batch).tokens.mean((1, 2)))
-    return torch.cat(tokens).mean(0)

@@ -16,7 +16,7 @@ from nandlib.detectors.fit import fit_detector
 from nandlib.detectors.patchcore import PatchCore
 from nandlib.errors import DataError
 from nandlib.evaluation.decisions import FALSE_ALARMS
-from nandlib.method.adapt import mean_token
+from nandlib.method.batches import mean_token
 from nandlib.method.config import NandConfig, PromptConfig
 from nandlib.method.operators import image_score, resize_map
 from nandlib.method.prompts import PromptSet, load_prompts

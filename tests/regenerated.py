@@ -2,6 +2,7 @@
 
 import math
 import zlib
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,19 @@ def regenerate(module: nn.Module) -> nn.Module:
     return module.eval()
 
 
-def reference(name: str) -> dict[str, Tensor]:
+class Reference(dict[str, Tensor]):
+    """Stored numbers that remember which of them were looked at, by whichever test: `test_references_are_used_whole` asks."""
+
+    def __init__(self, values: dict[str, Tensor]) -> None:
+        super().__init__(values)
+        self.read: set[str] = set()
+
+    def __getitem__(self, key: str) -> Tensor:
+        self.read.add(key)
+        return super().__getitem__(key)
+
+
+@cache
+def reference(name: str) -> Reference:
     with np.load(FIXTURES / f"{name}.npz") as stored:
-        return {key: torch.from_numpy(stored[key]) for key in stored.files}
+        return Reference({key: torch.from_numpy(stored[key]) for key in stored.files})

@@ -119,10 +119,8 @@ def test_patchcore_is_deterministic(model, images):
 
 def test_patchcore_can_draw_its_bank_from_a_share_of_the_patches(model, images):
     config = PatchCoreConfig(coreset_ratio=1.0, max_patches=100)
-    network = PatchCore(model, images[:2], config).maps.__closure__[0].cell_contents
-    assert network.memory_bank.shape == (100, 768)
-    full = PatchCore(model, images[:2], PatchCoreConfig(coreset_ratio=0.5, max_patches=None)).maps.__closure__[0].cell_contents
-    assert full.memory_bank.shape == (400, 768)
+    assert PatchCore(model, images[:2], config).memory.shape == (100, 768)
+    assert PatchCore(model, images[:2], PatchCoreConfig(coreset_ratio=0.5, max_patches=None)).memory.shape == (400, 768)
 
 
 def test_map_folder_reads_npy_and_tiff(tmp_path):

@@ -1,6 +1,7 @@
 """The manifest on folders of every allowed kind, and every message that bad data gets."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,9 @@ from nandlib.data.groups import Grouping, load_grouping
 from nandlib.data.images import load_image, load_mask
 from nandlib.data.manifest import MANIFEST, build_manifest, read_manifest, table1
 from nandlib.errors import DataError, PresetError
+from nandlib.study.preset import load_study
 
+ROOT = Path(__file__).parents[1]
 TYPES = Grouping("types", None)
 
 
@@ -173,6 +176,18 @@ def test_table1_counts_the_images_of_the_protocol(dataset):
     table = table1(frame)
     assert table.columns.tolist() == ["class", "group", "type", "n_images"]
     assert table["n_images"].tolist() == [2, 2, 2, 2]
+
+
+def test_combined_is_in_the_folder_and_in_no_row(dataset):
+    """As the embedded study's preset has it, which is the paper's choice."""
+    excluded = load_study(ROOT / "studies/mini.yaml").data
+    assert (excluded.exclude_classes, excluded.exclude_types) == (("toothbrush",), ("combined",))
+    root = dataset(types=("dent", "hair", "combined"))
+    everything, _ = build(root)
+    frame, _ = build(root, exclude_types=excluded.exclude_types)
+    assert (everything["type"] == "combined").sum() == 4 and not frame["image"].str.contains("combined").any()
+    assert set(table1(frame)["type"]) == {"dent", "hair"}
+    pd.testing.assert_frame_equal(frame, everything[everything["type"] != "combined"].reset_index(drop=True))
 
 
 def test_schema_refuses_strangers():

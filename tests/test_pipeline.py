@@ -12,9 +12,11 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 from tiny_project import run
 
+from nandlib.evaluation.numbers import check_numbers
 from nandlib.evaluation.protocol import DELTA_COLUMNS
 from nandlib.evaluation.uncertainty import DETECTOR_COLUMNS, GROUP_COLUMNS, ORIGIN_COLUMNS
 from nandlib.study.class_maps import ClassMaps
+from nandlib.study.frames import read_table
 from nandlib.study.open_study import open_study
 
 ROOT = Path(__file__).parents[1]
@@ -31,7 +33,7 @@ def test_every_result_is_there(figures):
     assert names == {
         *(f"fig{k}.png" for k in range(1, 6)), "delta_heatmap.png", "table1.csv", "table1.md", "table2.csv", "table2.md",
         "table3.csv", "table3.md", "paper_vs_ours.csv", "paper_vs_ours.png", "deltas.csv", "base_auroc.csv", "identity.csv",
-        "detectors.csv", "origins.csv", "metrics.json", "report.html",
+        "detectors.csv", "origins.csv", "metrics.json", "report.html", "scores.csv.gz",
     }  # fmt: skip
     for path in figures.glob("*.png"):
         with Image.open(path) as image:
@@ -143,9 +145,30 @@ def test_selectivity_by_plain_steps(project, figures):
     assert table.loc[("patchcore", "carpet", "thread", "cut"), "removed"] == pytest.approx(expected, rel=1e-4)
 
 
-def test_toothbrush_and_combined_are_left_out(project, figures):
+def test_the_toothbrush_is_left_out(project, figures):
     assert set(pd.read_csv(figures / "table1.csv")["class"]) == {"carpet", "metal_nut"}
     assert (project / "data/tiny/images/toothbrush").is_dir()
+
+
+def test_numbers_of_the_study_follow_from_its_csv_files(project):
+    """And one score that is changed is noticed in every table that is made of it."""
+    study = open_study("tiny", project)
+    table = check_numbers(study)
+    assert table["agrees"].all(), table
+    made = {"deltas.csv", "origins.csv", "detectors.csv", "base_auroc.csv", "identity.csv", "table2.csv", "table3.csv", "paper_vs_ours.csv"}
+    made |= {f"plus/{name}.csv" for name in ("ablation", "ablation_groups", "origins")} | {"measure/controls.csv", "measure/failures.csv"}
+    assert set(table["file"]) == made
+    path = study.figures / "scores.csv.gz"
+    kept = path.read_bytes()
+    try:
+        scores = read_table(path)
+        scores.loc[scores["detector"] == "aprilgan", "after"] *= -1
+        study.write_scores(scores, "scores.csv.gz")
+        wrong = check_numbers(study).set_index("file")["agrees"]
+        assert not wrong[["deltas.csv", "origins.csv", "detectors.csv", "table2.csv", "table3.csv", "paper_vs_ours.csv"]].any()
+        assert wrong[["base_auroc.csv", "plus/ablation.csv"]].all()
+    finally:
+        path.write_bytes(kept)
 
 
 def test_scores_follow_from_the_stored_maps(project):

@@ -206,6 +206,11 @@ class PatchCore(TorchDetector):
 
         super().__init__(preprocess, maps)
 
+    @property
+    def memory(self) -> Tensor:
+        """The coreset: descriptors ``(M, C)`` of normal patches."""
+        return self._network.memory_bank
+
     def normal_maps(self, indices: Sequence[int] | None = None) -> Tensor:
         """Maps ``(n, H, W)`` of training-normal images, each without its own descriptors in the memory.
 

@@ -212,8 +212,8 @@ def frontier(table: pd.DataFrame) -> Figure:
         ):
             point = own[own["kind"] == kind]
             ax.plot(point["removed_own"], point["removed_other"], marker, color=colour, ms=8, label=label, zorder=3)
-        ax.set(xlabel="removed of the added type (%)", title=LABELS.get(detector, detector), xlim=(0, None), ylim=(0, None))
-    axes[0, 0].set_ylabel("removed of other types (%)")
+        ax.set(xlabel="removed of the added type (%)", title=LABELS.get(detector, detector), xlim=(0, None))
+    axes[0, 0].set(ylabel="removed of other types (%)", ylim=(0, None))
     handles, labels = axes[0, -1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=8, frameon=False)
     sns.despine(figure)

@@ -1,4 +1,4 @@
-"""Auxiliary colours: a palette apart from that of the embedded data set, and nearly black, nearly white or earthy tones."""
+"""Auxiliary colours: strong ones, and nearly black, nearly white or earthy tones."""
 
 from __future__ import annotations
 

@@ -137,14 +137,15 @@ def numbers(
     write: Annotated[bool, typer.Option("--write", help="write the pages' tables from the csv files, in place of checking them")] = False,
 ) -> None:
     """Every committed number made again from the committed csv files alone; exit code 1 where one differs."""
-    from nandlib.evaluation.numbers import check_numbers
+    from nandlib.evaluation.numbers import check_numbers, derived_from
     from nandlib.show.pages import PAGES, stale_tables, write_tables
     from nandlib.study.open_study import open_study, project_root
 
     root, wrong = project_root(), 0
     for folder in sorted((root / "figures").iterdir()):
-        if (root / "studies" / f"{folder.name}.yaml").is_file() and any(folder.rglob("scores.csv.gz")):
-            table = check_numbers(open_study(folder.name, root))
+        study = open_study(folder.name, root)
+        if derived_from(study):
+            table = check_numbers(study)
             wrong += int((~table["agrees"]).sum())
             typer.echo(f"{folder.name}\n{table.to_string(index=False)}")
     if write:

@@ -13,10 +13,11 @@ from nandlib.evaluation.overlap import overlap_table
 from nandlib.evaluation.paper import comparison
 from nandlib.evaluation.protocol import identity_residuals
 from nandlib.evaluation.result_tables import ablation_tables, control_table
+from nandlib.evaluation.seeds import SEEDS, seed_origins, seed_table
 from nandlib.evaluation.steps import steps
 from nandlib.evaluation.uncertainty import protocol_tables, with_origins
 from nandlib.study.frames import read_table
-from nandlib.study.open_study import OpenStudy
+from nandlib.study.open_study import OpenStudy, open_study
 
 TOLERANCE = 1e-9  # points: scores are stored in full, so only the order of additions may differ
 Tables = dict[str, pd.DataFrame]
@@ -30,10 +31,14 @@ def derived(study: OpenStudy) -> Tables:
     has fewer tables.
     """
     tables: Tables = {}
-    for base, make in _MAKERS.items():
-        if (study.figures / base).is_file():
-            tables |= make(study)
+    for base in derived_from(study):
+        tables |= _MAKERS[base](study)
     return tables
+
+
+def derived_from(study: OpenStudy) -> list[str]:
+    """The files of a study from which others follow."""
+    return [base for base in _MAKERS if (study.figures / base).is_file()]
 
 
 def check_numbers(study: OpenStudy) -> pd.DataFrame:
@@ -90,16 +95,23 @@ def _measures(study: OpenStudy) -> Tables:
 
 
 def _ablation(study: OpenStudy) -> Tables:
-    origins = study.deltas.drop_duplicates(["class", "group"]).set_index(["class", "group"])["origin"]
+    groups = read_table(study.figures / "plus/ablation_groups.csv")
+    origins = groups.drop_duplicates(["class", "group"]).set_index(["class", "group"])["origin"]
     scores, removed = (read_table(study.figures / "plus" / name) for name in ("scores.csv.gz", "removed.csv"))
     removed["own"] = removed["own"].astype(bool)
     tables = ablation_tables(scores, removed, steps(study.config.nand), origins)
     return {f"plus/{name}.csv": table for name, table in tables.items()}
 
 
+def _seeds(study: OpenStudy) -> Tables:
+    every = [study, *(open_study(name, study.root) for name in SEEDS[study.name])]
+    return {"plus/seeds.csv": seed_table(every), "plus/seed_origins.csv": seed_origins(every)}
+
+
 _MAKERS: dict[str, Callable[[OpenStudy], Tables]] = {
     "scores.csv.gz": _protocol,
     "measure/scores.csv.gz": _measures,
     "plus/scores.csv.gz": _ablation,
+    "plus/seed_origins.csv": _seeds,
     "model/overlap.csv": lambda study: {"model/overlap.csv": overlap_table()},
 }

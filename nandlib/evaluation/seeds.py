@@ -8,6 +8,7 @@ import pandas as pd
 
 from nandlib.study.open_study import OpenStudy
 
+SEEDS = {"mini": ("mini_seed1", "mini_seed2"), "mini_disjoint": ("mini_disjoint1", "mini_disjoint2")}  # study → the same with other seeds
 MEASURES = ("auroc_before", "auroc_after", "delta", "gap_closed", "over_nand", "n_improved", "worst", "removed_own", "removed_other")
 
 

@@ -1,15 +1,19 @@
 """The protocol: relabel, AUROC before and after, class averages, and an identity that checks them.
 
 For class c and group g all kept test images of c are adapted with g's text. Label 0 for good and for g, 1 for the rest.
-AUROC is scikit-learn's, in percent, never flipped.
+AUROC is in percent, never flipped; ties count half. (By ranks: scikit-learn's function gives the same, and takes a
+hundred times as long to check its arguments.)
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+from scipy.stats import rankdata
+from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from nandlib.errors import DataError
 
@@ -25,10 +29,12 @@ def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
     Raises:
         DataError: If only one label occurs.
     """
-    labels = np.asarray(labels)
-    if labels.min() == labels.max():
+    abnormal = np.asarray(labels) == 1
+    n_abnormal, n_normal = int(abnormal.sum()), int((~abnormal).sum())
+    if not n_abnormal or not n_normal:
         raise DataError("AUROC needs normal and abnormal images: a class with one group only has no protocol")
-    return 100 * float(roc_auc_score(labels, scores))
+    right = rankdata(scores)[abnormal].sum() - n_abnormal * (n_abnormal + 1) / 2
+    return 100 * float(right / (n_abnormal * n_normal))
 
 
 def f1_max(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -37,17 +43,18 @@ def f1_max(labels: ArrayLike, scores: ArrayLike) -> float:
     return 100 * float(np.max(2 * precision * recall / np.maximum(precision + recall, 1e-12)))
 
 
-def delta_table(scores: pd.DataFrame) -> pd.DataFrame:
+def delta_table(scores: pd.DataFrame, *, precision: bool = True) -> pd.DataFrame:
     """One row per detector, class and added group (Table 2 for every detector).
 
     Args:
         scores: Frame of schema `SCORES`.
+        precision: With average precision and F1 score.
 
     Returns:
-        Columns `DELTA_COLUMNS`; AUROC in percent. ``auroc_others`` is the AUROC of good against the other groups alone, with the
-        unchanged detector (a mark, no bound: `nandlib.evaluation.uncertainty.gap_closed`). ``ap`` and ``f1max`` are the average
-        precision and the largest F1 score of the same images and labels, in percent; both depend on how many images of each kind
-        there are, which AUROC does not.
+        Columns `DELTA_COLUMNS` (without the last four, if not `precision`); AUROC in percent. ``auroc_others`` is the AUROC of good
+        against the other groups alone, with the unchanged detector (a mark, no bound: `nandlib.evaluation.uncertainty.gap_closed`).
+        ``ap`` and ``f1max`` are the average precision and the largest F1 score of the same images and labels, in percent; both depend
+        on how many images of each kind there are, which AUROC does not.
     """
     rows = []
     for (detector, class_name, added), part in scores.groupby(["detector", "class", "added"], sort=False):
@@ -57,10 +64,15 @@ def delta_table(scores: pd.DataFrame) -> pd.DataFrame:
         before, after = auroc(label, part["before"]), auroc(label, part["after"])
         counts = (int(good.sum()), int(own.sum()), int(label.sum()))
         alone = auroc(label[~own], part.loc[~own, "before"])
-        others = (100 * float(average_precision_score(label, part[when])) for when in ("before", "after"))
-        best = (f1_max(label, part[when]) for when in ("before", "after"))
-        rows.append((detector, class_name, added, *counts, before, after, after - before, alone, *others, *best))
-    return pd.DataFrame(rows, columns=DELTA_COLUMNS)
+        further = [*_precision(label, part["before"], part["after"])] if precision else []
+        rows.append((detector, class_name, added, *counts, before, after, after - before, alone, *further))
+    return pd.DataFrame(rows, columns=DELTA_COLUMNS if precision else DELTA_COLUMNS[:-4])
+
+
+def _precision(label: pd.Series, before: pd.Series, after: pd.Series) -> Iterator[float]:
+    """Average precision before and after, then F1 scores, in percent."""
+    for measure in (lambda *pair: 100 * float(average_precision_score(*pair)), f1_max):
+        yield from (measure(label, scores) for scores in (before, after))
 
 
 def base_table(scores: pd.DataFrame) -> pd.DataFrame:

@@ -29,7 +29,7 @@ def control_table(scores: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for (detector, control), part in scores.groupby(["detector", "control"], sort=False):
-        deltas = delta_table(part.drop(columns="control"))
+        deltas = delta_table(part.drop(columns="control"), precision=False)
         means = class_averages(deltas)[["auroc_before", "auroc_after", "auroc_others"]].mean()
         before, after, others = means
         closed = gap_closed(before, after, others)
@@ -60,7 +60,7 @@ def ablation_tables(scores: pd.DataFrame, removed: pd.DataFrame, every: Sequence
     samples: dict[str, dict[str, np.ndarray]] = {}
     for step in every:
         frame = scores[scores["step"] == step.name].drop(columns="step")
-        draws, deltas = resample(frame), delta_table(frame)
+        draws, deltas = resample(frame), delta_table(frame, precision=False)
         samples[step.name] = delta_samples(draws)
         tests, detectors = uncertainty(draws)
         deltas = deltas.merge(tests[["detector", "class", "group", "p_holm"]], on=["detector", "class", "group"], validate="one_to_one")

@@ -63,7 +63,7 @@ def _round(study: OpenStudy, number: int, candidates: list[tuple[str, Any, dict[
     every = [Step("selection", f"{key}: {value}", _configured(nand, values)) for key, value, values in candidates]
     found, rows = ablation(study, every, progress), []
     for (key, value, _), step in zip(candidates, every, strict=True):
-        deltas = class_averages(delta_table(found.scores[found.scores["step"] == step.name].drop(columns="step")))
+        deltas = class_averages(delta_table(found.scores[found.scores["step"] == step.name].drop(columns="step"), precision=False))
         by_detector = deltas.groupby("detector", sort=False)["delta"].mean()
         cut = found.removed[(found.removed["step"] == step.name) & ~found.removed["own"]]
         other = cut.groupby("detector")["removed"].mean().mean()

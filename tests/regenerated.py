@@ -39,7 +39,7 @@ def regenerate(module: nn.Module) -> nn.Module:
 
 
 class Reference(dict[str, Tensor]):
-    """Stored numbers that remember which of them were looked at, by whichever test: `test_references_are_used_whole` asks."""
+    """Stored numbers that remember which of them were looked at, by whichever test: `test_zz_references_are_used_whole` asks."""
 
     def __init__(self, values: dict[str, Tensor]) -> None:
         super().__init__(values)

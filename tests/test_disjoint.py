@@ -61,6 +61,7 @@ def test_no_phrase_of_a_study_trains_it():
     assert table.loc[("shared", "mini"), ["phrases", "equal"]].tolist() == [342, 168]
     whole, left = training_phrases(), training_phrases(disjoint=True)
     assert whole.keys() == left.keys() and all(left.values())
+    assert [sum(map(len, words.values())) for words in (left, whole)] == [267, 407]  # as the model card says
     assert all(set(left[family]) < set(whole[family]) or left[family] == whole[family] for family in whole)
 
 

@@ -140,14 +140,15 @@ def numbers(
     from nandlib.evaluation.numbers import check_numbers, derived_from
     from nandlib.show.pages import PAGES, stale_tables, write_tables
     from nandlib.study.open_study import open_study, project_root
+    from nandlib.study.registry import presets
 
     root, wrong = project_root(), 0
-    for folder in sorted((root / "figures").iterdir()):
-        study = open_study(folder.name, root)
+    for preset in presets(root):
+        study = open_study(preset.stem, root)
         if derived_from(study):
             table = check_numbers(study)
             wrong += int((~table["agrees"]).sum())
-            typer.echo(f"{folder.name}\n{table.to_string(index=False)}")
+            typer.echo(f"{study.name}\n{table.to_string(index=False)}")
     if write:
         write_tables(root)
     stale = stale_tables(root)

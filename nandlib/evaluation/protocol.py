@@ -1,8 +1,8 @@
 """The protocol: relabel, AUROC before and after, class averages, and an identity that checks them.
 
 For class c and group g all kept test images of c are adapted with g's text. Label 0 for good and for g, 1 for the rest.
-AUROC is in percent, never flipped; ties count half. (By ranks: scikit-learn's function gives the same, and takes a
-hundred times as long to check its arguments.)
+AUROC is in percent, never flipped; ties count half. (By ranks: the same as scikit-learn's function, which spends
+most of its time on checking its arguments.)
 """
 
 from __future__ import annotations

@@ -167,14 +167,16 @@ def detector_summary(deltas: pd.DataFrame, detectors: pd.DataFrame) -> pd.DataFr
         detectors: By detector, from `uncertainty`.
 
     Returns:
-        Columns of `nandlib.evaluation.protocol.detector_table`, then auroc_others (mean over classes), gap_closed (NaN
-        where its interval is), and `DETECTOR_COLUMNS`.
+        Columns of `nandlib.evaluation.protocol.detector_table`, then auroc_others (mean over classes), gap_closed and its
+        interval (NaN where the gap is small or not clear), and `DETECTOR_COLUMNS`.
     """
     others = class_averages(deltas).groupby("detector")["auroc_others"].mean()
     table = detector_table(deltas).assign(auroc_others=lambda t: t["detector"].map(others))
     areas = table[["auroc_before", "auroc_after", "auroc_others"]].itertuples(index=False)
     table = table.assign(gap_closed=[gap_closed(*row) for row in areas]).merge(detectors, on="detector", validate="one_to_one")
-    return table.assign(gap_closed=table["gap_closed"].where(table["gap_closed_low"].notna()))
+    share = ["gap_closed", "gap_closed_low", "gap_closed_high"]  # together, or not at all
+    clear = table[share].notna().all(axis=1)
+    return table.assign(**{column: table[column].where(clear) for column in share})
 
 
 def protocol_tables(scores: pd.DataFrame, origins: pd.Series) -> dict[str, pd.DataFrame]:

@@ -25,7 +25,6 @@ from tqdm.auto import tqdm
 
 from nandlib.data.images import IMAGE_SUFFIXES
 from nandlib.errors import DataError, PresetError, nearest
-from nandlib.models.checkpoints import convert
 from nandlib.settings import RESOURCES, read_yaml
 
 BLOCK = 1 << 16  # bytes read at once; an interrupted download loses at most as much
@@ -300,6 +299,8 @@ class _Resumable:
 
 def _install(entry: Source, file: Path, target: Path) -> None:
     if entry.install == "convert":
+        from nandlib.models.checkpoints import convert  # wants torch, which tables alone do not
+
         convert(file, target)
         return
     partial = target.with_name(target.name + ".partial")

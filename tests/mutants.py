@@ -139,7 +139,10 @@ def main(arguments: list[str]) -> None:
     sys.path.insert(0, str(TESTS))
     for name in wanted:
         module, total, alive = importlib.import_module(name), 0, 0
-        for tree, line, was, became in mutants(Path(str(module.__file__)).read_text()):
+        source = Path(str(module.__file__)).read_text()
+        if killed(module, ast.parse(source), NEAR[name]):
+            raise SystemExit(f"{name}: its tests fail without any mutant ({', '.join(NEAR[name])})")
+        for tree, line, was, became in mutants(source):
             total += 1
             if not killed(module, tree, NEAR[name]):
                 alive += 1

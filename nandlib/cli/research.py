@@ -137,14 +137,11 @@ def numbers(
     write: Annotated[bool, typer.Option("--write", help="write the pages' tables from the csv files, in place of checking them")] = False,
 ) -> None:
     """Every committed number made again from the committed csv files alone; exit code 1 where one differs."""
-    import gc
-
     from nandlib.evaluation.numbers import check_numbers, derived_from
     from nandlib.show.pages import PAGES, stale_tables, write_tables
     from nandlib.study.open_study import open_study, project_root
     from nandlib.study.registry import presets
 
-    gc.freeze()  # Holm's adjustment in statsmodels collects garbage each time: it need not look at what is loaded
     root, wrong = project_root(), 0
     for preset in presets(root):
         study = open_study(preset.stem, root)

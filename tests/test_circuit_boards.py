@@ -1,6 +1,5 @@
 """Real images from end to end: the circuit boards that come with the project, and the numbers that are committed of them."""
 
-
 import pandas as pd
 import pytest
 from tiny_project import ROOT, run

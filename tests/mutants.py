@@ -1,7 +1,7 @@
 """How many mistakes the tests notice: every mutant of a few modules against the tests that are near to them.
 
-``python tests/mutants.py [MODULE …] [--write]`` changes one thing at a time (a comparison, an operator, a number, a condition, a returned
-value), runs the tests of `NEAR` in a forked process and lists the mutants that survive. ``--write`` records counts and survivors in
+``python tests/mutants.py [MODULE …] [--again] [--write]`` changes one thing at a time (a comparison, an operator, a number, a condition, a returned
+value), runs the tests of `NEAR` in a forked process and lists the mutants that survive. ``--again`` tries only those that survived before. ``--write`` records counts and survivors in
 ``tests/mutants.csv``, whose last column says of each why it survives: ``equivalent``, or ``accepted`` and the reason.
 """
 
@@ -143,10 +143,9 @@ def main(arguments: list[str]) -> None:
         if killed(module, ast.parse(source), NEAR[name]):
             raise SystemExit(f"{name}: its tests fail without any mutant ({', '.join(NEAR[name])})")
         for tree, line, was, became in mutants(source):
-            total += 1
-            if not killed(module, tree, NEAR[name]):
+            total, row = total + 1, (name, str(line), was, became)
+            if ("--again" not in arguments or row in known) and not killed(module, tree, NEAR[name]):
                 alive += 1
-                row = (name, str(line), was, became)
                 rows.append((*row, known.get(row, "")))
                 print(f"{name}:{line}: {was!r} -> {became!r}", flush=True)
         counts[name] = (total, alive)

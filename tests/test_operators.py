@@ -7,7 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 
+from nandlib.errors import PresetError
+from nandlib.method.config import NandConfig, PromptConfig
+from nandlib.method.detection import image_probability, suppression_map, text_feature, text_features
 from nandlib.method.operators import aggregate_layers, detect, image_score, prompt_ensemble, resize_map, similarities, suppress
+from nandlib.method.prompts import load_prompts
 
 unit_floats = st.floats(0, 1, width=32)
 maps = hnp.arrays(np.float32, (2, 5, 6), elements=st.floats(0, 100, width=32))
@@ -125,3 +129,39 @@ def test_resize_map_keeps_constants_and_sizes():
     single = torch.full((1, 4, 6), 0.3)
     assert torch.allclose(resize_map(single, (9, 5)), torch.full((1, 9, 5), 0.3))
     assert resize_map(single, (4, 6)) is single
+
+
+def test_prompts_count_alike_whatever_their_length():
+    features = torch.tensor([[3.0, 4.0], [0.0, 10.0], [1.0, 0.0]])
+    mean = torch.tensor([0.6 + 0 + 1, 0.8 + 1 + 0])
+    assert torch.allclose(prompt_ensemble(features, "normalised"), mean / mean.norm())
+
+
+def test_resizing_keeps_half_pixels_at_the_border():
+    """As OpenCV and PIL do: the first of two new pixels lies a quarter of an old one inside the border."""
+    assert torch.allclose(resize_map(torch.tensor([[[0.0, 4.0]]]), (1, 4)), torch.tensor([[[0.0, 1.0, 3.0, 4.0]]]))
+
+
+def test_topk_mean_takes_a_thousandth_and_at_least_one_pixel():
+    assert image_score(torch.arange(4.0).view(1, 2, 2), "topk_mean").tolist() == [3]
+    assert image_score(torch.arange(2000.0).view(1, 40, 50), "topk_mean").tolist() == [1998.5]
+
+
+def test_several_texts_are_encoded_as_one_by_one(model):
+    prompts, sets = load_prompts(PromptConfig(file="aprilgan")), [["a thread", "a hair"], ["a hole"]]
+    together = text_features(model, sets, prompts)
+    assert torch.allclose(together, torch.stack([text_feature(model, sentences, prompts) for sentences in sets]), atol=1e-5)
+
+
+def test_image_probability_is_a_softmax_of_two():
+    added, normal = torch.tensor([0.3, 0.1]), torch.tensor([0.1, 0.2])
+    expected = (5 * torch.stack([added, normal])).softmax(0)[0]
+    assert torch.allclose(image_probability(added, normal, 5.0), expected)
+
+
+def test_a_layer_that_the_model_lacks_is_named():
+    cos, nand = torch.zeros(1, 4, 4), NandConfig(layers=(3,), map_size=8)
+    three = {"grid": (2, 2), "temperature": 1.0}
+    assert suppression_map(cos, cos, cos, nand=nand, **three).shape == (1, 8, 8)
+    with pytest.raises(PresetError, match="layers 0 to 3, not 4"):
+        suppression_map(cos, cos, cos, nand=nand.model_copy(update={"layers": (0, 4)}), **three)

@@ -13,7 +13,7 @@ from nandlib.errors import DataError
 from nandlib.evaluation.steps import half_wrong, steps
 from nandlib.method.config import NandConfig, PlusConfig, PromptConfig
 from nandlib.method.detection import text_feature
-from nandlib.method.plus import competition, find_regions, plus_suppression, synonyms
+from nandlib.method.plus import competition, find_regions, plus_suppression, sides, synonyms
 from nandlib.method.prompts import load_prompts
 from nandlib.method.suppression import Texts
 from nandlib.stages.similarities import on_normals
@@ -197,3 +197,39 @@ def test_named_types_have_a_prior_of_their_own():
     found = plus_suppression(cos, [0], [1, 2], regions=None, grid=(1, 1), size=(1, 1), temperature=10.0, plus=plus)
     rivals = np.exp(2.0) + np.exp(3.0)
     assert found.item() == pytest.approx(np.e / (np.e + 2 * rivals), abs=1e-6)
+
+
+def test_a_peak_at_the_border_and_close_peaks():
+    """A peak is found where it touches the border; two peaks are one region where they are nearer than `peak_distance`."""
+    corner = torch.from_numpy(bump(64, 0, 0, 4) + bump(64, 40, 40, 4)).float()[None]
+    labels = find_regions(corner, (8, 8)).labels[0]
+    assert labels[0, 0] != labels[40, 40]
+    near = torch.from_numpy(bump(64, 30, 26, 2) + 0.9 * bump(64, 30, 34, 2)).float()[None]
+    for distance, together in ((1 / 64, False), (1 / 4, True)):
+        labels = find_regions(near, (8, 8), PlusConfig(peak_distance=distance)).labels[0]
+        assert (labels[30, 26] == labels[30, 34]) == together
+    ripple = torch.zeros(1, 8, 8)
+    ripple[0, 2, 2], ripple[0, 2, 4] = 1.0, 0.9  # two pixels apart: the least distance is one
+    assert find_regions(ripple, (8, 8), PlusConfig(peak_distance=1e-6)).labels.max() == 1
+
+
+def test_a_region_is_weighted_by_its_height_to_the_power_of_focus():
+    """Numbers of a map of 2 x 2 tokens: whatever the map's scale, and a map of zeros counts everywhere alike."""
+    single = torch.full((1, 8, 8), 0.5)
+    single[0, 1, 1] = 1.0
+    for scale in (1.0, 1e-3, 50.0):
+        weights = find_regions(scale * single, (2, 2), PlusConfig(focus=2)).weights[0]
+        counts = torch.tensor([15 * 0.25 + 1, 4.0, 4.0, 4.0])
+        assert torch.allclose(weights[0], counts / counts.sum(), atol=1e-6)
+    assert torch.allclose(find_regions(torch.zeros(1, 8, 8), (2, 2)).weights[0], torch.full((1, 4), 0.25))
+
+
+def test_synonyms_join_the_added_text_and_are_no_rivals():
+    bank = torch.nn.functional.normalize(torch.tensor([[1.0, 0.1, 0], [0.9, -0.1, 0], [-1, 0, 0.3], [-1, 0.2, -0.2]]), dim=-1)
+    added = torch.nn.functional.normalize(torch.tensor([1.0, 0.0, 0.05]), dim=0)
+    centre = bank.mean(0)
+    cosines = torch.nn.functional.cosine_similarity(bank - centre, (added - centre)[None])
+    assert synonyms(added, bank, PlusConfig(synonym=0.3)).tolist() == (cosines >= 0.3).tolist() == [True, True, False, False]
+    features = torch.cat([added[None], torch.zeros(2, 3), bank])
+    own, rivals = sides(PlusConfig(synonym=0.3), 0, features, normal=1, abnormal=2, types=[], bank=range(3, 7))
+    assert (own, rivals) == ([0, 3, 4], [2, 5, 6])

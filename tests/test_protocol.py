@@ -8,6 +8,7 @@ from nandlib.data.groups import load_grouping
 from nandlib.errors import DataError
 from nandlib.evaluation import paper
 from nandlib.evaluation.protocol import (
+    DELTA_COLUMNS,
     auroc,
     base_table,
     check_identity,
@@ -174,3 +175,51 @@ def test_published_sentences():
     assert "73.6 → 83.5 (+9.9)" in paper.published("carpet", "thread")
     assert paper.published("carpet", "nothing") == ""
     assert "70.6 → 75.1, 39 of 56" in paper.published_overall()
+
+
+def test_tables_keep_the_order_of_the_scores_and_count_what_they_say():
+    """Detectors and classes as they come, not by the alphabet."""
+    parts = [make_scores(k, detector=d, class_name=c) for k, (d, c) in enumerate((d, c) for d in ("z", "a") for c in ("tile", "carpet"))]
+    scores = pd.concat(parts, ignore_index=True)
+    deltas, base = delta_table(scores), base_table(scores)
+    for table in (base, class_averages(deltas), identity_residuals(deltas, base, scores)):
+        assert list(zip(table["detector"], table["class"], strict=True)) == [("z", "tile"), ("z", "carpet"), ("a", "tile"), ("a", "carpet")]
+    assert detector_table(deltas)["detector"].tolist() == ["z", "a"]
+    assert deltas["group"].tolist() == ["thread", "cut", "color"] * 4
+    assert (base["n_good"] == 5).all() and (base["n_anomalous"] == 13).all()
+    once = scores[(scores["detector"] == "a") & (scores["class"] == "carpet") & (scores["added"] == "cut")]
+    assert base["auroc"].iloc[3] == pytest.approx(plain_auroc((once["group"] != "good").astype(int), once["before"]))
+
+
+def test_a_gain_of_nothing_is_no_improvement():
+    deltas = pd.DataFrame(
+        [("d", "c", g, 50.0, 50.0 + x, x, 60.0) for g, x in (("a", 0.0), ("b", 1.0), ("e", -1.0))],
+        columns=["detector", "class", "group", "auroc_before", "auroc_after", "delta", "auroc_others"],
+    )
+    found = detector_table(deltas)
+    assert found["n_improved"].item() == 1 and found["n_groups"].item() == 3
+    residuals = pd.DataFrame([("d", "c", -0.25), ("d", "e", 0.125)], columns=["detector", "class", "residual"])
+    said = summary(deltas, residuals)
+    assert said["d"] == {"auroc_before": 50.0, "auroc_after": 50.0, "delta": 0.0, "n_improved": 1, "n_groups": 3}
+    assert isinstance(said["d"]["n_improved"], int) and isinstance(said["d"]["auroc_before"], float)
+    assert said["identity_residual_max"] == 0.25 and summary(deltas, residuals[:0])["identity_residual_max"] is None
+
+
+def test_the_identity_is_relative_and_its_tolerance_allowed():
+    scores = make_scores()
+    deltas, base = delta_table(scores), base_table(scores)
+    moved = deltas.assign(auroc_before=deltas["auroc_before"] + [2.0, 0, 0])  # thread: 4 images, 9 others, 5 good
+    n, total, good = np.array([4, 7, 2]), 13, 5
+    right = 2 * good * total * base["auroc"].item() / 100 + (total**2 - (n**2).sum()) / 2
+    residual = identity_residuals(moved, base, scores)
+    assert residual["residual"].item() == pytest.approx((good + 4) * 9 * 0.02 / right, rel=1e-9)
+    check_identity(residual, tolerance=float(residual["residual"].item()))
+    with pytest.raises(DataError, match="breaks the identity"):
+        check_identity(residual, tolerance=0.99 * float(residual["residual"].item()))
+
+
+def test_precision_columns_are_the_last_four():
+    scores = make_scores()
+    short, long = delta_table(scores, precision=False), delta_table(scores)
+    assert long.columns[:-4].tolist() == short.columns.tolist() and long.columns[-4:].tolist() == DELTA_COLUMNS[-4:]
+    pd.testing.assert_frame_equal(long[short.columns], short)

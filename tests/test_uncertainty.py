@@ -218,3 +218,27 @@ def test_intervals_cover_the_truth():
         low, high = interval(samples[:, 0, 1] - samples[:, 0, 0])
         hits += low <= truth <= high
     assert 0.88 <= hits / n <= 0.99
+
+
+def test_delong_needs_two_images_of_a_kind():
+    before, after = np.array([1.0, 2.0, 5.0]), np.array([1.0, 4.0, 3.0])
+    for few in ([2.5], [2.5, 4.5]):
+        normal, abnormal = (before, after), (np.array(few), np.array(few))
+        delta, error, p = delong(normal, abnormal)
+        pairs = [(float(x > b) - float(x > a)) for x in few for a, b in zip(before, after, strict=True)]
+        assert delta == pytest.approx(100 * np.mean(pairs))
+        if len(few) == 1:
+            assert np.isnan(error) and p == rank_permutation(normal, abnormal)
+        else:
+            table = np.array(pairs).reshape(2, 3)
+            assert error == pytest.approx(100 * np.sqrt(table.mean(1).var(ddof=1) / 2 + table.mean(0).var(ddof=1) / 3))
+
+
+def test_exact_and_random_sign_flips_agree():
+    """Up to 16 clusters all signs are tried, beyond that some."""
+    rng = np.random.default_rng(5)
+    sums = rng.normal(0.4, 1, 16)
+    signs = np.array(list(itertools.product([-1, 1], repeat=16)))
+    exact = np.mean(np.abs(signs @ sums) >= abs(sums.sum()) - 1e-9)
+    assert sign_flips([np.array([value]) for value in sums]) == exact
+    assert sign_flips([np.array([value]) for value in (*sums, 0.0)]) == pytest.approx(exact, abs=0.01)

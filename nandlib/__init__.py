@@ -19,7 +19,8 @@ warnings.filterwarnings("ignore", category=FutureWarning, module=r"(timm|anomali
 
 if TYPE_CHECKING:
     from nandlib.detectors.fit import fit_detector
-    from nandlib.method.adapt import AdaptedDetector, add_normality
+    from nandlib.method.adapt import AdaptedDetector
+    from nandlib.method.normality import add_normality
     from nandlib.models.load import load_model
     from nandlib.study.open_study import open_study
 
@@ -28,7 +29,7 @@ __version__ = "0.2.0"
 
 PUBLIC = {  # name → the module that it lives in
     "AdaptedDetector": "nandlib.method.adapt",
-    "add_normality": "nandlib.method.adapt",
+    "add_normality": "nandlib.method.normality",
     "fit_detector": "nandlib.detectors.fit",
     "load_model": "nandlib.models.load",
     "open_study": "nandlib.study.open_study",

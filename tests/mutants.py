@@ -1,8 +1,9 @@
 """How many mistakes the tests notice: every mutant of a few modules against the tests that are near to them.
 
-``python tests/mutants.py [MODULE …] [--again] [--write]`` changes one thing at a time (a comparison, an operator, a number, a condition, a returned
-value), runs the tests of `NEAR` in a forked process and lists the mutants that survive. ``--again`` tries only those that survived before. ``--write`` records counts and survivors in
-``tests/mutants.csv``, whose last column says of each why it survives: ``equivalent``, or ``accepted`` and the reason.
+``python tests/mutants.py [MODULE …] [--again] [--write]`` changes one thing at a time (a comparison, an operator, a number, a condition,
+a returned value), runs the tests of `NEAR` in a forked process and lists the mutants that survive. ``--again`` tries only those that
+survived before. ``--write`` records counts and survivors in ``tests/mutants.csv``, whose last column says of each why it survives:
+``equivalent``, or ``accepted`` and the reason.
 """
 
 from __future__ import annotations

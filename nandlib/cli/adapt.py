@@ -12,6 +12,13 @@ from nandlib.cli.app import ADAPT, AsJson, app, print_json, progress, records
 from nandlib.errors import DataError
 
 Texts = Annotated[list[str], typer.Option("--text", "-t", help="what counts as normal; may be repeated; phrases for one thing parted by ;")]
+SomeTexts = Annotated[
+    list[str] | None, typer.Option("--text", "-t", help="what counts as normal; may be repeated; phrases for one thing parted by ;")
+]
+Accept = Annotated[
+    list[Path] | None,
+    typer.Option(help="images that show what counts as normal, or folders of them; with one --text they show the same thing"),
+]
 Noun = Annotated[str, typer.Option(help="what the images show: carpet")]
 DetectorName = Annotated[
     str | None,
@@ -29,6 +36,7 @@ class _Setting:
     """What both commands are asked for."""
 
     texts: list[str]
+    accept: list[Path]
     noun: str
     detector: str | None
     maps: Path | None
@@ -42,13 +50,13 @@ def _adapted(s: _Setting, images: list[Path], root: Path) -> Any:
     """The adapted detector that the options describe."""
     from nandlib.detectors.fit import fit_detector
     from nandlib.integrations.folders import find_images, map_folder
-    from nandlib.method.adapt import add_normality
+    from nandlib.method.normality import add_normality
     from nandlib.method.prompts import read_texts
     from nandlib.models import load_model
 
     texts = read_texts(s.texts)
-    if not texts:
-        raise DataError('--text is empty: say what counts as normal, as in --text "loose thread"')
+    if not texts and (s.texts or not s.accept):
+        raise DataError('--text is empty: say what counts as normal, as in --text "loose thread", or show it with --accept IMAGE')
     if s.method not in ("nand", "nand_plus"):
         raise DataError(f"--method is '{s.method}': nand or nand_plus")
     if s.maps is not None and (s.detector or s.checkpoint):
@@ -69,17 +77,27 @@ def _adapted(s: _Setting, images: list[Path], root: Path) -> Any:
     else:
         detector = fit_detector(str(s.detector), model, noun=s.noun, normals=normals)
     method = cast(Literal["nand", "nand_plus"], s.method)  # checked above
-    adapted = add_normality(detector, texts[0], model=model, noun=s.noun, method=method, normals=normals)
+    examples = find_images(s.accept)[0] if s.accept else []
+    together = examples if len(texts) <= 1 else []  # several texts: which of them the examples show is not said
+    first = texts[0] if texts else ()
+    adapted = add_normality(detector, first, examples=together, model=model, noun=s.noun, method=method, normals=normals)
+    if examples and not together:
+        adapted = adapted.add(name="example", examples=examples)
     for phrases in texts[1:]:
         adapted = adapted.add(phrases)
     return adapted
 
 
+def _counts(adapted: Any) -> dict[str, int]:
+    return {name: len(examples) for name, examples in adapted.shown.examples.items()}
+
+
 @app.command(rich_help_panel=ADAPT)
 def apply(
     images: Annotated[list[Path], typer.Argument(help="folders of images, or image files")],
-    text: Texts,
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for maps/, overlays/ and scores.csv")],
+    text: SomeTexts = None,
+    accept: Accept = None,
     noun: Noun = "object",
     detector: DetectorName = None,
     maps: MapsFolder = None,
@@ -90,11 +108,13 @@ def apply(
     overlays: Annotated[bool, typer.Option(help="write pictures of the maps before and after")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Add normalities to a detector: images and texts in, adapted maps, scores and overlays out.
+    """Add normalities to a detector: images and texts or examples in, adapted maps, scores and overlays out.
 
     Examples:
 
       nand apply carpet/test -t "loose thread" --noun carpet --detector patchcore --normals carpet/train/good -o adapted
+
+      nand apply carpet/test --accept rejected_yesterday --detector patchcore --normals carpet/train/good -o adapted
 
       nand apply carpet/test -t "loose thread" --noun carpet --maps my_maps -o adapted
 
@@ -104,10 +124,12 @@ def apply(
     from nandlib.integrations.folders import find_images
 
     found, root = find_images(images, [out / "maps", out / "overlays", *([maps] if maps else [])])
-    adapted = _adapted(_Setting(text, noun, detector, maps, checkpoint, normals, method, model), found, root)
+    adapted = _adapted(_Setting(text or [], accept or [], noun, detector, maps, checkpoint, normals, method, model), found, root)
     table = run(adapted, found, root, out, overlays=overlays, progress=progress())
     if as_json:
-        print_json({"out": str(out), "normalities": adapted.normalities, "method": method, "images": records(table)})
+        print_json(
+            {"out": str(out), "normalities": adapted.normalities, "examples": _counts(adapted), "method": method, "images": records(table)}
+        )
         return
     fell, means = int((table["score_after"] < 0.9 * table["score_before"]).sum()), table[["score_before", "score_after"]].mean()
     typer.echo(
@@ -121,8 +143,9 @@ def apply(
 @app.command(rich_help_panel=ADAPT)
 def explain(
     image: Annotated[Path, typer.Argument(help="an image")],
-    text: Texts,
     out: Annotated[Path, typer.Option("--out", "-o", help="the figure, .png")] = Path("explained.png"),
+    text: SomeTexts = None,
+    accept: Accept = None,
     noun: Noun = "object",
     detector: DetectorName = None,
     maps: MapsFolder = None,
@@ -132,7 +155,7 @@ def explain(
     model: Weights = None,
     as_json: AsJson = False,
 ) -> None:
-    """One image, one text: where the text is seen, and what that does to the anomaly map (of aprilgan, if none is given), as a figure."""
+    """One image, one text or example: where it is seen, and what that does to the anomaly map (default: aprilgan), as a figure."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -147,7 +170,8 @@ def explain(
     (found,), root = find_images([image])
     detector = detector or ("aprilgan" if maps is None and checkpoint is None else None)
     use_style()
-    seen, figure = look(_adapted(_Setting(text, noun, detector, maps, checkpoint, normals, method, model), [found], root), found)
+    setting = _Setting(text or [], accept or [], noun, detector, maps, checkpoint, normals, method, model)
+    seen, figure = look(_adapted(setting, [found], root), found)
     save(figure, out)
     if as_json:
         print_json({"image": str(found), "noun": noun, "method": method, **seen.record(), "figure": str(out)})
@@ -168,5 +192,5 @@ def export(
     """The adapted embedded detector as one ONNX graph with the texts baked in (needs the extra 'onnx')."""
     from nandlib.integrations.onnx import export_onnx
 
-    adapted = _adapted(_Setting(text, noun, detector, None, None, normals, "nand", model), [], Path())
+    adapted = _adapted(_Setting(text, [], noun, detector, None, None, normals, "nand", model), [], Path())
     typer.echo(export_onnx(adapted, out))

@@ -118,6 +118,22 @@ def selection(study: StudyName = "validation") -> None:
 
 
 @app.command(rich_help_panel=RESEARCH)
+def kshot(
+    study: StudyName,
+    draws: Annotated[int, typer.Option(help="draws of examples", min=1)] = 10,
+) -> None:
+    """How many images is a text worth? Text, examples, both and retraining with PatchCore: figures/<study>/kshot/."""
+    from nandlib.evaluation.kshot import kshot_summary, kshot_table
+
+    opened = registered_study(study)
+    table = kshot_table(opened, draws=draws, progress=progress())
+    summary = kshot_summary(table)
+    opened.write_csv(table, "kshot/kshot.csv")
+    opened.write_csv(summary, "kshot/summary.csv")
+    typer.echo(summary.round(1).to_string(index=False))
+
+
+@app.command(rich_help_panel=RESEARCH)
 def seeds(
     study: StudyName,
     others: Annotated[list[str], typer.Argument(help="the same study with other seeds, after 'nand ablation'")],

@@ -199,6 +199,8 @@ class PatchCore(TorchDetector):
         network.memory_bank = bank.to(placement.device)[chosen]
         network.eval()
         self._network, self._normals, self._origin = network, normals, chosen.to(placement.device) // each
+        self._placement, self.ratio = placement, config.coreset_ratio
+        self._size = (SIZE, SIZE) if config.backbone_weights is not None or model is None else (model.image_size,) * 2
 
         def maps(batch: Tensor) -> Tensor:
             with placement.autocast():
@@ -210,6 +212,27 @@ class PatchCore(TorchDetector):
     def memory(self) -> Tensor:
         """The coreset: descriptors ``(M, C)`` of normal patches."""
         return self._network.memory_bank
+
+    @property
+    def n_normals(self) -> int:
+        """How many normal images it was fitted on."""
+        return len(self._normals)
+
+    @torch.no_grad()
+    def describe(self, images: Sequence[ImageLike], batch_size: int = 8) -> Tensor:
+        """Descriptors ``(N, C, h, w)`` of images' patches, as those in `memory` are."""
+        network, found = self._network, []
+        for start in range(0, len(images), batch_size):
+            batch = torch.stack([self.preprocess(as_image(image)) for image in images[start : start + batch_size]])
+            with self._placement.autocast():
+                features = network.feature_extractor(batch.to(self._placement.device))
+                pooled = {name: network.feature_pooler(feature) for name, feature in features.items()}
+                found.append(network.generate_embedding(pooled).float().cpu())
+        return torch.cat(found)
+
+    def maps_of(self, patch_scores: Tensor) -> Tensor:
+        """Maps ``(N, H, W)`` of the input's size from distances of patches ``(N, h, w)``."""
+        return self._network.anomaly_map_generator(patch_scores[:, None], self._size)[:, 0]
 
     def normal_maps(self, indices: Sequence[int] | None = None) -> Tensor:
         """Maps ``(n, H, W)`` of training-normal images, each without its own descriptors in the memory.

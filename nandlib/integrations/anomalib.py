@@ -19,7 +19,8 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from nandlib.data.images import ImageLike, as_image
 from nandlib.errors import ModelError, nearest
-from nandlib.method.adapt import AdaptedDetector, add_normality
+from nandlib.method.adapt import AdaptedDetector
+from nandlib.method.normality import add_normality
 
 
 class AnomalibDetector:
@@ -65,7 +66,7 @@ def load_module(name: str, checkpoint: str | Path) -> AnomalibModule:
         raise ModelError(f"{checkpoint} is not a checkpoint of anomalib's {name}: {error}") from error
 
 
-def adapt_module(module: AnomalibModule, text: str | Sequence[str], **options: Any) -> AnomalibModule:
+def adapt_module(module: AnomalibModule, text: str | Sequence[str] = (), **options: Any) -> AnomalibModule:
     """Eq. 5 and 6 for a trained anomalib model: the same model, with what `text` says as normal, wherever anomalib predicts.
 
     In `Engine.predict`, `Engine.test` and when it is called, its raw anomaly maps are damped before they are normalised and
@@ -79,7 +80,7 @@ def adapt_module(module: AnomalibModule, text: str | Sequence[str], **options: A
         module: Trained; any anomalib model whose predictions have an ``anomaly_map``. It is put into evaluation mode and stays
             unadapted; the two share their weights.
         text: A phrase, or several for the same thing; more normalities by calling this on the result.
-        options: As for `nandlib.add_normality`: ``model``, ``noun``, ``method``, ``normals``, and so on.
+        options: As for `nandlib.add_normality`: ``examples``, ``model``, ``noun``, ``method``, ``normals``, and so on.
 
     Returns:
         A model of a subclass of the module's class.

@@ -63,6 +63,8 @@ def export_onnx(adapted: AdaptedDetector, path: str | Path) -> Path:
         raise ModelError("only APRIL-GAN and PatchCore of nandlib.detectors.fit.fit_detector can be exported")
     if adapted.nand.method == "nand_plus" and adapted.nand.plus.regions:
         raise ModelError("nand_plus finds regions by a watershed, which ONNX cannot express: export method 'nand', or plus.regions: false")
+    if adapted.shown.examples:
+        raise ModelError("examples are compared by regions of a watershed, which ONNX cannot express: export texts alone")
     path = Path(path)
     example = torch.zeros(1, 3, IMAGE_SIZE, IMAGE_SIZE)
     level = logging.getLogger("torch.onnx").level

@@ -14,7 +14,9 @@ from nandlib.data.images import ImageLike
 from nandlib.data.maps import Detector
 from nandlib.detectors.fit import fit_detector
 from nandlib.errors import DataError
-from nandlib.method.adapt import AdaptedDetector, add_normality
+from nandlib.method.adapt import AdaptedDetector
+from nandlib.method.examples import Example
+from nandlib.method.normality import add_normality
 from nandlib.models import VisionLanguageModel, load_model
 
 
@@ -27,6 +29,7 @@ class NormalityDetector(OutlierMixin, BaseEstimator):
         detector: Name of a detector that is fitted on ``X`` ("patchcore", "aprilgan", "winclip_0", "winclip_1", …), or a trained
             detector, which is used as it is.
         texts: Normalities to add; may be empty.
+        examples: Images that show one more (`nandlib.method.examples`); may be empty.
         noun: What the images show ("carpet").
         method: ``"nand"``, the paper's rule, or ``"nand_plus"``, which is calibrated on ``X``.
         contamination: Share of the normal images of ``fit`` that may be called outliers; it sets the threshold, once, with the
@@ -46,12 +49,13 @@ class NormalityDetector(OutlierMixin, BaseEstimator):
         detector: str | Detector = "patchcore",
         texts: Sequence[str] = (),
         *,
+        examples: Sequence[ImageLike | Example] = (),
         noun: str = "object",
         method: Literal["nand", "nand_plus"] = "nand",
         contamination: float = 0.05,
         model: VisionLanguageModel | None = None,
     ) -> None:
-        self.detector, self.texts, self.noun = detector, texts, noun
+        self.detector, self.texts, self.examples, self.noun = detector, texts, examples, noun
         self.method, self.contamination, self.model = method, contamination, model
 
     def fit(self, X: Sequence[ImageLike], y: Any = None) -> NormalityDetector:
@@ -72,9 +76,9 @@ class NormalityDetector(OutlierMixin, BaseEstimator):
         normal_maps = base.normal_maps(range(len(X))) if isinstance(self.detector, str) and hasattr(base, "normal_maps") else base(X)
         self.offset_ = float(np.quantile(-_maxima(normal_maps), self.contamination))
         self.detector_: AdaptedDetector | Detector = base
-        for text in self.texts:
+        for text, examples in [*((text, ()) for text in self.texts), *([((), self.examples)] if len(self.examples) else [])]:
             more = {} if isinstance(self.detector_, AdaptedDetector) else self._options(model, X)
-            self.detector_ = add_normality(self.detector_, text, **more)
+            self.detector_ = add_normality(self.detector_, text, examples=examples, **more)
         return self
 
     def _options(self, model: VisionLanguageModel, normals: Sequence[ImageLike]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`add_normality`: Eq. 5, a trained detector and a text in, an adapted detector out."""
+"""A detector whose anomaly maps are damped where an image shows an added normality (Eq. 5 and 6)."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ from nandlib.data.images import ImageLike
 from nandlib.data.maps import Detector, MapFolder, check_maps
 from nandlib.errors import DataError, nearest
 from nandlib.method import saved
-from nandlib.method.batches import encoded, mean_token
-from nandlib.method.config import NandConfig, PromptConfig
+from nandlib.method.batches import encoded
+from nandlib.method.config import NandConfig
+from nandlib.method.descriptors import Descriptors
 from nandlib.method.detection import text_feature
+from nandlib.method.examples import Example, both
 from nandlib.method.operators import image_score, similarities, suppress
 from nandlib.method.plus import Regions, find_regions
-from nandlib.method.prompts import PromptSet, load_prompts
+from nandlib.method.prompts import PromptSet
+from nandlib.method.shown import Shown, as_example
 from nandlib.method.suppression import Similarities, Texts, suppression
 from nandlib.method.threshold import Threshold, conformal_threshold
 from nandlib.models import ImageFeatures, VisionLanguageModel, load_model
@@ -38,7 +41,8 @@ class AdaptedDetector:
         prompts: Templates and normal states.
         noun: What the images show, for the normal state ("flawless carpet").
         nand: Parameters of Eq. 4 and 6.
-        normalities: Name → phrases of every added normality.
+        normalities: Name → phrases of every normality that was said.
+        shown: Those that were shown, by examples.
         others: Phrases of defects that stay abnormal, one tuple a defect, for ``plus.competitors: types``.
         normal_token: ``(D,)`` mean patch token of normal images, with which `nand_plus` is calibrated.
         threshold: When `predict` rejects; `calibrate` sets it.
@@ -51,34 +55,53 @@ class AdaptedDetector:
     noun: str
     nand: NandConfig
     normalities: Mapping[str, tuple[str, ...]]
+    shown: Shown
     others: tuple[tuple[str, ...], ...] = ()
     normal_token: Tensor | None = None
     threshold: Threshold | None = None
     encoded: dict[tuple[str, ...], Tensor] = field(default_factory=dict, repr=False, compare=False)
 
-    def add(self, text: str | Sequence[str], name: str | None = None) -> AdaptedDetector:
-        """With one more normality: a phrase, or several phrases for the same thing.
+    def add(
+        self, text: str | Sequence[str] = (), name: str | None = None, *, examples: Sequence[ImageLike | Example] = ()
+    ) -> AdaptedDetector:
+        """With one more normality: a phrase or several for the same thing, examples of it, or both.
+
+        Args:
+            text: A phrase, or phrases.
+            name: Under which it can be removed; default: the first phrase, or ``example``.
+            examples: Images that show it; `nandlib.method.examples.Example` for those with a mask, box or point.
 
         Raises:
-            DataError: If the text is empty, or the name is taken.
+            DataError: If there is neither text nor example, a phrase is empty, the name is taken, or an example is none: its score is not
+                above that of normal images, its mask does not fit, or it was given before.
         """
         phrases = (text,) if isinstance(text, str) else tuple(text)
-        if not phrases or not all(phrase.strip() for phrase in phrases):
-            raise DataError("a normality needs at least one phrase that is not empty")
-        name = name or phrases[0]
-        if name in self.normalities:
+        if not (phrases or examples) or not all(phrase.strip() for phrase in phrases):
+            raise DataError("a normality needs at least one phrase that is not empty, or an example")
+        name = name or (phrases[0] if phrases else "example")
+        if name in self.names:
             raise DataError(f"normality '{name}' is added already: give another name, or remove it first")
-        return replace(self, normalities={**self.normalities, name: phrases})
+        said = {**self.normalities, name: phrases} if phrases else self.normalities
+        return replace(self, normalities=said, shown=self._show(name, examples) if examples else self.shown)
+
+    def _show(self, name: str, examples: Sequence[ImageLike | Example]) -> Shown:
+        given = [as_example(example) for example in examples]
+        return self.shown.add(name, given, self._base([example.image for example in given]))
 
     def remove(self, name: str) -> AdaptedDetector:
-        """Without the normality of that name (its first phrase, unless named otherwise).
+        """Without the normality of that name.
 
         Raises:
             DataError: If there is none of that name.
         """
-        if name not in self.normalities:
-            raise DataError(f"no normality '{name}' to take back: {nearest(name, self.normalities)}")
-        return replace(self, normalities={k: v for k, v in self.normalities.items() if k != name})
+        if name not in self.names:
+            raise DataError(f"no normality '{name}' to take back: {nearest(name, self.names)}")
+        return replace(self, normalities={k: v for k, v in self.normalities.items() if k != name}, shown=self.shown.remove(name))
+
+    @property
+    def names(self) -> list[str]:
+        """Of all normalities."""
+        return list(dict.fromkeys((*self.normalities, *self.shown.examples)))
 
     @torch.no_grad()
     def suppression_maps(self, images: Sequence[ImageLike], base: Sequence[np.ndarray] | None = None) -> dict[str, list[np.ndarray]]:
@@ -89,12 +112,16 @@ class AdaptedDetector:
             base: Anomaly maps, whose sizes the maps take and in which `nand_plus` finds its regions; None: ``nand.map_size`` squared
                 for the paper's rule, and the detector is called for `nand_plus`.
         """
-        if base is None and self.nand.method == "nand_plus":
+        if base is None and (self.nand.method == "nand_plus" or self.shown.examples):
             base = self._base(images)
         maps: dict[str, list[np.ndarray]] = {name: [] for name in self.normalities}
-        for features, sizes in encoded(self.model, images, base):
+        for features, sizes in encoded(self.model, images, base) if self.normalities else ():
             for name, found in self.suppression(features, sizes).items():
                 maps[name] += list(found.float().numpy())
+        for name, own in self.shown.maps(images, base or ()).items():
+            if name in maps:
+                own = [both(torch.from_numpy(said), torch.from_numpy(single)).numpy() for said, single in zip(maps[name], own, strict=True)]
+            maps[name] = own
         return maps
 
     def suppression(self, features: ImageFeatures, base: Tensor | None = None, regions: Regions | None = None) -> dict[str, Tensor]:
@@ -153,7 +180,7 @@ class AdaptedDetector:
     def damp(self, images: Sequence[ImageLike], base: Sequence[np.ndarray]) -> list[np.ndarray]:
         """A_final of anomaly maps that are at hand already: `base` has one ``(H, W)`` map an image, in place of the detector's."""
         final = [torch.from_numpy(single) for single in base]
-        for maps in self.suppression_maps(images, base).values() if self.normalities else ():
+        for maps in self.suppression_maps(images, base).values() if self.names else ():
             final = [suppress(anomaly, torch.from_numpy(sup)) for anomaly, sup in zip(final, maps, strict=True)]
         return [anomaly.numpy() for anomaly in final]
 
@@ -217,7 +244,9 @@ class AdaptedDetector:
             threshold=None if self.threshold is None else saved.Cut(**asdict(self.threshold)),
         )
         token = {} if self.normal_token is None else {"normal_token": self.normal_token}
-        saved.write(folder, content, {"texts": self.texts, **token})
+        normal = {"normal_patches": self.shown.descriptors.normal} if self.shown.examples and not self.shown.descriptors.lent else {}
+        shown = {f"{saved.SHOWN}{name}": examples for name, examples in self.shown.examples.items()}
+        saved.write(folder, content, {"texts": self.texts, **token, **shown, **normal})
         return folder
 
     @classmethod
@@ -246,14 +275,16 @@ class AdaptedDetector:
         prompts = PromptSet(
             str(folder / saved.NAMES[0]), phrases={}, **{name: getattr(found.prompts, name) for name in saved.Words.model_fields}
         )
+        model = model or load_model("mini")
         threshold = None if found.threshold is None else Threshold(**found.threshold.model_dump())
         adapted = cls(
             detector,
-            model or load_model("mini"),
+            model,
             prompts,
             found.noun,
             found.nand,
             found.normalities,
+            Shown(Descriptors(detector, model, normal=tensors.get("normal_patches")), found.nand, saved.shown(tensors)),
             found.others,
             tensors.get("normal_token"),
             threshold,
@@ -266,74 +297,3 @@ class AdaptedDetector:
     def _scores(self, maps: Sequence[np.ndarray]) -> np.ndarray:
         how: Literal["max", "topk_mean"] = "topk_mean" if self.nand.image_score == "topk_mean" else "max"
         return np.array([image_score(torch.from_numpy(single)[None], how, self.nand.top_fraction).item() for single in maps])
-
-
-def add_normality(
-    detector: Detector | str | Path,
-    text: str | Sequence[str],
-    *,
-    model: VisionLanguageModel | None = None,
-    noun: str = "object",
-    name: str | None = None,
-    prompts: PromptSet | None = None,
-    nand: NandConfig = NandConfig(),
-    method: Literal["nand", "nand_plus"] | None = None,
-    normals: Sequence[ImageLike] = (),
-    others: Sequence[str | Sequence[str]] = (),
-) -> AdaptedDetector:
-    """Eq. 5: make what `text` says normal for a trained detector, without training.
-
-    Args:
-        detector: Anything that maps a sequence of images to anomaly maps ``(N, H, W)`` (larger is more anomalous), a
-            folder of such maps as .npy or .tiff, or a detector that was adapted before.
-        text: A phrase ("thread on carpet"), or several phrases for the same thing.
-        model: Finds where an image shows what the text says: ``load_model(...)``; default: the embedded one.
-        noun: What the images show, for the normal state ("carpet").
-        name: Under which the normality can be removed again; default: its first phrase.
-        prompts: Templates and states; default: APRIL-GAN's.
-        nand: Parameters of Eq. 4 and 6, and of `nand_plus`.
-        method: ``"nand"``, the paper's rule, or ``"nand_plus"``, this study's (`nandlib.method.plus`); default: what `nand` says.
-        normals: Some normal images, such as the detector was trained on, with which `nand_plus` is calibrated.
-        others: Defects that stay abnormal, in words, for `nand_plus` with ``plus.competitors: types``.
-
-    Returns:
-        A detector: call it on images; `add` and `remove` give detectors with more or fewer normalities.
-
-    Raises:
-        DataError: If the text is empty, the folder of maps does not exist, a parameter has no meaning here, or `nand_plus` lacks
-            normal images to be calibrated with.
-        ModelError: If a model's weights are missing or do not fit.
-
-    Example:
-        >>> adapted = add_normality(detector, "loose thread", noun="carpet")  # doctest: +SKIP
-        >>> maps = adapted(["carpet/000.png"])  # doctest: +SKIP
-    """
-    if isinstance(detector, AdaptedDetector):
-        kept = (model, prompts, method) == (None, None, None) and noun == "object" and nand == NandConfig() and not (normals or others)
-        if not kept:
-            raise DataError("the detector is adapted already and keeps its model, noun, prompts and parameters: give the text alone")
-        return detector.add(text, name)
-    if method is not None:
-        nand = nand.model_copy(update={"method": method})
-    _check(nand, normals, others)
-    if isinstance(detector, (str, Path)):
-        detector = MapFolder(detector)
-    model = model or load_model("mini")
-    prompts = prompts or load_prompts(PromptConfig(file="aprilgan"))
-    token = mean_token(model, normals) if nand.method == "nand_plus" and nand.plus.calibrate else None
-    stay = tuple((other,) if isinstance(other, str) else tuple(other) for other in others)
-    return AdaptedDetector(detector, model, prompts, noun, nand, {}, stay, token).add(text, name)
-
-
-def _check(nand: NandConfig, normals: Sequence[ImageLike], others: Sequence[str | Sequence[str]]) -> None:
-    """Raise DataError for parameters that have no meaning for a detector alone, or lack what they need."""
-    plus = nand.plus if nand.method == "nand_plus" else None
-    if plus is not None and plus.calibrate and not normals:
-        raise DataError(
-            "nand_plus is calibrated on normal images: give some as normals=[...], or nand=NandConfig(method='nand_plus', "
-            "plus=PlusConfig(calibrate=False))"
-        )
-    if plus is not None and plus.competitors == "types" and not others:
-        raise DataError("plus.competitors 'types' needs the defects that stay abnormal: others=[\"hole\", ...], or competitors 'bank'")
-    if nand.image_score == "max_plus_image" or nand.base_normalisation != "none":
-        raise DataError("add_normality sees maps only: image_score 'max_plus_image' and base_normalisation belong to a study")

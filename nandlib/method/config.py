@@ -35,6 +35,13 @@ class PlusConfig(Section):
     focus: float = Field(8.0, ge=0, description="a pixel of a region counts (A / peak)^focus")
 
 
+class ExampleConfig(Section):
+    """Normality by example (`nandlib.method.examples`)."""
+
+    similarity: float = Field(0.6, ge=-1, le=1, description="cosine of a region's residual with an example's at which A_sup is one half")
+    sharpness: float = Field(20.0, gt=0, description="how steeply A_sup rises there")
+
+
 class NandConfig(Section):
     """Normality detection and suppression (Eq. 4 and 6)."""
 
@@ -43,7 +50,7 @@ class NandConfig(Section):
         description="the paper's, or this study's own, for which only `plus`, temperature and map_size say what A_sup is",
     )
     plus: PlusConfig = PlusConfig()
-
+    examples: ExampleConfig = ExampleConfig()
     temperature: float | None = Field(None, gt=0, description="of the softmax; None: the model's own (100 for CLIP)")
     layers: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
         None, min_length=1, description="0-based subset of the model's layers for A_sup; None: all"

@@ -18,6 +18,7 @@ from nandlib.method.config import NandConfig, PromptConfig
 from nandlib.settings import Section, read_yaml
 
 NAMES = ("adapted.yaml", "adapted.safetensors")
+SHOWN = "shown."  # before the name of a normality: the tensor of its examples
 
 
 class Words(Section):
@@ -86,6 +87,11 @@ def read(folder: Path) -> tuple[Saved, dict[str, Tensor]]:
         return saved, load_file(paths[1])
     except SafetensorError as error:
         raise DataError(f"{paths[1]} is not a safetensors file: {error}") from error
+
+
+def shown(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The examples among the tensors, by the name of their normality."""
+    return {name.removeprefix(SHOWN): tensor for name, tensor in tensors.items() if name.startswith(SHOWN)}
 
 
 def _replace(path: Path, fill: Callable[[Path], None]) -> None:

@@ -15,9 +15,11 @@ from torch import Tensor
 from nandlib.data.images import ImageLike
 from nandlib.errors import DataError
 from nandlib.method.adapt import AdaptedDetector
+from nandlib.method.descriptors import Descriptors
 from nandlib.method.operators import image_score, suppress
 from nandlib.method.plus import Regions, find_regions
 from nandlib.method.prompts import MOST_TEXTS
+from nandlib.method.shown import Shown
 from nandlib.models import ImageFeatures
 from nandlib.show.explorer.gallery import Gallery
 from nandlib.study.class_maps import SCORE_BATCH
@@ -73,8 +75,9 @@ class Exploration:
         if self.method not in self.gallery.methods:
             raise DataError("nand_plus is calibrated on normal images: give some")
         gallery, nand = self.gallery, self.gallery.nand.model_copy(update={"method": self.method})
+        shown = Shown(Descriptors(_no_detector, gallery.model), nand)
         self._bare = AdaptedDetector(
-            _no_detector, gallery.model, gallery.prompts, gallery.noun, nand, {}, (), gallery.normal_token, encoded=gallery.encoded
+            _no_detector, gallery.model, gallery.prompts, gallery.noun, nand, {}, shown, (), gallery.normal_token, encoded=gallery.encoded
         )
 
     @cached_property

@@ -1,0 +1,105 @@
+"""Patch descriptors of images, and what they are where nothing is wrong: what examples are compared by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nandlib.data.images import ImageLike, as_image
+from nandlib.data.maps import Detector, check_maps
+from nandlib.errors import DataError
+from nandlib.models import VisionLanguageModel
+
+BATCH = 8  # images a pass
+MOST = 8192  # descriptors of normal patches that are kept
+FEW = 16  # normal images, at most, that say how high a map is where nothing is wrong
+
+
+@runtime_checkable
+class LendsDescriptors(Protocol):
+    """A detector with patch descriptors of its own, as this study's PatchCore is."""
+
+    @property
+    def memory(self) -> Tensor: ...
+
+    def normal_maps(self, indices: Sequence[int] | None = None) -> Tensor: ...
+
+    @property
+    def n_normals(self) -> int: ...
+
+    def describe(self, images: Sequence[ImageLike]) -> Tensor: ...
+
+
+class Descriptors:
+    """Patch descriptors ``(n, C, h, w)`` of images: the detector's own where it lends them, else the model's (its ``patch_backbone``).
+
+    Args:
+        detector: The base detector.
+        model: The vision-language model.
+        normals: Normal images; not needed by a detector that lends its memory.
+        normal: ``(M, C)`` descriptors of normal patches, where they are at hand already.
+    """
+
+    def __init__(
+        self, detector: Detector, model: VisionLanguageModel, normals: Sequence[ImageLike] = (), normal: Tensor | None = None
+    ) -> None:
+        self.detector, self.model, self.normals, self._normal = detector, model, tuple(normals), normal
+
+    @property
+    def lent(self) -> bool:
+        """Whether they are the detector's own."""
+        return isinstance(self.detector, LendsDescriptors)
+
+    @torch.no_grad()
+    def __call__(self, images: Sequence[ImageLike]) -> Tensor:
+        if isinstance(self.detector, LendsDescriptors):
+            return self.detector.describe(images)
+        batches = (images[start : start + BATCH] for start in range(0, len(images), BATCH))
+        return torch.cat([self._backbone(torch.stack([self.model.preprocess(as_image(image)) for image in batch])) for batch in batches])
+
+    @cached_property
+    def normal(self) -> Tensor:
+        """Descriptors of normal patches ``(M, C)``: the detector's memory, or an even share of the normal images' patches.
+
+        Raises:
+            DataError: If there are no normal images.
+        """
+        if self._normal is not None:
+            return self._normal
+        if isinstance(self.detector, LendsDescriptors):
+            return self.detector.memory.cpu()
+        if not self.normals:
+            raise DataError(
+                f"examples are told from what is normal, and {type(self.detector).__name__} does not say what that is: "
+                "give some normal images as normals=[...]"
+            )
+        patches = self(self.normals).flatten(2).transpose(1, 2).flatten(0, 1)
+        return patches[np.unique(np.linspace(0, len(patches) - 1, min(len(patches), MOST)).round().astype(int))]
+
+    @cached_property
+    def level(self) -> float | None:
+        """The median of the highest values of normal images' maps; None where no normal image is at hand.
+
+        They are a detector's leave-own-out maps where it has such, else those of the normal images that were given: a detector that was
+        trained on them finds them more normal than others.
+        """
+        if isinstance(self.detector, LendsDescriptors):
+            return float(np.median([float(single.max()) for single in self.detector.normal_maps(_few(self.detector.n_normals))]))
+        if not self.normals:
+            return None
+        some = [self.normals[k] for k in _few(len(self.normals))]
+        return float(np.median([single.max() for single in check_maps(self.detector(some), len(some), type(self.detector).__name__)]))
+
+    @cached_property
+    def _backbone(self) -> torch.nn.Module:
+        return self.model.patch_backbone()
+
+
+def _few(count: int) -> list[int]:
+    chosen: list[int] = np.unique(np.linspace(0, count - 1, min(count, FEW)).round().astype(int)).tolist()
+    return chosen

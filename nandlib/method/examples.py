@@ -1,0 +1,134 @@
+"""Normality by example: A_sup from images that show what is acceptable, instead of from a text.
+
+A text says what the added normality is; an example shows it. What an anomalous region looks like is told by how it differs from what is
+normal: its *residual*, the patch descriptor less the nearest descriptor of normal images, so that product and place cancel out. A region
+whose residual points where an example's does shows the same thing:
+
+    r = Σ_p w_p (d_p - nearest normal of d_p),    c = max over examples of cos(r, r_example),    A_sup = σ(sharpness · (c - similarity))
+
+Regions and their weights w are those of `nandlib.method.plus`: the catchment areas of the anomaly map's peaks. The values of
+`ExampleConfig` were chosen on the validation products and the circuit boards (`nandlib.evaluation.kshot`).
+
+Shapes: n images, P patches, C channels, R regions of one image, E examples, M descriptors of normal patches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nandlib.data.images import ImageLike, as_image
+from nandlib.errors import DataError
+from nandlib.method.config import ExampleConfig, PlusConfig
+from nandlib.method.plus import Regions, find_regions
+
+ROWS = 2048  # patches at a time against the normal descriptors
+
+
+@dataclass(frozen=True)
+class Example:
+    """An image that shows what is acceptable, and where. Without mask, box or point: where the detector's own map is highest.
+
+    Attributes:
+        image: Path, PIL image or uint8 array.
+        mask: ``(H, W)`` of the image's size, true where it is shown.
+        box: ``(left, top, right, bottom)`` in pixels of the image.
+        point: ``(x, y)`` in pixels of the image: the region of the anomaly map that it lies in.
+    """
+
+    image: ImageLike
+    mask: np.ndarray | None = None
+    box: tuple[float, float, float, float] | None = None
+    point: tuple[float, float] | None = None
+
+    def where(self) -> np.ndarray | None:
+        """``(H, W)`` bool of the image's size, from mask or box; None if neither is given.
+
+        Raises:
+            DataError: If more than one of mask, box and point is given, one lies outside the image, or it is empty.
+        """
+        if sum(given is not None for given in (self.mask, self.box, self.point)) > 1:
+            raise DataError("an example takes a mask, a box or a point: one of them")
+        width, height = as_image(self.image).size
+        if self.point is not None and not (0 <= self.point[0] < width and 0 <= self.point[1] < height):
+            raise DataError(f"the point {self.point} lies outside the example, which has {width} x {height} pixels")
+        if self.mask is not None:
+            mask = np.asarray(self.mask)
+            if mask.shape != (height, width):
+                raise DataError(f"the mask has {mask.shape[::-1]} pixels, its example {width} x {height}: they must be of one size")
+            found = mask > 0
+        elif self.box is not None:
+            left, top, right, bottom = self.box
+            found = np.zeros((height, width), bool)
+            found[max(0, round(top)) : max(0, round(bottom)), max(0, round(left)) : max(0, round(right))] = True
+        else:
+            return None
+        if not found.any():
+            raise DataError(f"the {'mask' if self.mask is not None else 'box'} of an example is empty: it must mark what is acceptable")
+        return found
+
+
+def residuals(patches: Tensor, normal: Tensor) -> Tensor:
+    """Patch descriptors ``(P, C)``, each less the nearest of the normal ones ``(M, C)``: ``(P, C)``."""
+    nearest = [torch.cdist(block, normal).argmin(1) for block in patches.split(ROWS)]
+    return patches - normal[torch.cat(nearest)]
+
+
+def directions(descriptors: Tensor, normal: Tensor, regions: Regions) -> list[Tensor]:
+    """Where the residuals of regions point: n times ``(R, C)``, unit norm.
+
+    Args:
+        descriptors: ``(n, C, h, w)``.
+        normal: ``(M, C)`` descriptors of normal patches.
+        regions: Of the anomaly maps, on the grid ``(h, w)``.
+    """
+    patches = descriptors.flatten(2).transpose(1, 2)
+    return [F.normalize(weights @ residuals(image, normal), dim=-1) for image, weights in zip(patches, regions.weights, strict=True)]
+
+
+def example_suppression(found: Sequence[Tensor], examples: Tensor, regions: Regions, config: ExampleConfig = ExampleConfig()) -> Tensor:
+    """A_sup ``(n, H, W)`` in [0, 1] of regions whose residuals point as those of an example do.
+
+    Args:
+        found: `directions` of the regions.
+        examples: ``(E, C)``, directions of the examples.
+        regions: Of the anomaly maps.
+        config: Parameters.
+    """
+    return regions.paint([torch.sigmoid(config.sharpness * ((own @ examples.T).amax(1) - config.similarity)) for own in found])
+
+
+def example_direction(example: Example, anomaly: np.ndarray, descriptors: Tensor, normal: Tensor, plus: PlusConfig) -> Tensor:
+    """What one example shows ``(C,)``: the direction of its marked patches, or of its region of highest anomaly.
+
+    Args:
+        example: Image, and where.
+        anomaly: The detector's map ``(H, W)`` of it.
+        descriptors: ``(C, h, w)`` of it.
+        normal: ``(M, C)`` descriptors of normal patches.
+        plus: How regions are found.
+    """
+    where, grid = example.where(), (descriptors.shape[-2], descriptors.shape[-1])
+    if where is not None:
+        share = F.interpolate(torch.from_numpy(where)[None, None].float(), size=grid, mode="area")  # of each patch
+        weights = share.flatten() / share.sum()
+        return F.normalize(weights @ residuals(descriptors.flatten(1).T, normal), dim=0)
+    regions = find_regions(torch.from_numpy(anomaly)[None], grid, plus)
+    height, width = anomaly.shape
+    if example.point is not None:
+        size = as_image(example.image).size
+        row, column = int(example.point[1] * height / size[1]), int(example.point[0] * width / size[0])
+    else:
+        row, column = divmod(int(anomaly.argmax()), width)
+    return directions(descriptors[None], normal, regions)[0][regions.labels[0, row, column]]
+
+
+def both(said: Tensor, shown: Tensor) -> Tensor:
+    """A_sup of a text and of examples of the same normality: their odds multiplied, so that one half changes nothing."""
+    agree, differ = said * shown, (1 - said) * (1 - shown)
+    return agree / (agree + differ).clamp_min(1e-12)

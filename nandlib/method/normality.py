@@ -1,0 +1,96 @@
+"""`add_normality`: Eq. 5, a trained detector and a text or examples in, an adapted detector out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from nandlib.data.images import ImageLike
+from nandlib.data.maps import Detector, MapFolder
+from nandlib.errors import DataError
+from nandlib.method.adapt import AdaptedDetector
+from nandlib.method.batches import mean_token
+from nandlib.method.config import NandConfig, PromptConfig
+from nandlib.method.descriptors import Descriptors
+from nandlib.method.examples import Example
+from nandlib.method.prompts import PromptSet, load_prompts
+from nandlib.method.shown import Shown
+from nandlib.models import VisionLanguageModel, load_model
+
+
+def add_normality(
+    detector: Detector | str | Path,
+    text: str | Sequence[str] = (),
+    *,
+    examples: Sequence[ImageLike | Example] = (),
+    model: VisionLanguageModel | None = None,
+    noun: str = "object",
+    name: str | None = None,
+    prompts: PromptSet | None = None,
+    nand: NandConfig = NandConfig(),
+    method: Literal["nand", "nand_plus"] | None = None,
+    normals: Sequence[ImageLike] = (),
+    others: Sequence[str | Sequence[str]] = (),
+) -> AdaptedDetector:
+    """Eq. 5: make what `text` says, or `examples` show, normal for a trained detector, without training.
+
+    Args:
+        detector: Anything that maps a sequence of images to anomaly maps ``(N, H, W)`` (larger is more anomalous), a
+            folder of such maps as .npy or .tiff, or a detector that was adapted before.
+        text: A phrase ("thread on carpet"), or several phrases for the same thing.
+        examples: Images that show it: paths, PIL images or arrays, whose region of highest anomaly counts, or
+            `nandlib.method.examples.Example` with a mask, box or point.
+        model: Finds where an image shows what the text says: ``load_model(...)``; default: the embedded one.
+        noun: What the images show, for the normal state ("carpet").
+        name: Under which the normality can be removed again; default: its first phrase, or ``example``.
+        prompts: Templates and states; default: APRIL-GAN's.
+        nand: Parameters of Eq. 4 and 6, and of `nand_plus`.
+        method: ``"nand"``, the paper's rule, or ``"nand_plus"``, this study's (`nandlib.method.plus`); default: what `nand` says.
+        normals: Some normal images, such as the detector was trained on, with which `nand_plus` is calibrated, and from which
+            examples are told (PatchCore lends its own memory for that).
+        others: Defects that stay abnormal, in words, for `nand_plus` with ``plus.competitors: types``.
+
+    Returns:
+        A detector: call it on images; `add` and `remove` give detectors with more or fewer normalities.
+
+    Raises:
+        DataError: If there is neither text nor example, an example shows nothing, the folder of maps does not exist, a parameter has no
+            meaning here, or normal images are missing where they are needed.
+        ModelError: If a model's weights are missing or do not fit.
+
+    Example:
+        >>> adapted = add_normality(detector, "loose thread", noun="carpet")  # doctest: +SKIP
+        >>> maps = adapted(["carpet/000.png"])  # doctest: +SKIP
+        >>> adapted = add_normality(detector, examples=["rejected_yesterday.png"])  # doctest: +SKIP
+    """
+    if isinstance(detector, AdaptedDetector):
+        kept = (model, prompts, method) == (None, None, None) and noun == "object" and nand == NandConfig() and not (normals or others)
+        if not kept:
+            raise DataError("the detector is adapted already and keeps its model, noun, prompts and parameters: give the text alone")
+        return detector.add(text, name, examples=examples)
+    if method is not None:
+        nand = nand.model_copy(update={"method": method})
+    _check(nand, normals, others)
+    if isinstance(detector, (str, Path)):
+        detector = MapFolder(detector)
+    model = model or load_model("mini")
+    prompts = prompts or load_prompts(PromptConfig(file="aprilgan"))
+    token = mean_token(model, normals) if nand.method == "nand_plus" and nand.plus.calibrate else None
+    stay = tuple((other,) if isinstance(other, str) else tuple(other) for other in others)
+    shown = Shown(Descriptors(detector, model, normals), nand)
+    return AdaptedDetector(detector, model, prompts, noun, nand, {}, shown, stay, token).add(text, name, examples=examples)
+
+
+def _check(nand: NandConfig, normals: Sequence[ImageLike], others: Sequence[str | Sequence[str]]) -> None:
+    """Raise DataError for parameters that have no meaning for a detector alone, or lack what they need."""
+    plus = nand.plus if nand.method == "nand_plus" else None
+    if plus is not None and plus.calibrate and not normals:
+        raise DataError(
+            "nand_plus is calibrated on normal images: give some as normals=[...], or nand=NandConfig(method='nand_plus', "
+            "plus=PlusConfig(calibrate=False))"
+        )
+    if plus is not None and plus.competitors == "types" and not others:
+        raise DataError("plus.competitors 'types' needs the defects that stay abnormal: others=[\"hole\", ...], or competitors 'bank'")
+    if nand.image_score == "max_plus_image" or nand.base_normalisation != "none":
+        raise DataError("add_normality sees maps only: image_score 'max_plus_image' and base_normalisation belong to a study")

@@ -1,0 +1,83 @@
+"""Normalities that were shown: examples by name, and where images show the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nandlib.data.images import ImageLike
+from nandlib.errors import DataError
+from nandlib.method.config import NandConfig
+from nandlib.method.descriptors import BATCH, Descriptors
+from nandlib.method.examples import Example, directions, example_direction, example_suppression
+from nandlib.method.plus import find_regions
+
+SAME = 1 - 1e-6  # cosine from which on two examples are one
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What examples show, by the name of their normality. Immutable.
+
+    Attributes:
+        descriptors: By which images are compared.
+        nand: Parameters of the regions and of normality by example.
+        examples: Name → directions ``(E, C)`` (`nandlib.method.examples`).
+    """
+
+    descriptors: Descriptors
+    nand: NandConfig
+    examples: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @torch.no_grad()
+    def add(self, name: str, examples: Sequence[ImageLike | Example], base: Sequence[np.ndarray]) -> Shown:
+        """With the examples of one more normality.
+
+        Args:
+            name: Of the normality.
+            examples: Images, or `Example`.
+            base: The detector's map ``(H, W)`` of each.
+
+        Raises:
+            DataError: If an example shows nothing, its mask does not fit, or it was given before.
+        """
+        found = [direction for own in self.examples.values() for direction in own]
+        given = [as_example(example) for example in examples]
+        for k, (example, anomaly, own) in enumerate(zip(given, base, self.descriptors([e.image for e in given]), strict=True), 1):
+            level, score = self.descriptors.level, float(anomaly.max())
+            if example.where() is None and level is not None and score <= level:
+                raise DataError(
+                    f"example {k} shows nothing: its score is {score:.3g}, and half of the normal images reach {level:.3g}; "
+                    "say where it is with Example(image, mask=...), or leave it out"
+                )
+            direction = example_direction(example, anomaly, own, self.descriptors.normal, self.nand.plus)
+            if any(float(direction @ other) > SAME for other in found):
+                raise DataError(f"example {k} was given before: every example counts once")
+            found.append(direction)
+        return replace(self, examples={**self.examples, name: torch.stack(found[-len(given) :])})
+
+    def remove(self, name: str) -> Shown:
+        """Without the examples of one normality, if it has any."""
+        return replace(self, examples={key: own for key, own in self.examples.items() if key != name})
+
+    @torch.no_grad()
+    def maps(self, images: Sequence[ImageLike], base: Sequence[np.ndarray]) -> dict[str, list[np.ndarray]]:
+        """A_sup of every normality that was shown: name → one float32 ``(H, W)`` map an image, of the size of its anomaly map `base`."""
+        maps: dict[str, list[np.ndarray]] = {name: [] for name in self.examples}
+        for start in range(0, len(images) if self.examples else 0, BATCH):
+            rows = slice(start, start + BATCH)
+            for anomaly, own in zip(base[rows], self.descriptors(images[rows]), strict=True):
+                regions = find_regions(torch.from_numpy(anomaly)[None], (own.shape[-2], own.shape[-1]), self.nand.plus)
+                found = directions(own[None], self.descriptors.normal, regions)
+                for name, examples in self.examples.items():
+                    maps[name].append(example_suppression(found, examples, regions, self.nand.examples)[0].float().numpy())
+        return maps
+
+
+def as_example(example: ImageLike | Example) -> Example:
+    """An image, or an image with its mask, box or point, as the latter."""
+    return example if isinstance(example, Example) else Example(example)

@@ -229,7 +229,18 @@ def test_synonyms_join_the_added_text_and_are_no_rivals():
     added = torch.nn.functional.normalize(torch.tensor([1.0, 0.0, 0.05]), dim=0)
     centre = bank.mean(0)
     cosines = torch.nn.functional.cosine_similarity(bank - centre, (added - centre)[None])
-    assert synonyms(added, bank, PlusConfig(synonym=0.3)).tolist() == (cosines >= 0.3).tolist() == [True, True, False, False]
+    for limit in (-0.9, 0.0, 0.3, 0.9, 0.99):
+        assert synonyms(added, bank, PlusConfig(synonym=limit)).tolist() == (cosines >= limit).tolist()
+    assert (cosines >= 0.3).tolist() == [True, True, False, False] and 0.9 < float(cosines[:2].min()) < 0.999
     features = torch.cat([added[None], torch.zeros(2, 3), bank])
     own, rivals = sides(PlusConfig(synonym=0.3), 0, features, normal=1, abnormal=2, types=[], bank=range(3, 7))
     assert (own, rivals) == ([0, 3, 4], [2, 5, 6])
+
+
+def test_maps_and_grids_need_not_be_square():
+    """A map of 4 x 12 pixels on 2 x 3 tokens, each of 2 x 4 pixels; one pixel sticks out of the last token."""
+    single = torch.full((1, 4, 12), 0.5)
+    single[0, 3, 11] = 1.0
+    weights = find_regions(single, (2, 3), PlusConfig(focus=1)).weights[0]
+    counts = torch.tensor([4.0, 4, 4, 4, 4, 4.5])
+    assert torch.allclose(weights[0], counts / counts.sum(), atol=1e-6)

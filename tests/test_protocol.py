@@ -15,6 +15,7 @@ from nandlib.evaluation.protocol import (
     class_averages,
     delta_table,
     detector_table,
+    f1_max,
     identity_residuals,
     summary,
 )
@@ -223,3 +224,19 @@ def test_precision_columns_are_the_last_four():
     short, long = delta_table(scores, precision=False), delta_table(scores)
     assert long.columns[:-4].tolist() == short.columns.tolist() and long.columns[-4:].tolist() == DELTA_COLUMNS[-4:]
     pd.testing.assert_frame_equal(long[short.columns], short)
+
+
+def test_f1_of_rare_and_badly_found_defects():
+    """The best threshold need not be one where precision and recall are large."""
+    rng = np.random.default_rng(2)
+    labels = np.r_[np.ones(5, int), np.zeros(95, int)]
+    scores = np.r_[4.0, 3.5, 0, 0, 0, 3.9, rng.normal(0.5, 0.5, 94)]
+    best = 0.0
+    for limit in scores:
+        found = scores >= limit
+        right = int((found & (labels == 1)).sum())
+        best = max(best, 200 * right / (found.sum() + 5))
+    precision, recall = 2 / 3, 2 / 5
+    assert f1_max(labels, scores) == pytest.approx(best) == pytest.approx(200 * precision * recall / (precision + recall))
+    few = np.r_[4.0, 0, 0, 0, 0, 5.0, 4.5, rng.normal(0.5, 0.5, 93).clip(0.01)]  # one of the three highest: precision 1/3, recall 1/5
+    assert f1_max(labels, few) == pytest.approx(25)

@@ -242,3 +242,7 @@ def test_exact_and_random_sign_flips_agree():
     exact = np.mean(np.abs(signs @ sums) >= abs(sums.sum()) - 1e-9)
     assert sign_flips([np.array([value]) for value in sums]) == exact
     assert sign_flips([np.array([value]) for value in (*sums, 0.0)]) == pytest.approx(exact, abs=0.01)
+
+
+def test_an_interval_leaves_out_as_much_on_either_side():
+    assert interval(np.arange(1001.0)) == (25.0, 975.0)

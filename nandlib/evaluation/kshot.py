@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -98,9 +99,8 @@ class Contest:
     def _bank(self, examples: Sequence[int]) -> np.ndarray:
         new = self.patches[list(examples)].flatten(0, 1)
         added = new[continued(new, self.distances[list(examples)].flatten(), self.network.ratio)]
-        distances = torch.stack(
-            [torch.minimum(old, torch.cdist(p, added).amin(1)) for old, p in zip(self.distances, self.patches, strict=True)]
-        )
+        pairs = zip(self.distances, self.patches, strict=True)
+        distances = torch.stack([torch.minimum(old, torch.cdist(patches, added).amin(1)) for old, patches in pairs])
         maps = self.network.maps_of(distances.unflatten(1, self.descriptors.shape[-2:]))
         return resize_map(maps, (self.base.shape[-2], self.base.shape[-1])).amax((1, 2)).numpy()
 
@@ -142,19 +142,18 @@ def contest(study: OpenStudy, class_name: str) -> Contest:
 
 def rows(one: Contest, ks: Sequence[int] = KS, draws: int = DRAWS) -> Iterator[tuple[str, str, int, int, str, float, float, float]]:
     """Every draw of one class, `COLUMNS`; groups with fewer than k + `LEAST_LEFT` images are left out at that k."""
-    before = one.scores("nothing", "", ())
-    for k in ks:
-        for group in one.text:
-            own = np.flatnonzero(one.groups == group)
-            for draw in range(draws if len(own) >= k + LEAST_LEFT else 0):
-                examples = np.random.default_rng([draw, k, *group.encode()]).permutation(own)[:k]
-                keep = np.setdiff1d(np.arange(len(one.groups)), examples)
-                label = ~np.isin(one.groups[keep], ("good", group))
-                alone = one.groups[keep] != group
-                marks = auroc(label, before[keep]), auroc(label[alone], before[keep][alone])
-                for method in METHODS:
-                    after = auroc(label, one.scores(method, group, examples)[keep])
-                    yield one.class_name, group, k, draw, method, marks[0], after, marks[1]
+    for group in one.text:
+        own = np.flatnonzero(one.groups == group)
+        fixed = {method: one.scores(method, group, ()) for method in ("nothing", "text")}  # whatever the examples
+        for k, draw in product([k for k in ks if len(own) >= k + LEAST_LEFT], range(draws)):
+            examples = np.random.default_rng([draw, k, *group.encode()]).permutation(own)[:k].tolist()
+            keep = np.setdiff1d(np.arange(len(one.groups)), examples)
+            label, alone = ~np.isin(one.groups[keep], ("good", group)), one.groups[keep] != group
+            before = fixed["nothing"][keep]
+            marks = auroc(label, before), auroc(label[alone], before[alone])
+            for method in METHODS:
+                scores = fixed[method] if method in fixed else one.scores(method, group, examples)
+                yield one.class_name, group, k, draw, method, marks[0], auroc(label, scores[keep]), marks[1]
 
 
 def kshot_table(study: OpenStudy, ks: Sequence[int] = KS, draws: int = DRAWS, progress: bool = True) -> pd.DataFrame:

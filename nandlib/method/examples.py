@@ -7,7 +7,7 @@ whose residual points where an example's does shows the same thing:
     r = Σ_p w_p (d_p - nearest normal of d_p),    c = max over examples of cos(r, r_example),    A_sup = σ(sharpness · (c - similarity))
 
 Regions and their weights w are those of `nandlib.method.plus`: the catchment areas of the anomaly map's peaks. The values of
-`ExampleConfig` were chosen on the validation products and the circuit boards (`nandlib.evaluation.kshot`).
+`ExampleConfig` were chosen on the validation products and the circuit boards.
 
 Shapes: n images, P patches, C channels, R regions of one image, E examples, M descriptors of normal patches.
 """

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from nandlib.show.style import LABELS
@@ -70,6 +71,22 @@ def _real(root: Path) -> str:
             cells = [f"{row['auroc_before']:.1f} → {row['auroc_after']:.1f}", _gain(series), closed, _groups(series), *said]
             rows.append([name, LABELS[row["detector"]], *cells])
     return _markdown(["images", "detector", "AUROC", "gain", "of the gap", "groups up", "best group", "worst group"], rows)
+
+
+def _kshot(root: Path) -> str:
+    """`nandlib.evaluation.kshot`: AUROC after by k, mean ± sd over draws."""
+    labels = {"nothing": "nothing added", "text": "text (the paper's rule)", "examples": "k examples", "both": "text and k examples",
+              "bank": "k images into PatchCore's memory"}  # fmt: skip
+    ks, rows = (1, 2, 4, 8, 16), []
+    for study, name in REAL.items():
+        if not (root / "figures" / study / "kshot/summary.csv").is_file():
+            continue
+        table = _read(root, f"{study}/kshot/summary.csv").set_index(["method", "k"])
+        for method, label in labels.items():
+            found = table.loc[method].reindex(ks).to_dict("records")  # a k without groups: empty
+            cells = ["–" if np.isnan(cell["auroc_after"]) else f"{cell['auroc_after']:.1f} ± {cell['sd']:.1f}" for cell in found]
+            rows.append([name, label, *cells])
+    return _markdown(["images", "what is given", *(f"k = {k}" for k in ks)], rows)
 
 
 def _models(root: Path) -> str:
@@ -173,6 +190,7 @@ def _overlap(root: Path) -> str:
 
 
 TABLES: dict[str, Callable[[Path], str]] = {
+    "kshot": _kshot,
     "results": _results,
     "real": _real,
     "models": _models,

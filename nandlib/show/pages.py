@@ -83,8 +83,8 @@ def _kshot(root: Path) -> str:
             continue
         table = _read(root, f"{study}/kshot/summary.csv").set_index(["method", "k"])
         for method, label in labels.items():
-            found = table.loc[method].reindex(ks).to_dict("records")  # a k without groups: empty
-            cells = ["–" if np.isnan(cell["auroc_after"]) else f"{cell['auroc_after']:.1f} ± {cell['sd']:.1f}" for cell in found]
+            found = table.loc[[method]].droplevel("method").reindex(ks)[["auroc_after", "sd"]].to_numpy()  # a k without groups: empty
+            cells = ["–" if np.isnan(after) else f"{after:.1f} ± {sd:.1f}" for after, sd in found]
             rows.append([name, label, *cells])
     return _markdown(["images", "what is given", *(f"k = {k}" for k in ks)], rows)
 

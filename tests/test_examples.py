@@ -159,8 +159,8 @@ def test_what_is_no_example_is_refused(patchcore, model):
 
 def test_regions_of_examples_follow_the_settings(patchcore):
     descriptors, anomaly = patchcore.describe(SQUARES[:1])[0], patchcore(SQUARES[:1])[0]
-    one = example_direction(Example(SQUARES[0]), anomaly, descriptors, patchcore.memory, PlusConfig())
-    other = example_direction(Example(SQUARES[0]), anomaly, descriptors, patchcore.memory, PlusConfig(focus=0))
+    one = example_direction(Example(SQUARES[0]), SQUARES[0].size, anomaly, descriptors, patchcore.memory, PlusConfig())
+    other = example_direction(Example(SQUARES[0]), SQUARES[0].size, anomaly, descriptors, patchcore.memory, PlusConfig(focus=0))
     assert one.norm() == pytest.approx(1, abs=1e-5) and 0.5 < float(one @ other) < 0.9999
 
 

@@ -11,10 +11,9 @@ import typer
 from nandlib.cli.app import ADAPT, AsJson, app, print_json, progress, records
 from nandlib.errors import DataError
 
-Texts = Annotated[list[str], typer.Option("--text", "-t", help="what counts as normal; may be repeated; phrases for one thing parted by ;")]
-SomeTexts = Annotated[
-    list[str] | None, typer.Option("--text", "-t", help="what counts as normal; may be repeated; phrases for one thing parted by ;")
-]
+_TEXT = typer.Option("--text", "-t", help="what counts as normal; may be repeated; phrases for one thing parted by ;")
+Texts = Annotated[list[str], _TEXT]
+SomeTexts = Annotated[list[str] | None, _TEXT]
 Accept = Annotated[
     list[Path] | None,
     typer.Option(help="images that show what counts as normal, or folders of them; with one --text they show the same thing"),

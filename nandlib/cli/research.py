@@ -122,8 +122,9 @@ def kshot(
     study: StudyName,
     draws: Annotated[int, typer.Option(help="draws of examples", min=1)] = 10,
 ) -> None:
-    """How many images is a text worth? Text, examples, both and retraining with PatchCore: figures/<study>/kshot/."""
-    from nandlib.evaluation.kshot import kshot_summary, kshot_table
+    """How many images is a text worth? Text, examples, both, or the images in PatchCore's memory: figures/<study>/kshot/."""
+    from nandlib.evaluation.kshot import kshot_table
+    from nandlib.evaluation.result_tables import kshot_summary
 
     opened = registered_study(study)
     table = kshot_table(opened, draws=draws, progress=progress())

@@ -37,6 +37,12 @@ def load_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
     return array > (127 if array.max(initial=0) > 1 else 0)  # 0/255, or 0/1
 
 
+def evenly(count: int, most: int) -> list[int]:
+    """Positions of at most `most` of `count` things, evenly over their order."""
+    chosen: list[int] = np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
+    return chosen
+
+
 def as_image(image: ImageLike) -> Image.Image:
     """A path, PIL image or uint8 array ``(H, W)`` or ``(H, W, 3)`` as an RGB image."""
     if isinstance(image, (str, Path)):

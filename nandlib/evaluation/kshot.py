@@ -1,4 +1,4 @@
-"""How many images is a text worth? A contest of text, examples, both, and retraining with the same examples, on one set of images.
+"""How many images is a text worth? Text, examples, both, and a memory with the same examples, on one set of images.
 
 For every group k of its images are drawn as examples and leave the evaluation, for every method alike. Then, as in the protocol, label 0
 is good and the rest of the group, 1 the other groups.
@@ -27,7 +27,7 @@ from tqdm.auto import tqdm
 from nandlib.detectors.patchcore import PatchCore
 from nandlib.evaluation.protocol import auroc
 from nandlib.method.config import ExampleConfig
-from nandlib.method.examples import both, directions
+from nandlib.method.examples import both, directions, probability
 from nandlib.method.operators import resize_map
 from nandlib.method.plus import Regions, find_regions
 from nandlib.study.class_maps import ClassMaps
@@ -91,7 +91,7 @@ class Contest:
         if method == "bank":
             return self._bank(examples)
         shown = torch.stack([self.found[k][int(self.heights[k].argmax())] for k in examples])
-        sup = [torch.sigmoid(self.config.sharpness * ((own @ shown.T).amax(1) - self.config.similarity)) for own in self.found]
+        sup = [probability(own, shown, self.config) for own in self.found]
         if method == "examples":
             return np.array([float((height * (1 - own)).max()) for height, own in zip(self.heights, sup, strict=True)])
         return (self.base * (1 - both(self.text[group], self.regions.paint(sup)))).amax((1, 2)).numpy()
@@ -160,12 +160,3 @@ def kshot_table(study: OpenStudy, ks: Sequence[int] = KS, draws: int = DRAWS, pr
     """The contest of a whole study: `COLUMNS`, a row a class, group, k, draw and method; AUROC in percent."""
     classes = tqdm(study.classes(), desc="k-shot", disable=not progress)
     return pd.DataFrame([row for name in classes for row in rows(contest(study, name), ks, draws)], columns=COLUMNS)
-
-
-def kshot_summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean over groups of every draw, then mean and sd over draws: k, method, auroc_before, auroc_after, sd, auroc_others, n_groups."""
-    by_draw = table.groupby(["k", "method", "draw"], sort=False)[["auroc_before", "auroc_after", "auroc_others"]].mean()
-    means = by_draw.groupby(["k", "method"], sort=False)
-    counts = table.drop_duplicates(["class", "group", "k"]).groupby("k").size()
-    found = means.mean().assign(sd=means["auroc_after"].std()).reset_index()
-    return found.assign(n_groups=found["k"].map(counts))[["k", "method", "auroc_before", "auroc_after", "sd", "auroc_others", "n_groups"]]

@@ -12,7 +12,7 @@ from nandlib.evaluation.failures import failure_table
 from nandlib.evaluation.overlap import overlap_table
 from nandlib.evaluation.paper import comparison
 from nandlib.evaluation.protocol import identity_residuals
-from nandlib.evaluation.result_tables import ablation_tables, control_table
+from nandlib.evaluation.result_tables import ablation_tables, control_table, kshot_summary
 from nandlib.evaluation.seeds import SEEDS, seed_origins, seed_table
 from nandlib.evaluation.steps import steps
 from nandlib.evaluation.uncertainty import protocol_tables, with_origins
@@ -108,10 +108,15 @@ def _seeds(study: OpenStudy) -> Tables:
     return {"plus/seeds.csv": seed_table(every), "plus/seed_origins.csv": seed_origins(every)}
 
 
+def _kshot(study: OpenStudy) -> Tables:
+    return {"kshot/summary.csv": kshot_summary(read_table(study.figures / "kshot/kshot.csv"))}
+
+
 _MAKERS: dict[str, Callable[[OpenStudy], Tables]] = {
     "scores.csv.gz": _protocol,
     "measure/scores.csv.gz": _measures,
     "plus/scores.csv.gz": _ablation,
     "plus/seed_origins.csv": _seeds,
+    "kshot/kshot.csv": _kshot,
     "model/overlap.csv": lambda study: {"model/overlap.csv": overlap_table()},
 }

@@ -108,3 +108,16 @@ def _compare(table: pd.DataFrame, every: Sequence[Step], samples: dict[str, dict
                 )
         table[[column, f"{column}_low", f"{column}_high"]] = rows
     return table
+
+
+def kshot_summary(table: pd.DataFrame) -> pd.DataFrame:
+    """The contest of `nandlib.evaluation.kshot`: mean over groups of every draw, then mean and sd over draws.
+
+    Returns:
+        k, method, auroc_before, auroc_after, sd (of auroc_after), auroc_others, n_groups.
+    """
+    by_draw = table.groupby(["k", "method", "draw"], sort=False)[["auroc_before", "auroc_after", "auroc_others"]].mean()
+    means = by_draw.groupby(["k", "method"], sort=False)
+    counts = table.drop_duplicates(["class", "group", "k"]).groupby("k").size()
+    found = means.mean().assign(sd=means["auroc_after"].std()).reset_index()
+    return found.assign(n_groups=found["k"].map(counts))[["k", "method", "auroc_before", "auroc_after", "sd", "auroc_others", "n_groups"]]

@@ -98,7 +98,7 @@ def rank_permutation(normal: Sequence[np.ndarray], abnormal: Sequence[np.ndarray
     Args:
         normal, abnormal: Scores before and after, two arrays ``(n,)`` each.
         seed: Of the exchanges.
-        resamples: Number of them.
+        resamples: Number of them, what was observed among them.
     """
     ranks = np.stack([stats.rankdata(np.r_[normal[when], abnormal[when]]) for when in (0, 1)])
     swap = np.random.default_rng(seed).random((resamples, ranks.shape[1])) < 0.5

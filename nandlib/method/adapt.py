@@ -118,7 +118,7 @@ class AdaptedDetector:
         for features, sizes in encoded(self.model, images, base) if self.normalities else ():
             for name, found in self.suppression(features, sizes).items():
                 maps[name] += list(found.float().numpy())
-        for name, own in self.shown.maps(images, base or ()).items():
+        for name, own in self.shown.maps(images, () if base is None else base).items():
             if name in maps:
                 own = [both(torch.from_numpy(said), torch.from_numpy(single)).numpy() for said, single in zip(maps[name], own, strict=True)]
             maps[name] = own

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nandlib.data.images import ImageLike, as_image
+from nandlib.data.images import ImageLike, as_image, evenly
 from nandlib.data.maps import Detector, check_maps
 from nandlib.errors import DataError
+from nandlib.method.batches import BATCH
 from nandlib.models import VisionLanguageModel
 
-BATCH = 8  # images a pass
 MOST = 8192  # descriptors of normal patches that are kept
 FEW = 16  # normal images, at most, that say how high a map is where nothing is wrong
 
@@ -79,7 +79,7 @@ class Descriptors:
                 "give some normal images as normals=[...]"
             )
         patches = self(self.normals).flatten(2).transpose(1, 2).flatten(0, 1)
-        return patches[np.unique(np.linspace(0, len(patches) - 1, min(len(patches), MOST)).round().astype(int))]
+        return patches[evenly(len(patches), MOST)]
 
     @cached_property
     def level(self) -> float | None:
@@ -89,17 +89,12 @@ class Descriptors:
         trained on them finds them more normal than others.
         """
         if isinstance(self.detector, LendsDescriptors):
-            return float(np.median([float(single.max()) for single in self.detector.normal_maps(_few(self.detector.n_normals))]))
+            return float(np.median([float(single.max()) for single in self.detector.normal_maps(evenly(self.detector.n_normals, FEW))]))
         if not self.normals:
             return None
-        some = [self.normals[k] for k in _few(len(self.normals))]
+        some = [self.normals[k] for k in evenly(len(self.normals), FEW)]
         return float(np.median([single.max() for single in check_maps(self.detector(some), len(some), type(self.detector).__name__)]))
 
     @cached_property
     def _backbone(self) -> torch.nn.Module:
         return self.model.patch_backbone()
-
-
-def _few(count: int) -> list[int]:
-    chosen: list[int] = np.unique(np.linspace(0, count - 1, min(count, FEW)).round().astype(int)).tolist()
-    return chosen

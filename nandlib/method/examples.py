@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nandlib.data.images import ImageLike, as_image
+from nandlib.data.images import ImageLike
 from nandlib.errors import DataError
 from nandlib.method.config import ExampleConfig, PlusConfig
 from nandlib.method.plus import Regions, find_regions
@@ -46,15 +46,18 @@ class Example:
     box: tuple[float, float, float, float] | None = None
     point: tuple[float, float] | None = None
 
-    def where(self) -> np.ndarray | None:
-        """``(H, W)`` bool of the image's size, from mask or box; None if neither is given.
+    def where(self, size: tuple[int, int]) -> np.ndarray | None:
+        """``(H, W)`` bool from mask or box; None if neither is given.
+
+        Args:
+            size: ``(width, height)`` of the image.
 
         Raises:
             DataError: If more than one of mask, box and point is given, one lies outside the image, or it is empty.
         """
         if sum(given is not None for given in (self.mask, self.box, self.point)) > 1:
             raise DataError("an example takes a mask, a box or a point: one of them")
-        width, height = as_image(self.image).size
+        width, height = size
         if self.point is not None and not (0 <= self.point[0] < width and 0 <= self.point[1] < height):
             raise DataError(f"the point {self.point} lies outside the example, which has {width} x {height} pixels")
         if self.mask is not None:
@@ -63,9 +66,9 @@ class Example:
                 raise DataError(f"the mask has {mask.shape[::-1]} pixels, its example {width} x {height}: they must be of one size")
             found = mask > 0
         elif self.box is not None:
-            left, top, right, bottom = self.box
+            left, top, right, bottom = (max(0, round(side)) for side in self.box)
             found = np.zeros((height, width), bool)
-            found[max(0, round(top)) : max(0, round(bottom)), max(0, round(left)) : max(0, round(right))] = True
+            found[top:bottom, left:right] = True
         else:
             return None
         if not found.any():
@@ -91,6 +94,11 @@ def directions(descriptors: Tensor, normal: Tensor, regions: Regions) -> list[Te
     return [F.normalize(weights @ residuals(image, normal), dim=-1) for image, weights in zip(patches, regions.weights, strict=True)]
 
 
+def probability(found: Tensor, examples: Tensor, config: ExampleConfig = ExampleConfig()) -> Tensor:
+    """How surely regions show what the examples do: ``(R,)`` in [0, 1], from directions ``(R, C)`` and ``(E, C)``."""
+    return torch.sigmoid(config.sharpness * ((found @ examples.T).amax(1) - config.similarity))
+
+
 def example_suppression(found: Sequence[Tensor], examples: Tensor, regions: Regions, config: ExampleConfig = ExampleConfig()) -> Tensor:
     """A_sup ``(n, H, W)`` in [0, 1] of regions whose residuals point as those of an example do.
 
@@ -100,20 +108,23 @@ def example_suppression(found: Sequence[Tensor], examples: Tensor, regions: Regi
         regions: Of the anomaly maps.
         config: Parameters.
     """
-    return regions.paint([torch.sigmoid(config.sharpness * ((own @ examples.T).amax(1) - config.similarity)) for own in found])
+    return regions.paint([probability(own, examples, config) for own in found])
 
 
-def example_direction(example: Example, anomaly: np.ndarray, descriptors: Tensor, normal: Tensor, plus: PlusConfig) -> Tensor:
+def example_direction(
+    example: Example, size: tuple[int, int], anomaly: np.ndarray, descriptors: Tensor, normal: Tensor, plus: PlusConfig
+) -> Tensor:
     """What one example shows ``(C,)``: the direction of its marked patches, or of its region of highest anomaly.
 
     Args:
         example: Image, and where.
+        size: ``(width, height)`` of the image.
         anomaly: The detector's map ``(H, W)`` of it.
         descriptors: ``(C, h, w)`` of it.
         normal: ``(M, C)`` descriptors of normal patches.
         plus: How regions are found.
     """
-    where, grid = example.where(), (descriptors.shape[-2], descriptors.shape[-1])
+    where, grid = example.where(size), (descriptors.shape[-2], descriptors.shape[-1])
     if where is not None:
         share = F.interpolate(torch.from_numpy(where)[None, None].float(), size=grid, mode="area")  # of each patch
         weights = share.flatten() / share.sum()
@@ -121,7 +132,6 @@ def example_direction(example: Example, anomaly: np.ndarray, descriptors: Tensor
     regions = find_regions(torch.from_numpy(anomaly)[None], grid, plus)
     height, width = anomaly.shape
     if example.point is not None:
-        size = as_image(example.image).size
         row, column = int(example.point[1] * height / size[1]), int(example.point[0] * width / size[0])
     else:
         row, column = divmod(int(anomaly.argmax()), width)

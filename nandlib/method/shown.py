@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nandlib.data.images import ImageLike
+from nandlib.data.images import ImageLike, as_image
 from nandlib.errors import DataError
+from nandlib.method.batches import BATCH
 from nandlib.method.config import NandConfig
-from nandlib.method.descriptors import BATCH, Descriptors
+from nandlib.method.descriptors import Descriptors
 from nandlib.method.examples import Example, directions, example_direction, example_suppression
 from nandlib.method.plus import find_regions
 
@@ -34,31 +35,31 @@ class Shown:
     examples: Mapping[str, Tensor] = field(default_factory=dict)
 
     @torch.no_grad()
-    def add(self, name: str, examples: Sequence[ImageLike | Example], base: Sequence[np.ndarray]) -> Shown:
+    def add(self, name: str, examples: Sequence[Example], base: Sequence[np.ndarray]) -> Shown:
         """With the examples of one more normality.
 
         Args:
             name: Of the normality.
-            examples: Images, or `Example`.
+            examples: One or more.
             base: The detector's map ``(H, W)`` of each.
 
         Raises:
             DataError: If an example shows nothing, its mask does not fit, or it was given before.
         """
         found = [direction for own in self.examples.values() for direction in own]
-        given = [as_example(example) for example in examples]
-        for k, (example, anomaly, own) in enumerate(zip(given, base, self.descriptors([e.image for e in given]), strict=True), 1):
-            level, score = self.descriptors.level, float(anomaly.max())
-            if example.where() is None and level is not None and score <= level:
+        described = self.descriptors([example.image for example in examples])
+        for k, (example, anomaly, own) in enumerate(zip(examples, base, described, strict=True), 1):
+            size, level, score = as_image(example.image).size, self.descriptors.level, float(anomaly.max())
+            if example.where(size) is None and level is not None and score <= level:
                 raise DataError(
                     f"example {k} shows nothing: its score is {score:.3g}, and half of the normal images reach {level:.3g}; "
                     "say where it is with Example(image, mask=...), or leave it out"
                 )
-            direction = example_direction(example, anomaly, own, self.descriptors.normal, self.nand.plus)
+            direction = example_direction(example, size, anomaly, own, self.descriptors.normal, self.nand.plus)
             if any(float(direction @ other) > SAME for other in found):
                 raise DataError(f"example {k} was given before: every example counts once")
             found.append(direction)
-        return replace(self, examples={**self.examples, name: torch.stack(found[-len(given) :])})
+        return replace(self, examples={**self.examples, name: torch.stack(found[-len(examples) :])})
 
     def remove(self, name: str) -> Shown:
         """Without the examples of one normality, if it has any."""

@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from nandlib.data.images import load_image
+from nandlib.data.images import evenly, load_image
 
 if TYPE_CHECKING:
     from nandlib.study.open_study import OpenStudy
@@ -27,7 +26,7 @@ def image_paths(study: OpenStudy, class_name: str, split: str = "test") -> list[
 
 def some_normals(count: int) -> list[int]:
     """Positions of at most `NORMALS` of `count` training-normal images, evenly over their order."""
-    return np.unique(np.linspace(0, count - 1, min(count, NORMALS)).round().astype(int)).tolist()
+    return evenly(count, NORMALS)
 
 
 def splits(study: OpenStudy) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Training of the embedded model's heads on auxiliary images, from scratch, in about three minutes on two cores."""
+"""Training of the embedded model's heads on auxiliary images, from scratch."""
 
 from __future__ import annotations
 

@@ -246,3 +246,7 @@ def test_exact_and_random_sign_flips_agree():
 
 def test_an_interval_leaves_out_as_much_on_either_side():
     assert interval(np.arange(1001.0)) == pytest.approx((25.0, 975.0))
+
+
+def test_wilcoxon_of_no_differences():
+    assert [wilcoxon(np.zeros(n)) for n in (3, 30, 100)] == [1.0, 1.0, 1.0]

@@ -67,9 +67,7 @@ def add_normality(
     if isinstance(detector, AdaptedDetector):
         kept = (model, prompts, method) == (None, None, None) and noun == "object" and nand == NandConfig() and not (normals or others)
         if not kept:
-            raise DataError(
-                "the detector is adapted already and keeps its model, noun, prompts and parameters: give nothing but text or examples"
-            )
+            raise DataError("the detector is adapted already and keeps its model, noun, prompts and parameters: give the text alone")
         return detector.add(text, name, examples=examples)
     if method is not None:
         nand = nand.model_copy(update={"method": method})

@@ -151,6 +151,11 @@ def test_notebook_runs_in_jupyterlab(browser, lab, name):
         assert pictures.count() >= 1
         for k in range(pictures.count()):
             assert pictures.nth(k).evaluate("image => image.complete && image.naturalWidth > 100")
+        if name == "gallery":
+            said = " ".join(outputs.all_inner_texts())
+            assert "pred_score before" in said and "rejected before" in said
+            found = re.search(r"differ by (\S+) at most", said)
+            assert pictures.count() == 1 and found is not None and float(found[1]) < 1e-4
         screenshot(page, f"{name}_1280")
         page.set_viewport_size({"width": 800, "height": 900})
         screenshot(page, f"{name}_800")

@@ -9,6 +9,7 @@ import pytest
 from tiny_project import run
 from typer.testing import CliRunner
 
+from nandlib.benchmarks.texts import text_latency
 from nandlib.cli import app
 from nandlib.study.compare import compare, differing_settings
 from nandlib.study.open_study import open_study
@@ -85,11 +86,11 @@ def test_run_does_what_make_study_does(project):
     assert unknown.returncode == 1 and "nand: dvc repro nothing@tiny ended with code" in unknown.stderr
 
 
-def test_latency_is_measured(project):
-    said = json.loads(run(project, "nand", "benchmark", "tiny", "--texts").stdout)
-    assert [row["method"] for row in said] == ["nand", "nand_plus"]
-    assert all(0 < row["median_ms"] <= row["p95_ms"] <= row["worst_ms"] for row in said)
-    shutil.rmtree(project / "figures/tiny/model")
+def test_latency_is_measured(project, monkeypatch):
+    monkeypatch.chdir(project)
+    table = text_latency(open_study("tiny", project), n_texts=6)
+    assert table["method"].tolist() == ["nand", "nand_plus"] and (table["texts"] >= 6).all()
+    assert table[["median_ms", "p95_ms", "worst_ms"]].apply(lambda row: 0 < row.iloc[0] <= row.iloc[1] <= row.iloc[2], axis=1).all()
 
 
 def commands():

@@ -96,9 +96,9 @@ def test_package_files_are_declared_by_those_who_read_them():
 
 
 def test_extras_are_those_of_pyproject():
-    extras = PROJECT["project"]["optional-dependencies"]
+    extras, providers = PROJECT["project"]["optional-dependencies"], packages_distributions()
     for extra, names in EXTRAS.items():
-        distributions = {canonicalize_name(d) for name in names for d in packages_distributions()[name]}
+        distributions = {canonicalize_name(d) for name in names for d in providers[name]}
         assert distributions >= {canonicalize_name(Requirement(r).name) for r in extras[extra]} - {"ipython"}
     assert advice(ModuleNotFoundError("x", name="papermill.engines")).endswith("pip install 'nandlib[study]'")
     assert advice(ModuleNotFoundError("x", name="nandlib.nothing")) is None

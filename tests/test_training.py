@@ -70,7 +70,7 @@ def test_heads_learn_to_find_what_a_text_says(trained):
 
 
 def test_collected_patches_are_reproducible_and_labelled():
-    one, two = (collect_patches(3, 12, progress=False) for _ in range(2))
+    one, two = (collect_patches(3, 8, progress=False) for _ in range(2))
     assert torch.equal(one.channels, two.channels)
     assert torch.equal(one.labels, two.labels)
     assert one.channels.shape == (len(one.labels), CHANNELS)
@@ -78,4 +78,4 @@ def test_collected_patches_are_reproducible_and_labelled():
     assert set(one.labels.tolist()) <= set(range(N_FAMILIES + 1))
     assert (one.stage_std > 0).all()
     index = torch.nonzero(one.labels == N_FAMILIES).flatten()
-    assert len(index) <= 12 * 70
+    assert len(index) <= 8 * 70

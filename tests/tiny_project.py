@@ -14,6 +14,7 @@ from nbclient import NotebookClient
 from nandlib.show.notebooks import KERNEL
 
 ROOT = Path(__file__).parents[1]
+TEMPLATES = 'templates: ["a photo of a {}.", "a close-up photo of the {}.", "there is a {} in the scene."]\n'  # few: sentences take time
 WARM: dict[str, str] = {}  # environment of all commands, once the project is there
 
 
@@ -42,7 +43,8 @@ def make(project: Path) -> None:
         shutil.copy(ROOT / name, project / name)
     preset = (ROOT / "tests/tiny.yaml").read_text().replace("{file: mvtec_ad}", "{file: studies/prompts.yaml}")
     (project / "studies/tiny.yaml").write_text(preset)
-    shutil.copy(ROOT / "nandlib/resources/prompts/mvtec_ad.yaml", project / "studies/prompts.yaml")
+    prompts = (ROOT / "nandlib/resources/prompts/mvtec_ad.yaml").read_text()
+    (project / "studies/prompts.yaml").write_text(prompts + TEMPLATES)
     (project / "params.yaml").write_text("studies: {}\ndrawn: {}\nmodels: {}\n")
     run(project, "dvc", "init", "--no-scm", "-q")
     run(project, "nand", "use", "studies/tiny.yaml")

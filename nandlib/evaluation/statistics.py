@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import zlib
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -48,11 +49,7 @@ def bootstrap(
     Returns:
         ``(resamples, G, 3)`` AUROC in percent: before, after, and good against the other groups alone, before.
     """
-    rng = np.random.default_rng([seed, zlib.crc32("/".join((name, *after)).encode())])
-    weights = np.zeros((resamples, len(strata)))
-    for stratum in np.unique(strata):
-        members = np.flatnonzero(strata == stratum)
-        weights[:, members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), resamples)
+    weights = _drawn(seed, zlib.crc32("/".join((name, *after)).encode()), tuple(map(str, strata)), resamples)
     found = np.empty((resamples, len(after), 3))
     good = strata == "good"
     for g, (group, scores) in enumerate(after.items()):
@@ -62,6 +59,18 @@ def bootstrap(
             right = ((weights[:, other] @ pairs) * weights[:, negatives]).sum(1)
             found[:, g, k] = 100 * right / (weights[:, other].sum(1) * weights[:, negatives].sum(1))
     return found
+
+
+@lru_cache(maxsize=32)  # of one study's classes: all its detectors and steps are drawn alike
+def _drawn(seed: int, name: int, strata: tuple[str, ...], resamples: int) -> np.ndarray:
+    """How often each image is in each resampled test set: ``(resamples, n)``."""
+    rng, groups = np.random.default_rng([seed, name]), np.array(strata)
+    weights = np.zeros((resamples, len(groups)))
+    for stratum in np.unique(groups):
+        members = np.flatnonzero(groups == stratum)
+        weights[:, members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), resamples)
+    weights.flags.writeable = False
+    return weights
 
 
 def interval(samples: np.ndarray) -> tuple[float, float]:

@@ -73,9 +73,11 @@ def test_equations_by_plain_steps():
 
 def test_one_half_changes_nothing_and_odds_multiply():
     said = torch.tensor([0.2, 0.8, 0.5])
-    assert torch.allclose(both(said, torch.full((3,), 0.5)), said)
-    assert torch.allclose(both(said, torch.tensor([0.8, 0.8, 0.1])), torch.tensor([0.5, 16 / 17, 0.1]))
-    assert both(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 0.0])).tolist() == [0.0, 0.0]
+    assert torch.allclose(both(said, torch.full((3,), 0.5), 1), said)
+    assert torch.allclose(both(said, torch.tensor([0.8, 0.8, 0.1]), 1), torch.tensor([0.5, 16 / 17, 0.1]))
+    assert torch.allclose(both(torch.tensor([0.2]), torch.tensor([0.5]), 0.5), torch.tensor([1 / 3]))  # odds 1/4, their root
+    assert torch.allclose(both(said, torch.tensor([0.8, 0.8, 0.1]), 0), torch.tensor([0.8, 0.8, 0.1]))
+    assert (both(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]), 1) - 0.5).abs().max() < 1e-4  # both sure, and of opposite opinion
 
 
 def left(adapted, images):

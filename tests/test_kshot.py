@@ -1,17 +1,26 @@
 """The contest: each method against what users would get from the library, and its tables by plain steps."""
 
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from test_examples import BARS, NORMALS, SQUARES
+from tiny_project import ROOT, executed
 
 from nandlib import add_normality, fit_detector, load_model
-from nandlib.evaluation.kshot import COLUMNS, METHODS, Contest, continued, rows
+from nandlib.errors import DataError
+from nandlib.evaluation.example_selection import COLUMNS as CANDIDATE
+from nandlib.evaluation.example_selection import best_candidate, best_weight
+from nandlib.evaluation.kshot import COLUMNS, METHODS, Contest, KShot, a2n_rows, continued, kshot
 from nandlib.evaluation.protocol import auroc
-from nandlib.evaluation.result_tables import kshot_summary
+from nandlib.evaluation.result_tables import kshot_summary, kshot_worth
+from nandlib.method.config import ExampleConfig
 from nandlib.method.examples import both, directions
 from nandlib.method.plus import find_regions
+from nandlib.study.open_study import open_study
 
 IMAGES = [*NORMALS[:3], *SQUARES, *BARS]
 GROUPS = np.array(["good"] * 3 + ["square"] * 4 + ["bar"] * 4)
@@ -23,12 +32,16 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def one(model):
+def one(model, tmp_path_factory):
     detector = fit_detector("patchcore", model, normals=NORMALS)
+    folder, paths = tmp_path_factory.mktemp("images"), []
+    for k, image in enumerate(IMAGES):
+        paths.append(folder / f"{len(IMAGES) - k:02d}.png")  # by name the other way round
+        image.save(paths[-1])
     base, descriptors = torch.from_numpy(detector(IMAGES)), detector.describe(IMAGES)
     regions = find_regions(base, (20, 20))
     text = {group: torch.rand(base.shape, generator=torch.Generator().manual_seed(len(group))) for group in ("square", "bar")}
-    return Contest("plate", GROUPS, base, text, descriptors, detector, regions, directions(descriptors, detector.memory, regions))
+    return Contest("plate", GROUPS, base, text, descriptors, detector, regions, directions(descriptors, detector.memory, regions), paths)
 
 
 def test_examples_are_what_add_normality_makes_of_them(one, model):
@@ -38,6 +51,13 @@ def test_examples_are_what_add_normality_makes_of_them(one, model):
     together = one.base * (1 - both(one.text["bar"], torch.from_numpy(np.stack(sup))))
     assert one.scores("both", "bar", [7, 9]) == pytest.approx(together.amax((1, 2)).numpy(), rel=1e-4)
     assert one.scores("text", "bar", ()) == pytest.approx((one.base * (1 - one.text["bar"])).amax((1, 2)).numpy())
+    alone = one.scores("both", "bar", [7, 9], ExampleConfig(text_weight=0))
+    assert alone == pytest.approx(one.scores("examples", "bar", [7, 9]), rel=0.02)
+
+
+def test_retrained_is_a_fit_with_the_examples(one, model):
+    again = fit_detector("patchcore", model, normals=[*NORMALS, IMAGES[7]])
+    assert one.scores("retrained", "bar", [7]) == pytest.approx(again(IMAGES).max((1, 2)), rel=1e-3)
 
 
 def test_a_larger_memory_raises_no_score_and_knows_its_examples(one):
@@ -55,21 +75,94 @@ def test_the_greedy_choice_goes_on():
 
 def test_examples_leave_the_evaluation_for_every_method(one, monkeypatch):
     monkeypatch.setattr("nandlib.evaluation.kshot.LEAST_LEFT", 2)
-    table = pd.DataFrame(list(rows(one, ks=(1, 2, 8), draws=3)), columns=COLUMNS)
-    assert sorted(set(table["k"])) == [1, 2] and len(table) == 2 * 2 * 3 * len(METHODS)
+    found = KShot(ks=(1, 2, 8), draws=3, resamples=200)
+    found.add(one)
+    table = found.table()
+    assert sorted(set(table["k"])) == [1, 2] and len(table) == 2 * 2 * 3 * (len(METHODS) - 1)
     for (group, k, draw), part in table.groupby(["group", "k", "draw"]):
         own = np.flatnonzero(group == GROUPS)
         examples = np.random.default_rng([draw, k, *group.encode()]).permutation(own)[:k]
         keep = [n for n in range(len(IMAGES)) if n not in examples]
         label = np.isin(GROUPS[keep], list({"square", "bar"} - {group})).astype(int)
-        before = auroc(label, one.scores("nothing", group, ())[keep])
-        assert part["auroc_before"].unique().tolist() == [before] == part.loc[part["method"] == "nothing", "auroc_after"].tolist()
-        after = auroc(label, one.scores("examples", group, examples.tolist())[keep])
-        assert part.loc[part["method"] == "examples", "auroc_after"].item() == after
+        before, after = one.scores("nothing", group, ())[keep], one.scores("examples", group, examples.tolist())[keep]
+        assert part["auroc_before"].unique().tolist() == [auroc(label, before)]
+        assert part.loc[part["method"] == "nothing", "auroc_after"].item() == auroc(label, before)
+        shown = part[part["method"] == "examples"].iloc[0]
+        assert shown["auroc_after"] == auroc(label, after)
+        assert shown["removed_other"] == pytest.approx(100 * np.mean(1 - after[label == 1] / before[label == 1]))
+    intervals = found.intervals().set_index(["k", "method"])
+    means = table.groupby(["k", "method"])["auroc_after"].mean().loc[intervals.index]
+    assert ((intervals["low"] <= means + 1) & (means - 1 <= intervals["high"])).all()
+    assert (intervals.xs("bank", level="method")[["over_bank", "over_bank_low", "over_bank_high"]] == 0).all(axis=None)
+
+
+def test_a_detector_trained_anew_takes_part_where_it_is_asked_to(one, monkeypatch):
+    monkeypatch.setattr("nandlib.evaluation.kshot.LEAST_LEFT", 0)
+    found = KShot(ks=(2, 4), draws=2, retrained=1, resamples=50)
+    found.add(
+        replace(one, text={"bar": one.text["bar"]}, groups=np.where(GROUPS == "bar", "bar", np.where(GROUPS == "good", "good", "square")))
+    )
+    rows = found.table().query("method == 'retrained'")
+    assert rows[["k", "draw"]].to_numpy().tolist() == [[4, 0]]
+
+
+def test_half_of_a_type_by_name_is_shown_and_the_other_half_tested(one):
+    rows = {(group, method): row for _, group, *row in a2n_rows(one) for method in [row[1]]}
+    own = [7, 8, 9, 10]
+    shown, rest = [10, 9], [7, 8]  # their names are in the opposite order
+    keep = [n for n in range(len(IMAGES)) if n not in shown]
+    before, after = one.scores("nothing", "bar", ()), one.scores("examples", "bar", shown)
+    k, _, first, second, moved = rows["bar", "examples"]
+    assert k == 2 and first == auroc(GROUPS[keep] == "square", before[keep]) and second == auroc(GROUPS[keep] == "square", after[keep])
+    assert moved == auroc(np.array([True] * 2 + [False] * 2), np.r_[before[rest], after[rest]]) and set(own) == {*shown, *rest}
+    assert rows["bar", "nothing"][-1] == 50
+
+
+def table_of(values):
+    """Rows of the contest: (group, k, draw, method) → AUROC after."""
+    return pd.DataFrame([("c", *key, 50.0, after, 99.0, 10.0, 1.0) for key, after in values.items()], columns=COLUMNS)
 
 
 def test_the_summary_takes_groups_first_and_draws_then():
-    values = {("a", 0): 60.0, ("b", 0): 80.0, ("a", 1): 70.0, ("b", 1): 90.0}
-    table = pd.DataFrame([("c", g, 1, draw, "text", 50.0, after, 99.0) for (g, draw), after in values.items()], columns=COLUMNS)
+    table = table_of({("a", 1, 0, "text"): 60.0, ("b", 1, 0, "text"): 80.0, ("a", 1, 1, "text"): 70.0, ("b", 1, 1, "text"): 90.0})
     found = kshot_summary(table).iloc[0]
     assert found["auroc_after"] == 75 and found["sd"] == pytest.approx(np.std([70, 80], ddof=1)) and found["n_groups"] == 2
+    assert found["n_draws"] == 2 and found["gap_closed"] == pytest.approx(100 * 25 / 49) and found["removed_other"] == 1
+
+
+def test_what_a_text_is_worth():
+    after = {1: (60.0, 58.0, 55.0), 2: (61.0, 61.0, 57.0), 4: (62.0, 70.0, 61.0)}  # text, examples, bank
+    rows = {("a", k, 0, m): v for k, own in after.items() for m, v in zip(("text", "examples", "bank"), own, strict=True)}
+    rows |= {("a", k, 0, "nothing"): 52.0 for k in after}
+    (row,) = kshot_worth(table_of(rows)).to_dict("records")
+    assert row["delta_text"] == 8 and row["examples"] == 2 and np.isnan(row["bank"])
+
+
+def test_the_rules_of_the_selection():
+    rows = [(0.5, 10.0, 0, 40.0), (0.5, 20.0, 0, 40.5), (0.6, 40.0, 0, 39.9), (0.6, 20.0, 0, 39.8), (0.7, 20.0, 0, 39.4)]
+    table = pd.DataFrame([(*row, np.nan, False) for row in rows], columns=CANDIDATE)
+    assert best_candidate(table) == 3  # within one percent of the best: most similar, then least sharp
+    weights = pd.DataFrame([(0.6, 20.0, w, 40.0, short, False) for w, short in ((0, 0.0), (0.5, 0.4), (1, 0.6))], columns=CANDIDATE)
+    assert best_weight(weights) == 1 and best_weight(weights.assign(shortfall=0.7)) == 0
+
+
+def test_the_defaults_are_what_the_selection_chose():
+    table = pd.read_csv(ROOT / "figures/validation/kshot/selection.csv")
+    first, second = table[table["shortfall"].isna()].reset_index(drop=True), table[table["shortfall"].notna()].reset_index(drop=True)
+    chosen = second.loc[best_weight(second)]
+    assert chosen[["similarity", "sharpness"]].tolist() == first.loc[best_candidate(first), ["similarity", "sharpness"]].tolist()
+    assert ExampleConfig(**chosen[["similarity", "sharpness", "text_weight"]]) == ExampleConfig()
+    assert table["chosen"].sum() == 2 and chosen["chosen"] and len(first) == 16 and len(second) == 5
+
+
+def test_the_notebook_tells_it(project):
+    with pytest.raises(DataError, match="the largest group of tiny has 4 images: the contest needs 5 or more"):
+        kshot(open_study("tiny", project))
+    shutil.copytree(ROOT / "figures/mini/kshot", project / "figures/tiny/kshot", ignore=shutil.ignore_patterns("*.ipynb", "*.png"))
+    try:
+        outputs, said = executed(project / "notebooks", "13_kshot_worth", "tiny")
+        assert sum("image/png" in output.get("data", {}) for output in outputs) == 2
+        first = pd.read_csv(ROOT / "figures/mini/kshot/intervals.csv").query("method == 'examples' and k == 1").iloc[0]
+        assert f"k = 1: examples are {first['over_text']:+.1f} points [{first['over_text_low']:+.1f}," in said
+    finally:
+        shutil.rmtree(project / "figures/tiny/kshot")

@@ -179,6 +179,46 @@ def explain(
         typer.echo(line)
 
 
+@app.command(rich_help_panel=ADAPT)
+def check(
+    good: Annotated[Path, typer.Argument(help="normal images that the detector was not trained on: a folder")],
+    rejects: Annotated[Path | None, typer.Option(help="images that were rejected, whether rightly or not")] = None,
+    accepted: Annotated[Path | None, typer.Option(help="images that should pass from now on; not those given as examples")] = None,
+    rejected: Annotated[Path | None, typer.Option(help="images that should still be rejected")] = None,
+    text: SomeTexts = None,
+    accept: Accept = None,
+    noun: Noun = "object",
+    detector: DetectorName = None,
+    checkpoint: Checkpoint = None,
+    normals: Normals = None,
+    method: Method = "nand",
+    model: Weights = None,
+    as_json: AsJson = False,
+) -> None:
+    """Will a text or an example do harm? A verdict from a few images, labelled or not.
+
+    Example:
+
+      nand check good --rejects rejected -t "loose thread" --noun carpet --detector patchcore --normals carpet/train/good
+    """
+    from dataclasses import asdict
+
+    from nandlib.integrations.folders import find_images
+
+    adapted = _adapted(_Setting(text or [], accept or [], noun, detector, None, checkpoint, normals, method, model), [], Path())
+    images = {"rejects": rejects, "accepted": accepted, "rejected": rejected}
+    found = adapted.check(find_images([good])[0], **{kind: find_images([folder])[0] if folder else [] for kind, folder in images.items()})
+    if as_json:
+        print_json(asdict(found))
+        return
+    typer.echo(found)
+    for name in ("overkill", "escapes"):
+        before, after = getattr(found, f"{name}_before"), getattr(found, f"{name}_after")
+        if before is not None:
+            typer.echo(f"{name}: {before} before, {after} after")
+    typer.echo("No check bounds the defects that will be missed: it holds for parts like those that were given.")
+
+
 @app.command("export", rich_help_panel=ADAPT)
 def export(
     out: Annotated[Path, typer.Argument(help="the .onnx file to write")],

@@ -118,20 +118,30 @@ def selection(study: StudyName = "validation") -> None:
 
 
 @app.command(rich_help_panel=RESEARCH)
-def kshot(
-    study: StudyName,
-    draws: Annotated[int, typer.Option(help="draws of examples", min=1)] = 10,
-) -> None:
-    """How many images is a text worth? Text, examples, both, or the images in PatchCore's memory: figures/<study>/kshot/."""
-    from nandlib.evaluation.kshot import kshot_table
-    from nandlib.evaluation.result_tables import kshot_summary
+def harm(study: StudyName) -> None:
+    """How well `nand check` foresees harm, from a study's image scores: figures/<study>/measure/harm.csv."""
+    from nandlib.evaluation.harm import best_threshold, harm_summary, harm_table
+    from nandlib.study.frames import read_table
 
     opened = registered_study(study)
-    table = kshot_table(opened, draws=draws, progress=progress())
-    summary = kshot_summary(table)
-    opened.write_csv(table, "kshot/kshot.csv")
-    opened.write_csv(summary, "kshot/summary.csv")
+    table = harm_table(read_table(opened.figures / "scores.csv.gz"))
+    summary = harm_summary(table)
+    opened.write_csv(summary, "measure/harm.csv")
     typer.echo(summary.round(1).to_string(index=False))
+    typer.echo(f"best threshold here: {best_threshold(table):.0f} % of the detection lost")
+
+
+@app.command("example-selection", rich_help_panel=RESEARCH)
+def example_selection(
+    studies: Annotated[list[str] | None, typer.Argument(help="on whose images; default: validation and pcb")] = None,
+) -> None:
+    """The values between which the parameters of normality by example were chosen: figures/<first study>/kshot/selection.csv."""
+    from nandlib.evaluation.example_selection import select_examples
+
+    opened = [registered_study(name) for name in studies or ("validation", "pcb")]
+    table = select_examples(opened, progress())
+    opened[0].write_csv(table, "kshot/selection.csv")
+    typer.echo(table[table["chosen"]].round(2).to_string(index=False))
 
 
 @app.command(rich_help_panel=RESEARCH)

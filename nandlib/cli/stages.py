@@ -137,6 +137,18 @@ def sensitivity(study: StudyName) -> None:
 
 
 @app.command(rich_help_panel=STAGES)
+def kshot(
+    study: StudyName,
+    draws: Annotated[int, typer.Option(help="draws of examples", min=1)] = 10,
+    retrained: Annotated[int, typer.Option(help="of them with PatchCore fitted anew, minutes each", min=0)] = 0,
+) -> None:
+    """Stage 'kshot': how many images is a text worth? Text, examples, both, or the images in PatchCore's memory: figures/<study>/kshot/."""
+    from nandlib.stages.kshot import write_kshot
+
+    typer.echo(write_kshot(registered_study(study), draws, retrained, progress()).round(1).to_string(index=False))
+
+
+@app.command(rich_help_panel=STAGES)
 def dependencies() -> None:
     """Derive the code dependencies of all stages anew (dvc.yaml, studies/on_demand/dvc.yaml); 'make lint' says when to."""
     from nandlib.study.dependencies import write_dependencies

@@ -200,6 +200,7 @@ class PatchCore(TorchDetector):
         network.eval()
         self._network, self._normals, self._origin = network, normals, chosen.to(placement.device) // each
         self._placement, self.ratio = placement, config.coreset_ratio
+        self._model, self._config, self._batch_size = model, config, batch_size
         self._size = (SIZE, SIZE) if config.backbone_weights is not None or model is None else (model.image_size,) * 2
 
         def maps(batch: Tensor) -> Tensor:
@@ -207,6 +208,10 @@ class PatchCore(TorchDetector):
                 return network(batch.to(placement.device)).anomaly_map[:, 0].float().cpu()
 
         super().__init__(preprocess, maps)
+
+    def with_more(self, images: Sequence[ImageLike]) -> PatchCore:
+        """Fitted anew, on its normal images and these."""
+        return PatchCore(self._model, [*self._normals, *images], self._config, self._placement, self._batch_size)
 
     @property
     def memory(self) -> Tensor:

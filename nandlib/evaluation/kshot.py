@@ -6,16 +6,20 @@ is good and the rest of the group, 1 the other groups.
 - ``nothing``: the unchanged detector;
 - ``text``: the study's phrases, by its rule;
 - ``examples``: `nandlib.method.examples`, without masks: the detector itself says where;
-- ``both``: text and examples, odds multiplied;
-- ``bank``: PatchCore's memory continued with the examples: its greedy choice goes on among their patches, at the same share.
+- ``both``: text and examples;
+- ``bank``: PatchCore's memory continued with the examples: its greedy choice goes on among their patches, at the same share;
+- ``retrained``: PatchCore fitted anew on its normal images and the examples, at k = `RETRAINED_K` only and for the first few draws (a fit
+  takes a minute or more).
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -25,7 +29,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from nandlib.detectors.patchcore import PatchCore
+from nandlib.errors import DataError
 from nandlib.evaluation.protocol import auroc
+from nandlib.evaluation.statistics import drawn_weights, interval, weighted_auroc
 from nandlib.method.config import ExampleConfig
 from nandlib.method.examples import both, directions, probability
 from nandlib.method.operators import resize_map
@@ -36,8 +42,11 @@ from nandlib.study.model import model_of
 from nandlib.study.open_study import OpenStudy
 
 KS, DRAWS, LEAST_LEFT = (1, 2, 4, 8, 16), 10, 4  # images of a group that must be left for the evaluation
-METHODS = ("nothing", "text", "examples", "both", "bank")
-COLUMNS = ["class", "group", "k", "draw", "method", "auroc_before", "auroc_after", "auroc_others"]
+RETRAINED_K = 4
+METHODS = ("nothing", "text", "examples", "both", "bank", "retrained")
+COLUMNS = ["class", "group", "k", "draw", "method", "auroc_before", "auroc_after", "auroc_others", "removed_own", "removed_other"]
+INTERVALS = ["k", "method", "low", "high", "over_text", "over_text_low", "over_text_high", "over_bank", "over_bank_low", "over_bank_high"]
+A2N_COLUMNS = ["class", "group", "k", "method", "auroc_before", "auroc_after", "s_auroc"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,7 @@ class Contest:
         network: The fitted detector.
         regions: Of `base`.
         found: Directions of the regions of each image ``(R, C)``.
+        paths: Of the test images.
         config: Of normality by example.
     """
 
@@ -64,6 +74,7 @@ class Contest:
     network: PatchCore
     regions: Regions
     found: list[Tensor]
+    paths: Sequence[Path] = ()
     config: ExampleConfig = ExampleConfig()
 
     @cached_property
@@ -82,26 +93,31 @@ class Contest:
         """``(N, P)`` of the patches to the memory."""
         return torch.stack([torch.cdist(image, self.network.memory).amin(1) for image in self.patches])
 
-    def scores(self, method: str, group: str, examples: Sequence[int]) -> np.ndarray:
-        """Image scores ``(N,)`` by one method with `examples`, positions of images of `group`."""
+    def scores(self, method: str, group: str, examples: Sequence[int], config: ExampleConfig | None = None) -> np.ndarray:
+        """Image scores ``(N,)`` by one method with `examples`, positions of images of `group`; `config` in place of the study's."""
         if method == "nothing":
             return self.base.amax((1, 2)).numpy()
         if method == "text":
             return (self.base * (1 - self.text[group])).amax((1, 2)).numpy()
         if method == "bank":
-            return self._bank(examples)
+            new = self.patches[list(examples)].flatten(0, 1)
+            added = new[continued(new, self.distances[list(examples)].flatten(), self.network.ratio)]
+            return self._scores_of(self.network, [torch.minimum(*pair) for pair in zip(self.distances, self._nearest(added), strict=True)])
+        if method == "retrained":
+            network = self.network.with_more([self.paths[k] for k in examples])
+            return self._scores_of(network, self._nearest(network.memory))
+        config = config or self.config
         shown = torch.stack([self.found[k][int(self.heights[k].argmax())] for k in examples])
-        sup = [probability(own, shown, self.config) for own in self.found]
+        sup = [probability(own, shown, config) for own in self.found]
         if method == "examples":
             return np.array([float((height * (1 - own)).max()) for height, own in zip(self.heights, sup, strict=True)])
-        return (self.base * (1 - both(self.text[group], self.regions.paint(sup)))).amax((1, 2)).numpy()
+        return (self.base * (1 - both(self.text[group], self.regions.paint(sup), config.text_weight))).amax((1, 2)).numpy()
 
-    def _bank(self, examples: Sequence[int]) -> np.ndarray:
-        new = self.patches[list(examples)].flatten(0, 1)
-        added = new[continued(new, self.distances[list(examples)].flatten(), self.network.ratio)]
-        pairs = zip(self.distances, self.patches, strict=True)
-        distances = torch.stack([torch.minimum(old, torch.cdist(patches, added).amin(1)) for old, patches in pairs])
-        maps = self.network.maps_of(distances.unflatten(1, self.descriptors.shape[-2:]))
+    def _nearest(self, memory: Tensor) -> list[Tensor]:
+        return [torch.cdist(patches, memory).amin(1) for patches in self.patches]
+
+    def _scores_of(self, network: PatchCore, distances: Sequence[Tensor]) -> np.ndarray:
+        maps = network.maps_of(torch.stack(list(distances)).unflatten(1, self.descriptors.shape[-2:]))
         return resize_map(maps, (self.base.shape[-2], self.base.shape[-1])).amax((1, 2)).numpy()
 
 
@@ -125,7 +141,8 @@ def contest(study: OpenStudy, class_name: str) -> Contest:
     maps = ClassMaps.of(study, class_name)
     base, batch = maps.base("patchcore"), maps.batch()
     network = PatchCore(model_of(study), image_paths(study, class_name, "train"), study.config.patchcore)
-    descriptors = network.describe(image_paths(study, class_name))
+    paths = image_paths(study, class_name)
+    descriptors = network.describe(paths)
     regions = find_regions(base, (descriptors.shape[-2], descriptors.shape[-1]), study.config.nand.plus)
     return Contest(
         class_name,
@@ -136,27 +153,131 @@ def contest(study: OpenStudy, class_name: str) -> Contest:
         network,
         regions,
         directions(descriptors, network.memory, regions),
+        paths,
         study.config.nand.examples,
     )
 
 
-def rows(one: Contest, ks: Sequence[int] = KS, draws: int = DRAWS) -> Iterator[tuple[str, str, int, int, str, float, float, float]]:
-    """Every draw of one class, `COLUMNS`; groups with fewer than k + `LEAST_LEFT` images are left out at that k."""
+@dataclass(frozen=True)
+class Draw:
+    """k examples of a group, and what is left for the evaluation.
+
+    Attributes:
+        group: The added group.
+        k, number: How many examples; which draw.
+        examples: Their positions.
+        keep: Positions of all other images.
+        label: ``(n,)`` of those: true for other groups.
+    """
+
+    group: str
+    k: int
+    number: int
+    examples: list[int]
+    keep: np.ndarray
+    label: np.ndarray
+
+
+def draws_of(one: Contest, ks: Sequence[int] = KS, draws: int = DRAWS) -> Iterator[Draw]:
+    """Every draw of one class; groups with fewer than k + `LEAST_LEFT` images are left out at that k."""
     for group in one.text:
         own = np.flatnonzero(one.groups == group)
-        fixed = {method: one.scores(method, group, ()) for method in ("nothing", "text")}  # whatever the examples
-        for k, draw in product([k for k in ks if len(own) >= k + LEAST_LEFT], range(draws)):
-            examples = np.random.default_rng([draw, k, *group.encode()]).permutation(own)[:k].tolist()
+        for k, number in product([k for k in ks if len(own) >= k + LEAST_LEFT], range(draws)):
+            examples = np.random.default_rng([number, k, *group.encode()]).permutation(own)[:k].tolist()
             keep = np.setdiff1d(np.arange(len(one.groups)), examples)
-            label, alone = ~np.isin(one.groups[keep], ("good", group)), one.groups[keep] != group
-            before = fixed["nothing"][keep]
-            marks = auroc(label, before), auroc(label[alone], before[alone])
-            for method in METHODS:
-                scores = fixed[method] if method in fixed else one.scores(method, group, examples)
-                yield one.class_name, group, k, draw, method, marks[0], auroc(label, scores[keep]), marks[1]
+            yield Draw(group, k, number, examples, keep, ~np.isin(one.groups[keep], ("good", group)))
 
 
-def kshot_table(study: OpenStudy, ks: Sequence[int] = KS, draws: int = DRAWS, progress: bool = True) -> pd.DataFrame:
-    """The contest of a whole study: `COLUMNS`, a row a class, group, k, draw and method; AUROC in percent."""
-    classes = tqdm(study.classes(), desc="k-shot", disable=not progress)
-    return pd.DataFrame([row for name in classes for row in rows(contest(study, name), ks, draws)], columns=COLUMNS)
+class KShot:
+    """The contest of a whole study, class by class (`add`).
+
+    Args:
+        ks: Numbers of examples.
+        draws: Of examples.
+        retrained: How many of them with a detector trained anew.
+        resamples: Test sets of the paired bootstrap over images.
+    """
+
+    def __init__(self, ks: Sequence[int] = KS, draws: int = DRAWS, retrained: int = 0, resamples: int = 1000) -> None:
+        self.ks, self.draws, self.retrained, self.resamples = ks, draws, retrained, resamples
+        self._rows: list[tuple[object, ...]] = []
+        self._samples: dict[tuple[int, str], list[np.ndarray]] = defaultdict(list)  # one array a group and draw
+
+    def add(self, one: Contest) -> None:
+        """One class."""
+        weights = drawn_weights(0, one.class_name, one.groups, self.resamples)
+        before = one.scores("nothing", "", ())
+        text = {group: one.scores("text", group, ()) for group in one.text}
+        for draw in draws_of(one, self.ks, self.draws):
+            alone = one.groups[draw.keep] != draw.group
+            first = auroc(draw.label, before[draw.keep]), auroc(draw.label[alone], before[draw.keep][alone])
+            known = {"nothing": before, "text": text[draw.group]}  # whatever the examples
+            for method in METHODS if draw.k == RETRAINED_K and draw.number < self.retrained else METHODS[:-1]:
+                after = (known[method] if method in known else one.scores(method, draw.group, draw.examples))[draw.keep]
+                removed = 100 * (1 - after / np.maximum(before[draw.keep], 1e-12))
+                own, other = removed[one.groups[draw.keep] == draw.group].mean(), removed[draw.label].mean()
+                place = one.class_name, draw.group, draw.k, draw.number, method
+                self._rows.append((*place, first[0], auroc(draw.label, after), first[1], own, other))
+                self._samples[draw.k, method].append(weighted_auroc(draw.label, after, weights[:, draw.keep]))
+
+    def table(self) -> pd.DataFrame:
+        """`COLUMNS`, a row a class, group, k, draw and method.
+
+        AUROC in percent; how much of the image score of the group's other images, and of other groups', is removed, in percent.
+        """
+        return pd.DataFrame(self._rows, columns=COLUMNS)
+
+    def intervals(self) -> pd.DataFrame:
+        """`INTERVALS`: 95 % intervals of the mean AUROC after, and of its difference from the text's and the memory's, over images.
+
+        Every resampled test set is the same for all methods and draws of a class: differences are paired.
+        """
+        rows, means = [], {key: np.mean(own, 0) for key, own in self._samples.items() if key[1] != "retrained"}
+        for (k, method), own in means.items():
+            row: list[object] = [k, method, *interval(own)]
+            for rival in ("text", "bank"):
+                gain = own - means[k, rival]
+                row += [float(gain.mean()), *interval(gain)]
+            rows.append(row)
+        return pd.DataFrame(rows, columns=INTERVALS)
+
+
+def a2n_rows(one: Contest) -> Iterator[tuple[str, str, int, str, float, float, float]]:
+    """A2N of arXiv 2604.07097 on one class, `A2N_COLUMNS`: the first half of a group's images, by name, are shown, the others are tested.
+
+    S-AUROC: the tested half's scores before (label 1) against after (label 0). It is 100 for a detector that answers 0 to everything,
+    so it never stands without the AUROC against the other groups.
+    """
+    names = np.array([str(path) for path in one.paths])
+    for group in one.text:
+        own = np.flatnonzero(one.groups == group)
+        own = own[np.argsort(names[own])]
+        if len(own) < 2:
+            continue
+        shown, rest = own[: len(own) // 2].tolist(), own[len(own) // 2 :]
+        keep = np.setdiff1d(np.arange(len(one.groups)), shown)
+        label, before = ~np.isin(one.groups[keep], ("good", group)), one.scores("nothing", group, ())
+        for method in METHODS[:-1]:
+            after = one.scores(method, group, shown)
+            moved = auroc(np.repeat([True, False], len(rest)), np.r_[before[rest], after[rest]])
+            yield one.class_name, group, len(shown), method, auroc(label, before[keep]), auroc(label, after[keep]), moved
+
+
+def kshot(study: OpenStudy, draws: int = DRAWS, retrained: int = 0, progress: bool = True) -> dict[str, pd.DataFrame]:
+    """The contest of a whole study whose maps and similarities have been computed.
+
+    Returns:
+        ``kshot`` (`KShot.table`), ``intervals`` (`KShot.intervals`) and ``a2n`` (`A2N_COLUMNS`).
+
+    Raises:
+        DataError: If no group has images enough for one example.
+    """
+    counts = study.manifest.query("split == 'test' and group not in ('good', '')").groupby(["class", "group"]).size()
+    if counts.max() < min(KS) + LEAST_LEFT:
+        raise DataError(f"the largest group of {study.name} has {counts.max()} images: the contest needs {min(KS) + LEAST_LEFT} or more")
+    found, halves = KShot(draws=draws, retrained=retrained), []
+    for name in tqdm(study.classes(), desc="k-shot", disable=not progress):
+        one = contest(study, name)
+        found.add(one)
+        halves += list(a2n_rows(one))
+    return {"kshot": found.table(), "intervals": found.intervals(), "a2n": pd.DataFrame(halves, columns=A2N_COLUMNS)}

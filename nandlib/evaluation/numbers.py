@@ -9,10 +9,11 @@ import pandas as pd
 
 from nandlib.errors import DataError
 from nandlib.evaluation.failures import failure_table
+from nandlib.evaluation.harm import harm_summary, harm_table
 from nandlib.evaluation.overlap import overlap_table
 from nandlib.evaluation.paper import comparison
 from nandlib.evaluation.protocol import identity_residuals
-from nandlib.evaluation.result_tables import ablation_tables, control_table, kshot_summary
+from nandlib.evaluation.result_tables import ablation_tables, control_table, kshot_summary, kshot_worth
 from nandlib.evaluation.seeds import SEEDS, seed_origins, seed_table
 from nandlib.evaluation.steps import steps
 from nandlib.evaluation.uncertainty import protocol_tables, with_origins
@@ -82,6 +83,8 @@ def _protocol(study: OpenStudy) -> Tables:
         found["table2.csv"] = every[every["detector"] == shown].drop(columns="detector")
     if (study.figures / "table3.csv").is_file():
         found["table3.csv"] = with_origins(tables["detectors"], tables["origins"])
+    if (study.figures / "measure/harm.csv").is_file():
+        found["measure/harm.csv"] = harm_summary(harm_table(scores))
     if (study.figures / "paper_vs_ours.csv").is_file():
         found["paper_vs_ours.csv"] = comparison(every)
     return found
@@ -109,7 +112,8 @@ def _seeds(study: OpenStudy) -> Tables:
 
 
 def _kshot(study: OpenStudy) -> Tables:
-    return {"kshot/summary.csv": kshot_summary(read_table(study.figures / "kshot/kshot.csv"))}
+    table = read_table(study.figures / "kshot/kshot.csv")
+    return {"kshot/summary.csv": kshot_summary(table), "kshot/worth.csv": kshot_worth(table)}
 
 
 _MAKERS: dict[str, Callable[[OpenStudy], Tables]] = {

@@ -114,10 +114,30 @@ def kshot_summary(table: pd.DataFrame) -> pd.DataFrame:
     """The contest of `nandlib.evaluation.kshot`: mean over groups of every draw, then mean and sd over draws.
 
     Returns:
-        k, method, auroc_before, auroc_after, sd (of auroc_after), auroc_others, n_groups.
+        k, method, auroc_before, auroc_after, sd (of auroc_after), auroc_others, gap_closed (percent, of the means), removed_own,
+        removed_other, n_groups, n_draws.
     """
-    by_draw = table.groupby(["k", "method", "draw"], sort=False)[["auroc_before", "auroc_after", "auroc_others"]].mean()
+    columns = ["auroc_before", "auroc_after", "auroc_others", "removed_own", "removed_other"]
+    by_draw = table.groupby(["k", "method", "draw"], sort=False)[columns].mean()
     means = by_draw.groupby(["k", "method"], sort=False)
     counts = table.drop_duplicates(["class", "group", "k"]).groupby("k").size()
-    found = means.mean().assign(sd=means["auroc_after"].std()).reset_index()
-    return found.assign(n_groups=found["k"].map(counts))[["k", "method", "auroc_before", "auroc_after", "sd", "auroc_others", "n_groups"]]
+    found = means.mean().assign(sd=means["auroc_after"].std(), n_draws=means.size()).reset_index()
+    found["n_groups"] = found["k"].map(counts)
+    found["gap_closed"] = [gap_closed(*row) for row in found[["auroc_before", "auroc_after", "auroc_others"]].itertuples(index=False)]
+    return found[["k", "method", *columns[:2], "sd", "auroc_others", "gap_closed", *columns[3:], "n_groups", "n_draws"]]
+
+
+def kshot_worth(table: pd.DataFrame) -> pd.DataFrame:
+    """How many images the text of each group is worth: the least k at which examples, or a larger memory, do as well on the same images.
+
+    Returns:
+        class, group, delta_text (Δ of the text at the least k, points), examples, bank (k; NaN: at no k that the group has images for).
+    """
+    means = table.groupby(["class", "group", "k", "method"], sort=False)["auroc_after"].mean().unstack("method")  # noqa: PD010
+    rows = []
+    for (class_name, group), own in means.groupby(level=[0, 1], sort=False):
+        ks, first = own.index.get_level_values("k").to_numpy(), own.iloc[0]
+        worth = [ks[(own[method] >= own["text"]).to_numpy()].min(initial=np.iinfo(int).max) for method in ("examples", "bank")]
+        least = [k if k in ks else np.nan for k in worth]
+        rows.append((class_name, group, first["text"] - first["nothing"], *least))
+    return pd.DataFrame(rows, columns=["class", "group", "delta_text", "examples", "bank"])

@@ -49,21 +49,31 @@ def bootstrap(
     Returns:
         ``(resamples, G, 3)`` AUROC in percent: before, after, and good against the other groups alone, before.
     """
-    weights = _drawn(seed, zlib.crc32("/".join((name, *after)).encode()), tuple(map(str, strata)), resamples)
+    weights = drawn_weights(seed, "/".join((name, *after)), strata, resamples)
     found = np.empty((resamples, len(after), 3))
     good = strata == "good"
     for g, (group, scores) in enumerate(after.items()):
-        normal, other = good | (strata == group), ~good & (strata != group)
-        for k, (values, negatives) in enumerate(((before, normal), (scores, normal), (before, good))):
-            pairs = placements(values[negatives], values[other])
-            right = ((weights[:, other] @ pairs) * weights[:, negatives]).sum(1)
-            found[:, g, k] = 100 * right / (weights[:, other].sum(1) * weights[:, negatives].sum(1))
+        other, every = ~good & (strata != group), np.full(len(strata), True)
+        for k, (values, kept) in enumerate(((before, every), (scores, every), (before, good | other))):
+            found[:, g, k] = weighted_auroc(other[kept], values[kept], weights[:, kept])
     return found
+
+
+def weighted_auroc(label: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """AUROC in percent ``(resamples,)`` of test sets in which images count ``(resamples, n)`` times; label and scores ``(n,)``."""
+    positive, negative = weights[:, label], weights[:, ~label]
+    right = ((positive @ placements(scores[~label], scores[label])) * negative).sum(1)
+    area: np.ndarray = 100 * right / (positive.sum(1) * negative.sum(1))
+    return area
+
+
+def drawn_weights(seed: int, name: str, strata: np.ndarray, resamples: int) -> np.ndarray:
+    """How often each image is in each resampled test set: ``(resamples, n)``, read-only; every stratum on its own, with replacement."""
+    return _drawn(seed, zlib.crc32(name.encode()), tuple(map(str, strata)), resamples)
 
 
 @lru_cache(maxsize=32)  # of one study's classes: all its detectors and steps are drawn alike
 def _drawn(seed: int, name: int, strata: tuple[str, ...], resamples: int) -> np.ndarray:
-    """How often each image is in each resampled test set: ``(resamples, n)``."""
     rng, groups = np.random.default_rng([seed, name]), np.array(strata)
     weights = np.zeros((resamples, len(groups)))
     for stratum in np.unique(groups):

@@ -18,6 +18,7 @@ from nandlib.data.maps import Detector, MapFolder, check_maps
 from nandlib.errors import DataError, nearest
 from nandlib.method import saved
 from nandlib.method.batches import encoded
+from nandlib.method.check import Check, Scores, check, refuse_contradictions
 from nandlib.method.config import NandConfig
 from nandlib.method.descriptors import Descriptors
 from nandlib.method.detection import text_feature
@@ -120,7 +121,9 @@ class AdaptedDetector:
                 maps[name] += list(found.float().numpy())
         for name, own in self.shown.maps(images, () if base is None else base).items():
             if name in maps:
-                own = [both(torch.from_numpy(said), torch.from_numpy(single)).numpy() for said, single in zip(maps[name], own, strict=True)]
+                pairs = zip(maps[name], own, strict=True)
+                weight = self.nand.examples.text_weight
+                own = [both(torch.from_numpy(said), torch.from_numpy(single), weight).numpy() for said, single in pairs]
             maps[name] = own
         return maps
 
@@ -224,6 +227,40 @@ class AdaptedDetector:
             raise DataError("no threshold has been set: adapted = adapted.calibrate(normals, level=0.05)")
         rejected: np.ndarray = self.scores(images) > self.threshold.value
         return rejected
+
+    def check(
+        self,
+        normals: Sequence[ImageLike],
+        rejects: Sequence[ImageLike] = (),
+        *,
+        accepted: Sequence[ImageLike] = (),
+        rejected: Sequence[ImageLike] = (),
+        level: float = 0.05,
+    ) -> Check:
+        """Will what was added do harm? A verdict from a few images (`nandlib.method.check`, where its limits are).
+
+        Args:
+            normals: Normal images that the detector was not trained on.
+            rejects: Images that were rejected; whether rightly is not known.
+            accepted, rejected: Images that should pass from now on, and such as should still be rejected; not those given as examples.
+            level: Share of false alarms of the threshold, where `calibrate` has set none.
+
+        Raises:
+            DataError: If nothing was added, there are no normal images, or an image is given as two kinds.
+        """
+        kinds = {"normals": list(normals), "rejects": list(rejects), "accepted": list(accepted), "rejected": list(rejected)}
+        if not self.names or not normals:
+            raise DataError("a check needs an added normality and some normal images" + ("" if normals else ": give normals=[...]"))
+        refuse_contradictions(kinds)
+        base = {kind: self._base(images) if images else [] for kind, images in kinds.items()}
+        scores = {
+            kind: Scores(self._scores(base[kind]), self._scores(self.damp(images, base[kind])))
+            if images
+            else Scores(np.empty(0), np.empty(0))
+            for kind, images in kinds.items()
+        }
+        value = conformal_threshold(scores["normals"].before, level)[0] if self.threshold is None else self.threshold.value
+        return check(**scores, threshold=value)
 
     def save(self, folder: str | Path) -> Path:
         """Write everything but the base detector and the model: ``adapted.yaml`` and ``adapted.safetensors`` (`nandlib.method.saved`).

@@ -28,6 +28,7 @@ from nandlib.method.config import ExampleConfig, PlusConfig
 from nandlib.method.plus import Regions, find_regions
 
 ROWS = 2048  # patches at a time against the normal descriptors
+SURE = 1e-3  # no text and no example is surer than this
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,13 @@ def example_direction(
     return directions(descriptors[None], normal, regions)[0][regions.labels[0, row, column]]
 
 
-def both(said: Tensor, shown: Tensor) -> Tensor:
-    """A_sup of a text and of examples of the same normality: their odds multiplied, so that one half changes nothing."""
-    agree, differ = said * shown, (1 - said) * (1 - shown)
-    return agree / (agree + differ).clamp_min(1e-12)
+def both(said: Tensor, shown: Tensor, text_weight: float = ExampleConfig().text_weight) -> Tensor:
+    """A_sup of a text and of examples of the same normality: odds_shown · odds_said^w, so that a text that says one half changes nothing.
+
+    Args:
+        said: A_sup of the text.
+        shown: A_sup of the examples.
+        text_weight: w; 0: the examples alone, 1: text and examples count alike.
+    """
+    said, shown = (each.clamp(SURE, 1 - SURE) for each in (said, shown))
+    return torch.sigmoid(torch.logit(shown) + text_weight * torch.logit(said))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from nandlib.evaluation.result_tables import kshot_summary
 from nandlib.show.style import LABELS
 from nandlib.study.frames import read_table
 
@@ -74,19 +75,40 @@ def _real(root: Path) -> str:
 
 
 def _kshot(root: Path) -> str:
-    """`nandlib.evaluation.kshot`: AUROC after by k, mean ± sd over draws."""
+    """`nandlib.evaluation.kshot`: AUROC after by k, mean ± sd over draws; how much is removed of other groups at k = 4."""
     labels = {"nothing": "nothing added", "text": "text (the paper's rule)", "examples": "k examples", "both": "text and k examples",
               "bank": "k images into PatchCore's memory"}  # fmt: skip
     ks, rows = (1, 2, 4, 8, 16), []
-    for study, name in REAL.items():
-        if not (root / "figures" / study / "kshot/summary.csv").is_file():
+    drawn = {"mini": {"product_specific": "drawn, product-specific", "shared_primitive": "drawn, shared primitive"}}
+    for study, names in ({study: {"": name} for study, name in REAL.items()} | drawn).items():
+        if not (root / "figures" / study / "kshot/kshot.csv").is_file():
             continue
-        table = _read(root, f"{study}/kshot/summary.csv").set_index(["method", "k"])
-        for method, label in labels.items():
-            found = table.loc[[method]].droplevel("method").reindex(ks)[["auroc_after", "sd"]].to_numpy()  # a k without groups: empty
-            cells = ["–" if np.isnan(after) else f"{after:.1f} ± {sd:.1f}" for after, sd in found]
-            rows.append([name, label, *cells])
-    return _markdown(["images", "what is given", *(f"k = {k}" for k in ks)], rows)
+        every, origins = _read(root, f"{study}/kshot/kshot.csv"), _read(root, f"{study}/deltas.csv")[["class", "group", "origin"]]
+        every = every.merge(origins.drop_duplicates(["class", "group"]), on=["class", "group"], validate="many_to_one")
+        for origin, name in names.items():
+            table = kshot_summary(every[every["origin"] == origin] if origin else every).set_index(["method", "k"])
+            for method, label in labels.items():
+                found = table.loc[[method]].droplevel("method").reindex(ks)  # a k without groups: empty
+                pairs = found[["auroc_after", "sd"]].to_numpy(float)
+                cells = ["–" if np.isnan(after) else f"{after:.1f} ± {sd:.1f}" for after, sd in pairs]
+                own, other = found.loc[4, ["removed_own", "removed_other"]].to_numpy(float)
+                rows.append([name, label, *cells, f"{own:.0f} %, {other:.1f} %"])
+    return _markdown(["images", "what is given", *(f"k = {k}" for k in ks), "removed of own, of others (k = 4)"], rows)
+
+
+def _harm(root: Path) -> str:
+    """`nandlib.evaluation.harm`: harmful texts caught, useful ones kept."""
+    rows = []
+    for study, name in {"validation": "validation products", "mini": "drawn (mini)", **REAL}.items():
+        if not (root / "figures" / study / "measure/harm.csv").is_file():
+            continue
+        table = _read(root, f"{study}/measure/harm.csv").set_index("images")
+        first = table.iloc[0]
+        cells = [f"{row['caught']:.0f} %, {row['kept']:.0f} % ({row['auroc']:.0f})" for _, row in table.iterrows()]
+        rows.append([name, f"{first['harmful']:.0f}, {first['useful']:.0f}", *cells])
+    return _markdown(
+        ["texts of", "harmful, useful", "unlabelled rejects: caught, kept (AUROC)", "5 accepted and 5 rejected: caught, kept"], rows
+    )
 
 
 def _models(root: Path) -> str:
@@ -191,6 +213,7 @@ def _overlap(root: Path) -> str:
 
 TABLES: dict[str, Callable[[Path], str]] = {
     "kshot": _kshot,
+    "harm": _harm,
     "results": _results,
     "real": _real,
     "models": _models,

@@ -153,6 +153,10 @@ class OpenStudy:
         """Mean Δ AUROC of every value of every choice (`nandlib.evaluation.sensitivity`)."""
         return read_table(_existing(self.figures / "sensitivity" / "sensitivity.csv", "sensitivity"))
 
+    def kshot(self, name: str) -> pd.DataFrame:
+        """A table of the contest of texts and examples (`nandlib.stages.kshot`): kshot, summary, intervals, worth, a2n."""
+        return read_table(_existing(self.figures / "kshot" / f"{name}.csv", "kshot"))
+
     @cached_property
     def grouping(self) -> Grouping:
         return load_grouping(self.config.data.groups)

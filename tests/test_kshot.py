@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,8 +14,8 @@ from tiny_project import ROOT, executed
 from nandlib import add_normality, fit_detector, load_model
 from nandlib.errors import DataError
 from nandlib.evaluation.example_selection import COLUMNS as CANDIDATE
-from nandlib.evaluation.example_selection import best_candidate, best_weight
-from nandlib.evaluation.kshot import COLUMNS, METHODS, Contest, KShot, a2n_rows, continued, kshot
+from nandlib.evaluation.example_selection import best_candidate, best_weight, select_examples
+from nandlib.evaluation.kshot import COLUMNS, METHODS, Contest, KShot, a2n_rows, continued, draws_of, kshot
 from nandlib.evaluation.protocol import auroc
 from nandlib.evaluation.result_tables import kshot_summary, kshot_worth
 from nandlib.method.config import ExampleConfig
@@ -144,6 +145,23 @@ def test_the_rules_of_the_selection():
     assert best_candidate(table) == 3  # within one percent of the best: most similar, then least sharp
     weights = pd.DataFrame([(0.6, 20.0, w, 40.0, short, False) for w, short in ((0, 0.0), (0.5, 0.4), (1, 0.6))], columns=CANDIDATE)
     assert best_weight(weights) == 1 and best_weight(weights.assign(shortfall=0.7)) == 0
+
+
+def test_the_selection_on_a_study(one, monkeypatch):
+    values = {"SIMILARITIES": (0.5, 0.6), "SHARPNESSES": (20.0,), "TEXT_WEIGHTS": (0.0, 1.0), "KS": (1,), "DRAWS": 2}
+    for name, value in values.items():
+        monkeypatch.setattr(f"nandlib.evaluation.example_selection.{name}", value)
+    monkeypatch.setattr("nandlib.evaluation.example_selection.contest", lambda study, name: one)
+    monkeypatch.setattr("nandlib.evaluation.kshot.LEAST_LEFT", 2)
+    table = select_examples([SimpleNamespace(name="toy", classes=lambda: ["plate"])], progress=False)
+    assert table["similarity"].tolist()[:2] == [0.5, 0.6] and table["chosen"].sum() == 2 and len(table) == 4
+    after = [
+        auroc(draw.label, one.scores("examples", draw.group, draw.examples, ExampleConfig(similarity=0.5))[draw.keep])
+        for draw in draws_of(one, (1,), 2)
+    ]
+    assert table.loc[0, "after_toy_1"] == pytest.approx(np.mean(after))
+    told = table[table["shortfall"].notna()].set_index("text_weight")
+    assert told.loc[0.0, "shortfall"] <= told.loc[1.0, "shortfall"]
 
 
 def test_the_defaults_are_what_the_selection_chose():

@@ -4,8 +4,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from tiny_project import ROOT
 
 from nandlib.show.charts import delta_heatmap
+from nandlib.show.contests import write_contests
 
 
 def table(*rows):
@@ -50,3 +52,16 @@ def test_bold_marks_the_group_whose_interval_leaves_out_zero():
 
 def test_without_the_paper_the_order_is_the_studys_own():
     assert [text.get_text() for text in delta_heatmap(table(("a", "z", 1.0), ("a", "b", 2.0))).axes[0].texts] == ["z\n+1.0", "b\n+2.0"]
+
+
+def test_the_contests_of_all_studies_are_one_figure(tmp_path, monkeypatch):
+    (tmp_path / "studies").symlink_to(ROOT / "studies")
+    (tmp_path / "figures").mkdir()
+    for study in ("mini", "bottle", "pcb"):
+        (tmp_path / "figures" / study).symlink_to(ROOT / "figures" / study)
+    drawn = []
+    monkeypatch.setattr("nandlib.show.style.save", lambda figure, path, *_: drawn.append((figure, path)))
+    assert write_contests(tmp_path) == tmp_path / "figures/kshot.png" == drawn[0][1]
+    panels = [ax for ax in drawn[0][0].axes if ax.get_title()]
+    assert sorted(ax.get_title().split(" ")[0] for ax in panels) == ["Bottle", "Embedded", "Printed"]
+    assert all(len(ax.lines) == 6 and len(ax.collections) == 5 for ax in panels)  # five methods and the others alone; intervals

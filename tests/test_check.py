@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import beta
 from test_examples import BARS, NORMALS, SQUARES
+from tiny_project import ROOT
 from typer.testing import CliRunner
 
 from nandlib import add_normality, fit_detector, load_model
@@ -119,7 +120,5 @@ def test_harm_is_foreseen_from_scores():
 
 
 def test_the_threshold_is_what_the_validation_products_give():
-    from pathlib import Path
-
-    scores = pd.read_csv(Path(__file__).parents[1] / "figures/validation/scores.csv.gz")
+    scores = pd.read_csv(ROOT / "figures/validation/scores.csv.gz")
     assert best_threshold(harm_table(scores)) == LOST

@@ -77,7 +77,8 @@ def test_one_half_changes_nothing_and_odds_multiply():
     assert torch.allclose(both(said, torch.tensor([0.8, 0.8, 0.1]), 1), torch.tensor([0.5, 16 / 17, 0.1]))
     assert torch.allclose(both(torch.tensor([0.2]), torch.tensor([0.5]), 0.5), torch.tensor([1 / 3]))  # odds 1/4, their root
     assert torch.allclose(both(said, torch.tensor([0.8, 0.8, 0.1]), 0), torch.tensor([0.8, 0.8, 0.1]))
-    assert (both(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]), 1) - 0.5).abs().max() < 1e-4  # both sure, and of opposite opinion
+    assert both(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 0.0])).tolist() == [0.0, 0.0]
+    assert both(torch.tensor([0.0, 1.0]), torch.tensor([1.0, 1.0])).tolist() == [1.0, 1.0]
 
 
 def left(adapted, images):

@@ -165,6 +165,7 @@ def numbers(
 ) -> None:
     """Every committed number made again from the committed csv files alone; exit code 1 where one differs."""
     from nandlib.evaluation.numbers import check_numbers, derived_from
+    from nandlib.show.contests import write_contests
     from nandlib.show.pages import PAGES, stale_tables, write_tables
     from nandlib.study.open_study import open_study, project_root
     from nandlib.study.registry import presets
@@ -178,6 +179,7 @@ def numbers(
             typer.echo(f"{study.name}\n{table.to_string(index=False)}")
     if write:
         write_tables(root)
+        write_contests(root)
     stale = stale_tables(root)
     for page, name in stale:
         typer.echo(f"{page}: table '{name}' is not what the csv files give: 'nand numbers --write'")

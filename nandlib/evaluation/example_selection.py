@@ -67,16 +67,14 @@ def select_examples(studies: Sequence[OpenStudy], progress: bool = True) -> pd.D
 
 def best_candidate(table: pd.DataFrame) -> int:
     """Position of what the first step chooses."""
-    equals = np.flatnonzero(table["criterion"] > table["criterion"].max() - EQUAL)
-    order = table.iloc[equals].reset_index(drop=True).sort_values(["similarity", "sharpness"], ascending=[False, True], kind="stable")
-    return int(equals[order.index.to_numpy()[0]])
+    equals = np.flatnonzero(table["criterion"] > table["criterion"].max() - EQUAL).tolist()
+    return min(equals, key=lambda k: (-table["similarity"].iloc[k], table["sharpness"].iloc[k]))
 
 
 def best_weight(table: pd.DataFrame) -> int:
     """Position of what the second step chooses; 0, a text that does not count, where no weight keeps to the rule."""
-    weights = table["text_weight"].where(table["shortfall"] <= WORSE, -1.0)
-    weights = weights if weights.max() >= 0 else -table["text_weight"]
-    return int(np.argmax(weights.to_numpy()))
+    kept = table["text_weight"].where(table["shortfall"] <= WORSE, -table["text_weight"])
+    return int(np.argmax(kept.to_numpy()))
 
 
 def _row(config: ExampleConfig, found: pd.DataFrame, before: pd.DataFrame, shortfall: float = np.nan) -> dict[str, float]:
@@ -93,11 +91,10 @@ def _measured(studies: Sequence[OpenStudy], ways: Sequence[tuple[str, ExampleCon
         one = contest(study, name)
         before = one.scores("nothing", "", ())
         for draw in draws_of(one, KS, DRAWS):
-            label, alone = draw.label, one.groups[draw.keep] != draw.group
-            marks = auroc(label, before[draw.keep]), auroc(label[alone], before[draw.keep][alone])
+            first, alone = draw.areas(before)
             for rows, (method, config) in zip(found, ways, strict=True):
                 after = one.scores(method, draw.group, draw.examples, config)[draw.keep]
-                rows[study.name, draw.k].append((marks[0], auroc(label, after), marks[1]))
+                rows[study.name, draw.k].append((first, auroc(draw.label, after), alone))
     return [
         pd.DataFrame({key: np.mean(values, 0) for key, values in rows.items()}, index=["before", "after", "others"]).T for rows in found
     ]

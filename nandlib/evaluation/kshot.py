@@ -160,22 +160,46 @@ def contest(study: OpenStudy, class_name: str) -> Contest:
 
 @dataclass(frozen=True)
 class Draw:
-    """k examples of a group, and what is left for the evaluation.
+    """Examples of a group, and what is left for the evaluation.
 
     Attributes:
         group: The added group.
-        k, number: How many examples; which draw.
-        examples: Their positions.
-        keep: Positions of all other images.
-        label: ``(n,)`` of those: true for other groups.
+        number: Of the draw.
+        examples: Positions of the examples.
+        groups: ``(N,)`` of all images.
     """
 
     group: str
-    k: int
     number: int
     examples: list[int]
-    keep: np.ndarray
-    label: np.ndarray
+    groups: np.ndarray
+
+    @property
+    def k(self) -> int:
+        """How many examples."""
+        return len(self.examples)
+
+    @cached_property
+    def keep(self) -> np.ndarray:
+        """Positions of all other images ``(n,)``."""
+        return np.setdiff1d(np.arange(len(self.groups)), self.examples)
+
+    @cached_property
+    def own(self) -> np.ndarray:
+        """Which of those are of the group ``(n,)``."""
+        found: np.ndarray = self.groups[self.keep] == self.group
+        return found
+
+    @cached_property
+    def label(self) -> np.ndarray:
+        """Which of those are of other groups ``(n,)``."""
+        found: np.ndarray = ~self.own & (self.groups[self.keep] != "good")
+        return found
+
+    def areas(self, before: np.ndarray) -> tuple[float, float]:
+        """AUROC in percent before, and of good images against the other groups alone, from scores ``(N,)``."""
+        kept = before[self.keep]
+        return auroc(self.label, kept), auroc(self.label[~self.own], kept[~self.own])
 
 
 def draws_of(one: Contest, ks: Sequence[int] = KS, draws: int = DRAWS) -> Iterator[Draw]:
@@ -184,8 +208,7 @@ def draws_of(one: Contest, ks: Sequence[int] = KS, draws: int = DRAWS) -> Iterat
         own = np.flatnonzero(one.groups == group)
         for k, number in product([k for k in ks if len(own) >= k + LEAST_LEFT], range(draws)):
             examples = np.random.default_rng([number, k, *group.encode()]).permutation(own)[:k].tolist()
-            keep = np.setdiff1d(np.arange(len(one.groups)), examples)
-            yield Draw(group, k, number, examples, keep, ~np.isin(one.groups[keep], ("good", group)))
+            yield Draw(group, number, examples, one.groups)
 
 
 class KShot:
@@ -209,15 +232,14 @@ class KShot:
         before = one.scores("nothing", "", ())
         text = {group: one.scores("text", group, ()) for group in one.text}
         for draw in draws_of(one, self.ks, self.draws):
-            alone = one.groups[draw.keep] != draw.group
-            first = auroc(draw.label, before[draw.keep]), auroc(draw.label[alone], before[draw.keep][alone])
+            first, alone = draw.areas(before)
             known = {"nothing": before, "text": text[draw.group]}  # whatever the examples
             for method in METHODS if draw.k == RETRAINED_K and draw.number < self.retrained else METHODS[:-1]:
                 after = (known[method] if method in known else one.scores(method, draw.group, draw.examples))[draw.keep]
                 removed = 100 * (1 - after / np.maximum(before[draw.keep], 1e-12))
-                own, other = removed[one.groups[draw.keep] == draw.group].mean(), removed[draw.label].mean()
                 place = one.class_name, draw.group, draw.k, draw.number, method
-                self._rows.append((*place, first[0], auroc(draw.label, after), first[1], own, other))
+                cut = removed[draw.own].mean(), removed[draw.label].mean()
+                self._rows.append((*place, first, auroc(draw.label, after), alone, *cut))
                 self._samples[draw.k, method].append(weighted_auroc(draw.label, after, weights[:, draw.keep]))
 
     def table(self) -> pd.DataFrame:
@@ -248,19 +270,17 @@ def a2n_rows(one: Contest) -> Iterator[tuple[str, str, int, str, float, float, f
     S-AUROC: the tested half's scores before (label 1) against after (label 0). It is 100 for a detector that answers 0 to everything,
     so it never stands without the AUROC against the other groups.
     """
-    names = np.array([str(path) for path in one.paths])
+    before = one.scores("nothing", "", ())
     for group in one.text:
-        own = np.flatnonzero(one.groups == group)
-        own = own[np.argsort(names[own])]
+        own = sorted(np.flatnonzero(one.groups == group).tolist(), key=lambda k: str(one.paths[k]))
         if len(own) < 2:
             continue
-        shown, rest = own[: len(own) // 2].tolist(), own[len(own) // 2 :]
-        keep = np.setdiff1d(np.arange(len(one.groups)), shown)
-        label, before = ~np.isin(one.groups[keep], ("good", group)), one.scores("nothing", group, ())
+        draw = Draw(group, 0, own[: len(own) // 2], one.groups)
         for method in METHODS[:-1]:
-            after = one.scores(method, group, shown)
-            moved = auroc(np.repeat([True, False], len(rest)), np.r_[before[rest], after[rest]])
-            yield one.class_name, group, len(shown), method, auroc(label, before[keep]), auroc(label, after[keep]), moved
+            after = one.scores(method, group, draw.examples)[draw.keep]
+            tested = np.r_[before[draw.keep][draw.own], after[draw.own]]
+            moved = auroc(np.repeat([True, False], len(tested) // 2), tested)
+            yield one.class_name, group, draw.k, method, draw.areas(before)[0], auroc(draw.label, after), moved
 
 
 def kshot(study: OpenStudy, draws: int = DRAWS, retrained: int = 0, progress: bool = True) -> dict[str, pd.DataFrame]:

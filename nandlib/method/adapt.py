@@ -252,13 +252,7 @@ class AdaptedDetector:
         if not self.names or not normals:
             raise DataError("a check needs an added normality and some normal images" + ("" if normals else ": give normals=[...]"))
         refuse_contradictions(kinds)
-        base = {kind: self._base(images) if images else [] for kind, images in kinds.items()}
-        scores = {
-            kind: Scores(self._scores(base[kind]), self._scores(self.damp(images, base[kind])))
-            if images
-            else Scores(np.empty(0), np.empty(0))
-            for kind, images in kinds.items()
-        }
+        scores = {kind: self._before_and_after(images) for kind, images in kinds.items()}
         value = conformal_threshold(scores["normals"].before, level)[0] if self.threshold is None else self.threshold.value
         return check(**scores, threshold=value)
 
@@ -330,6 +324,10 @@ class AdaptedDetector:
         if texts.shape != adapted.texts.shape or float((texts * adapted.texts).sum(-1).min()) < 1 - 1e-4:
             raise DataError(f"{folder} was saved with another vision-language model: its texts have other features; load(…, model=…)")
         return adapted
+
+    def _before_and_after(self, images: Sequence[ImageLike]) -> Scores:
+        base = self._base(images) if images else []
+        return Scores(self._scores(base), self._scores(self.damp(images, base)))
 
     def _scores(self, maps: Sequence[np.ndarray]) -> np.ndarray:
         how: Literal["max", "topk_mean"] = "topk_mean" if self.nand.image_score == "topk_mean" else "max"

@@ -28,7 +28,7 @@ from nandlib.method.config import ExampleConfig, PlusConfig
 from nandlib.method.plus import Regions, find_regions
 
 ROWS = 2048  # patches at a time against the normal descriptors
-SURE = 1e-3  # no text and no example is surer than this
+SURE = 1e-3  # no text is surer than this
 
 
 @dataclass(frozen=True)
@@ -140,12 +140,14 @@ def example_direction(
 
 
 def both(said: Tensor, shown: Tensor, text_weight: float = ExampleConfig().text_weight) -> Tensor:
-    """A_sup of a text and of examples of the same normality: odds_shown · odds_said^w, so that a text that says one half changes nothing.
+    """A_sup of a text and of examples of the same normality: odds_shown · odds_said^w.
+
+    A text that says one half changes nothing, nor does any text where the examples are certain.
 
     Args:
         said: A_sup of the text.
         shown: A_sup of the examples.
         text_weight: w; 0: the examples alone, 1: text and examples count alike.
     """
-    said, shown = (each.clamp(SURE, 1 - SURE) for each in (said, shown))
-    return torch.sigmoid(torch.logit(shown) + text_weight * torch.logit(said))
+    agree = shown * torch.exp(text_weight * torch.logit(said.clamp(SURE, 1 - SURE)))
+    return agree / (agree + 1 - shown)

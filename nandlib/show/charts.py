@@ -11,14 +11,14 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from nandlib.show.style import DELTA_COLOURS, LABELS, OURS, PAPER, SUPPRESSION_COLOURS, WIDTH, pretty
+from nandlib.show.style import CONTEST, DELTA_COLOURS, LABELS, OURS, PAPER, SUPPRESSION_COLOURS, WIDTH, pretty
 
-KSHOT = {  # method of the contest → label, colour, marker and line
-    "nothing": ("nothing added", "0.6", "s-"),
-    "text": ("text", "0.2", "D--"),
-    "examples": ("k examples", OURS, "o-"),
-    "both": ("text and k examples", "#56B4E9", "o--"),
-    "bank": ("k images into PatchCore's memory", PAPER, "^-"),
+KSHOT = {  # method of the contest → colour, marker and line
+    "nothing": ("0.6", "s-"),
+    "text": ("0.2", "D--"),
+    "examples": (OURS, "o-"),
+    "both": ("#56B4E9", "o--"),
+    "bank": (PAPER, "^-"),
 }
 
 
@@ -230,7 +230,7 @@ def frontier(table: pd.DataFrame) -> Figure:
 
 
 def kshot_curves(summaries: Mapping[str, pd.DataFrame], intervals: Mapping[str, pd.DataFrame]) -> Figure:
-    """AUROC after against the number of examples k, a panel a study, with 95 % intervals over images where they are known.
+    """AUROC after against the number of examples k, a panel a study, with 95 % intervals over images.
 
     Args:
         summaries: Title → `nandlib.evaluation.result_tables.kshot_summary`.
@@ -244,12 +244,11 @@ def kshot_curves(summaries: Mapping[str, pd.DataFrame], intervals: Mapping[str, 
         ks = sorted(set(table["k"]))
         alone = table.drop_duplicates("k").sort_values("k")
         ax.plot(range(len(ks)), alone["auroc_others"], ":", color="0.3", lw=1.4, label="others alone")
-        for shift, (method, (label, colour, marker)) in zip(shifts, KSHOT.items(), strict=True):
+        for shift, (method, (colour, marker)) in zip(shifts, KSHOT.items(), strict=True):
             own, x = table[table["method"] == method].sort_values("k"), np.arange(len(ks)) + shift
-            ax.plot(x, own["auroc_after"], marker, color=colour, ms=5, lw=1.5, label=label)
-            if title in intervals:
-                ends = intervals[title].query("method == @method").sort_values("k")
-                ax.vlines(x, ends["low"], ends["high"], color=colour, lw=1, alpha=0.6)
+            ax.plot(x, own["auroc_after"], marker, color=colour, ms=5, lw=1.5, label=CONTEST[method])
+            ends = intervals[title].query("method == @method").sort_values("k")
+            ax.vlines(x, ends["low"], ends["high"], color=colour, lw=1, alpha=0.6)
         counts = [f"{k}\n({n})" for k, n in zip(alone["k"], alone["n_groups"], strict=True)]
         ax.set(xticks=range(len(ks)), xticklabels=counts, xlabel="examples k (groups)", ylabel="AUROC after (%)", title=title)
     for ax in axes.flat[len(summaries) :]:

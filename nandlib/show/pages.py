@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from nandlib.evaluation.result_tables import kshot_summary
-from nandlib.show.style import LABELS
+from nandlib.show.style import CONTEST, LABELS
 from nandlib.study.frames import read_table
 
 PAGES = ("README.md", "REPRODUCING.md", "nandlib/models/MODEL_CARD.md")
@@ -76,8 +76,6 @@ def _real(root: Path) -> str:
 
 def _kshot(root: Path) -> str:
     """`nandlib.evaluation.kshot`: AUROC after by k, mean ± sd over draws; how much is removed of other groups at k = 4."""
-    labels = {"nothing": "nothing added", "text": "text (the paper's rule)", "examples": "k examples", "both": "text and k examples",
-              "bank": "k images into PatchCore's memory"}  # fmt: skip
     ks, rows = (1, 2, 4, 8, 16), []
     drawn = {"mini": {"product_specific": "drawn, product-specific", "shared_primitive": "drawn, shared primitive"}}
     for study, names in ({study: {"": name} for study, name in REAL.items()} | drawn).items():
@@ -87,13 +85,26 @@ def _kshot(root: Path) -> str:
         every = every.merge(origins.drop_duplicates(["class", "group"]), on=["class", "group"], validate="many_to_one")
         for origin, name in names.items():
             table = kshot_summary(every[every["origin"] == origin] if origin else every).set_index(["method", "k"])
-            for method, label in labels.items():
+            for method, label in CONTEST.items():
                 found = table.loc[[method]].droplevel("method").reindex(ks)  # a k without groups: empty
                 pairs = found[["auroc_after", "sd"]].to_numpy(float)
                 cells = ["–" if np.isnan(after) else f"{after:.1f} ± {sd:.1f}" for after, sd in pairs]
                 own, other = found.loc[4, ["removed_own", "removed_other"]].to_numpy(float)
                 rows.append([name, label, *cells, f"{own:.0f} %, {other:.1f} %"])
     return _markdown(["images", "what is given", *(f"k = {k}" for k in ks), "removed of own, of others (k = 4)"], rows)
+
+
+def _worth(root: Path) -> str:
+    """`nandlib.evaluation.result_tables.kshot_worth`: how many groups need how many images to do as well as the text."""
+    rows = []
+    for study, name in {"mini": "drawn (mini)", **REAL}.items():
+        if not (root / "figures" / study / "kshot/worth.csv").is_file():
+            continue
+        table = _read(root, f"{study}/kshot/worth.csv")
+        for column, label in (("examples", "examples"), ("bank", "images into PatchCore's memory")):
+            counts = [int(chosen.sum()) for chosen in (table[column] == 1, table[column] > 1, table[column].isna())]
+            rows.append([name, f"{(table['delta_text'] > 0).sum()} of {len(table)}", label, *map(str, counts)])
+    return _markdown(["texts of", "raise AUROC", "as good as the text are", "one image", "more", "none that there are"], rows)
 
 
 def _harm(root: Path) -> str:
@@ -213,6 +224,7 @@ def _overlap(root: Path) -> str:
 
 TABLES: dict[str, Callable[[Path], str]] = {
     "kshot": _kshot,
+    "worth": _worth,
     "harm": _harm,
     "results": _results,
     "real": _real,

@@ -25,6 +25,13 @@ LABELS = {
     "winclip_5": "WinCLIP-5",
     "patchcore": "PatchCore",
 }
+CONTEST = {  # methods of `nandlib.evaluation.kshot`
+    "nothing": "nothing added",
+    "text": "text",
+    "examples": "k examples",
+    "both": "text and k examples",
+    "bank": "k images into PatchCore's memory",
+}
 
 
 _COLOUR_BLIND_SAFE = ("#0173B2", "#DE8F05", "#029E73", "#D55E00", "#CC78BC", "#CA9161", "#FBAFE4", "#949494", "#ECE133", "#56B4E9")

@@ -1,0 +1,25 @@
+"""The figure of several studies: how many images a text is worth, from committed csv files alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nandlib.study.open_study import open_study
+from nandlib.study.registry import presets
+
+
+def write_contests(root: Path) -> Path:
+    """Write ``figures/kshot.png``: every study whose contest has run."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from nandlib.show.charts import kshot_curves
+    from nandlib.show.style import save, use_style
+
+    use_style()
+    studies = [open_study(path.stem, root) for path in presets(root)]
+    ran = {study.config.title: study for study in studies if (study.figures / "kshot/intervals.csv").is_file()}
+    figure = kshot_curves(*({title: study.kshot(name) for title, study in ran.items()} for name in ("summary", "intervals")))
+    path = root / "figures/kshot.png"
+    save(figure, path)
+    return path

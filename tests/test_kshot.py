@@ -98,11 +98,12 @@ def test_examples_leave_the_evaluation_for_every_method(one, monkeypatch):
 
 
 def test_a_detector_trained_anew_takes_part_where_it_is_asked_to(one, monkeypatch):
-    monkeypatch.setattr("nandlib.evaluation.kshot.LEAST_LEFT", 0)
-    found = KShot(ks=(2, 4), draws=2, retrained=1, resamples=50)
+    monkeypatch.setattr("nandlib.evaluation.kshot.LEAST_LEFT", 2)
+    monkeypatch.setattr("nandlib.evaluation.kshot.RETRAINED_K", 2)
+    found = KShot(ks=(1, 2), draws=2, retrained=1, resamples=50)
     found.add(replace(one, text={"bar": one.text["bar"]}))
     rows = found.table().query("method == 'retrained'")
-    assert rows[["k", "draw"]].to_numpy().tolist() == [[4, 0]]
+    assert rows[["k", "draw"]].to_numpy().tolist() == [[2, 0]]
 
 
 def test_half_of_a_type_by_name_is_shown_and_the_other_half_tested(one):

@@ -27,7 +27,7 @@ SUMMARY_COLUMNS = ["images", "harmful", "useful", "auroc", "caught", "kept"]
 
 
 def harm_table(scores: pd.DataFrame) -> pd.DataFrame:
-    """What a checker sees of every text of a study, mean over `DRAWS` draws of images.
+    """What a checker sees of every text of a study, in `DRAWS` draws of images.
 
     Args:
         scores: Frame of schema `nandlib.study.frames.SCORES`.

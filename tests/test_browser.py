@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -94,11 +95,16 @@ def lab(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
         server.wait(20)
 
 
-def _wait_for(address: str, log: Path) -> None:
+def _wait_for(address: str, log: Path, answers: bool = False) -> None:
+    """Until an address is there, or, with `answers`, until the server says anything about it."""
     for _ in range(120):
         try:
             urllib.request.urlopen(address)
             return
+        except urllib.error.HTTPError:
+            if answers:
+                return
+            time.sleep(0.5)
         except OSError:
             time.sleep(0.5)
     pytest.fail(log.read_text()[-2000:])
@@ -202,6 +208,64 @@ def test_typing_a_text_into_the_explorer(browser, lab):
         assert result.evaluate(f"box => ({wide})(box).map(e => e.outerHTML.slice(0, 80))") == []
     finally:
         close(page, lab)
+
+
+@pytest.fixture
+def own_page(project: Path, tmp_path: Path) -> Iterator[str]:
+    """Address of `nand explore` on some images of a folder."""
+    study = open_study("tiny", project)
+    normals = study.images / study.rows("carpet", "train")["image"].iloc[0]
+    for row in study.rows("carpet").groupby("group", dropna=False).head(2).itertuples():
+        shutil.copy(study.images / row.image, tmp_path / str(row.image).replace("/", "_"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ["nand", "explore", tmp_path, "--noun=carpet", f"--normals={normals.parent}", "--detector=patchcore"]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # no warm process: it would not be this one that ends
+    environment = os.environ | {"PYTHONPATH": str(project), "PATH": path, "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime")}
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen([*command, f"--port={port}", "--no-browser"], env=environment, cwd=tmp_path, stdout=log, stderr=log)
+    try:
+        _wait_for(f"http://127.0.0.1:{port}/static/", tmp_path / "log", answers=True)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def test_accepting_with_a_click_on_a_page_of_ones_own(browser, own_page):
+    page = browser.new_page(viewport={"width": 1280, "height": 1500})
+    try:
+        page.goto(own_page)
+        accept = page.locator(".nand-accept")
+        fine = accept.get_by_role("button", name="this is fine", exact=True)
+        expect(fine.first).to_be_enabled(timeout=90_000)
+        caption = accept.locator(".nand-thumb").first.locator(".widget-html-content")
+        before, after = _scores(caption.inner_text())
+        assert before == after and page.locator("pre, code").count() == 0  # no code is seen
+        screenshot(page, "explore_1280")
+        fine.first.click()
+        expect(fine.first).to_be_disabled(timeout=10_000)
+        assert _scores(caption.inner_text())[1] < after
+        expect(accept.locator(".nand-accepted")).to_contain_text("Accepted: ")
+        screenshot(page, "explore_accepted_1280")
+        accept.get_by_role("button", name="undo").click()
+        expect(accept.locator(".nand-accepted")).to_have_text("Nothing is accepted by example.", timeout=10_000)
+        assert _scores(caption.inner_text()) == (before, before)
+        page.get_by_placeholder("type a text and press Enter").fill("defect; damage; flaw")
+        page.keyboard.press("Enter")
+        expect(page.locator(".nand-result")).to_contain_text("is nearest, of the model's generic defects", timeout=10_000)
+        expect(page.locator(".nand-error")).to_have_count(0)
+        page.set_viewport_size({"width": 800, "height": 1500})
+        screenshot(page, "explore_800")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 800
+    finally:
+        page.close()
+
+
+def _scores(caption: str) -> tuple[float, float]:
+    before, after = re.findall(r"(\d+\.\d+) → (\d+\.\d+)", caption)[0]
+    return float(before), float(after)
 
 
 def _view(page: Page, name: str, width: int) -> None:

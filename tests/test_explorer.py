@@ -9,11 +9,13 @@ import pytest
 from PIL import Image
 from tiny_project import executed
 
+from nandlib import add_normality
 from nandlib.errors import DataError
 from nandlib.method.prompts import read_texts
-from nandlib.show.explorer.answer import Exploration
+from nandlib.show.explorer.answer import Exploration, Pick
 from nandlib.show.explorer.gallery import Gallery
 from nandlib.show.explorer.widget import Explorer
+from nandlib.study.images import image_paths, some_normals
 from nandlib.study.open_study import open_study
 
 
@@ -142,6 +144,76 @@ def test_what_is_too_much_is_said_and_the_last_answer_stays(explorer):
     assert explorer._message.value == ""
 
 
+def test_a_click_accepts_and_undo_takes_back(explorer):
+    explorer.texts.value = []
+    assert explorer.accept.undo.disabled and "Nothing is accepted" in explorer.accept._list.value
+    explorer.accept.fine[0].click()
+    index = int(explorer.exploration.base.amax((1, 2)).argmax())
+    assert explorer.accept.picks == [Pick(index)] and explorer.accept.fine[0].disabled
+    assert explorer.answer.after[index] < explorer.answer.before[index]
+    assert explorer.gallery.names[index] in explorer.accept._list.value
+    assert (explorer.answer.after <= explorer.answer.before).all()
+    one = explorer.answer.after
+    explorer.texts.value = ["thread"]
+    assert (explorer.answer.after <= one + 1e-6).all()  # both: neither takes back what the other damps
+    explorer.texts.value = []
+    explorer.accept.undo.click()
+    np.testing.assert_array_equal(explorer.answer.after, explorer.answer.before)
+    assert explorer.accept.undo.disabled and not explorer.accept.fine[0].disabled
+
+
+def test_what_is_accepted_is_what_add_normality_damps(project, explorer):
+    """The same model, normal images and maps: the explorer's answer is that of the library."""
+    study, index = open_study("tiny", project), 0
+    explorer.detector.value, explorer.texts.value = "patchcore", []
+    index = int(explorer.exploration.base.amax((1, 2)).argmax())
+    explorer.accept.fine[0].click()
+    train, test = (image_paths(study, "carpet", split) for split in ("train", "test"))
+    base = {path: single.numpy() for path, single in zip(test, explorer.exploration.base, strict=True)}
+    normals = [train[k] for k in some_normals(len(train))]
+    flat = np.zeros_like(base[test[0]])
+    detector = lambda images: [base.get(image, flat) for image in images]
+    adapted = add_normality(detector, examples=[test[index]], model=explorer.gallery.model, normals=normals)
+    np.testing.assert_allclose(np.stack(adapted(test[:4])), explorer.answer.final[:4].numpy(), atol=1e-5)
+
+
+def test_accepting_survives_another_detector_and_ends_with_the_gallery(explorer):
+    explorer.accept.fine[1].click()
+    explorer.detector.value = "winclip_1"
+    assert len(explorer.accept.picks) == 1 and explorer._message.value == ""
+    explorer.class_name.value = "metal_nut"
+    assert explorer.accept.picks == [] and explorer._message.value == ""
+
+
+def test_what_cannot_be_accepted_is_said(explorer):
+    explorer.accept.fine[0].click()
+    explorer.image.value = explorer.accept.picks[0].index
+    explorer.accept.fine_above.click()
+    assert "is accepted already" in explorer._message.value and len(explorer.accept.picks) == 1
+    lowest = int(explorer.exploration.base.amax((1, 2)).argmin())
+    explorer.gallery.normal_scores["aprilgan"], kept = np.array([9.0]), explorer.gallery.normal_scores["aprilgan"]
+    try:
+        explorer.image.value = lowest
+        explorer.accept.fine_above.click()
+        assert "shows nothing: its score is" in explorer._message.value and len(explorer.accept.picks) == 1
+        explorer.accept.boxed.value = True  # a box says where: then it may
+        explorer.accept.fine_above.click()
+        assert explorer._message.value == "" and explorer.accept.picks[1] == Pick(lowest, (64.0, 64.0, 192.0, 192.0))
+        assert "(a box)" in explorer.accept._list.value
+    finally:
+        explorer.gallery.normal_scores["aprilgan"] = kept
+        explorer.accept.boxed.value = False
+
+
+def test_the_next_ones(explorer):
+    first = [caption.value for caption in explorer.accept._captions]
+    explorer.accept.more.click()
+    assert [caption.value for caption in explorer.accept._captions] != first
+    while explorer.accept._first:
+        explorer.accept.more.click()
+    assert [caption.value for caption in explorer.accept._captions] == first
+
+
 def test_own_images(explorer):
     explorer.upload.value = upload("a.png", "b.png")
     explorer.noun.value = "cloth"
@@ -149,9 +221,11 @@ def test_own_images(explorer):
     assert explorer._message.value == ""
     assert [name for name, _ in explorer.image.options] == ["a.png", "b.png"]
     assert "AUROC: unknown" in explorer._result.value
+    assert explorer.accept.layout.display == "none"  # nothing says what is normal
     assert [value for _, value in explorer.method.options] == ["nand"]
     explorer.upload_normals.value = upload("n0.png", "n1.png", "n2.png")
     explorer.use_own.click()
+    assert explorer.accept.layout.display is None
     assert "patchcore" in explorer.gallery.base and [value for _, value in explorer.method.options] == ["nand", "nand_plus"]
     explorer.detector.value, explorer.method.value = "patchcore", "nand_plus"
     explorer.texts.value = ["dust"]

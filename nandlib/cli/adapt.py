@@ -1,15 +1,20 @@
-"""Use NAND on images of your own: `nand apply` and `nand explain`."""
+"""Use NAND on images of your own: `nand apply`, `nand explain`, `nand check`, `nand export`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
 from nandlib.cli.app import ADAPT, AsJson, app, print_json, progress, records
 from nandlib.errors import DataError
+
+if TYPE_CHECKING:
+    from nandlib.data.maps import Detector
+    from nandlib.models import VisionLanguageModel
 
 _TEXT = typer.Option("--text", "-t", help="what counts as normal; may be repeated; phrases for one thing parted by ;")
 Texts = Annotated[list[str], _TEXT]
@@ -32,7 +37,7 @@ Weights = Annotated[Path | None, typer.Option("--model", help="other heads for t
 
 @dataclass(frozen=True)
 class _Setting:
-    """What both commands are asked for."""
+    """What the commands are asked for."""
 
     texts: list[str]
     accept: list[Path]
@@ -45,10 +50,43 @@ class _Setting:
     weights: Path | None
 
 
+def check_source(detector: str | None, maps: Path | None, checkpoint: Path | None) -> None:
+    """Raise DataError unless the options name one source of anomaly maps."""
+    if maps is not None and (detector or checkpoint):
+        raise DataError("give --maps, or --detector, not both")
+    if checkpoint is not None and detector is None:
+        raise DataError(f"--checkpoint {checkpoint}: --detector must name its class in anomalib, as in --detector Patchcore")
+    if maps is None and detector is None:
+        raise DataError("whose anomaly maps? give --maps FOLDER, or --detector aprilgan (or another; 'nand apply --help' lists them)")
+
+
+def chosen_detector(
+    detector: str | None,
+    maps: Path | None,
+    checkpoint: Path | None,
+    model: VisionLanguageModel,
+    noun: str,
+    normals: Sequence[Path],
+    images: list[Path],
+    root: Path,
+) -> Detector:
+    """The base detector that the options name."""
+    if maps is not None:
+        from nandlib.integrations.folders import map_folder
+
+        return map_folder(maps, images, root)
+    if checkpoint is not None:
+        from nandlib.integrations.anomalib import AnomalibDetector, load_module
+
+        return AnomalibDetector(load_module(str(detector), checkpoint))
+    from nandlib.detectors.fit import fit_detector
+
+    return fit_detector(str(detector), model, noun=noun, normals=normals)
+
+
 def _adapted(s: _Setting, images: list[Path], root: Path) -> Any:
     """The adapted detector that the options describe."""
-    from nandlib.detectors.fit import fit_detector
-    from nandlib.integrations.folders import find_images, map_folder
+    from nandlib.integrations.folders import find_images
     from nandlib.method.normality import add_normality
     from nandlib.method.prompts import read_texts
     from nandlib.models import load_model
@@ -58,23 +96,10 @@ def _adapted(s: _Setting, images: list[Path], root: Path) -> Any:
         raise DataError('--text is empty: say what counts as normal, as in --text "loose thread", or show it with --accept IMAGE')
     if s.method not in ("nand", "nand_plus"):
         raise DataError(f"--method is '{s.method}': nand or nand_plus")
-    if s.maps is not None and (s.detector or s.checkpoint):
-        raise DataError("give --maps, or --detector, not both")
-    if s.checkpoint is not None and s.detector is None:
-        raise DataError(f"--checkpoint {s.checkpoint}: --detector must name its class in anomalib, as in --detector Patchcore")
-    if s.maps is None and s.detector is None:
-        raise DataError("whose anomaly maps? give --maps FOLDER, or --detector aprilgan (or another; 'nand apply --help' lists them)")
+    check_source(s.detector, s.maps, s.checkpoint)
     model = load_model("mini", s.weights)
     normals = find_images([s.normals])[0] if s.normals else []
-    detector: Any
-    if s.maps is not None:
-        detector = map_folder(s.maps, images, root)
-    elif s.checkpoint is not None:
-        from nandlib.integrations.anomalib import AnomalibDetector, load_module
-
-        detector = AnomalibDetector(load_module(str(s.detector), s.checkpoint))
-    else:
-        detector = fit_detector(str(s.detector), model, noun=s.noun, normals=normals)
+    detector = chosen_detector(s.detector, s.maps, s.checkpoint, model, s.noun, normals, images, root)
     method = cast(Literal["nand", "nand_plus"], s.method)  # checked above
     examples = find_images(s.accept)[0] if s.accept else []
     together = examples if len(texts) <= 1 else []  # several texts: which of them the examples show is not said

@@ -91,8 +91,18 @@ def directions(descriptors: Tensor, normal: Tensor, regions: Regions) -> list[Te
         normal: ``(M, C)`` descriptors of normal patches.
         regions: Of the anomaly maps, on the grid ``(h, w)``.
     """
-    patches = descriptors.flatten(2).transpose(1, 2)
-    return [F.normalize(weights @ residuals(image, normal), dim=-1) for image, weights in zip(patches, regions.weights, strict=True)]
+    return region_directions([residuals(image, normal) for image in descriptors.flatten(2).transpose(1, 2)], regions)
+
+
+def region_directions(differences: Sequence[Tensor], regions: Regions) -> list[Tensor]:
+    """`directions` from the residuals of every image's patches, n times ``(P, C)``, where they are at hand already."""
+    return [F.normalize(weights @ own, dim=-1) for own, weights in zip(differences, regions.weights, strict=True)]
+
+
+def marked_direction(where: np.ndarray, differences: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Where the residuals ``(P, C)`` of marked patches point: ``(C,)``, from a bool mask ``(H, W)``; a patch counts by its marked share."""
+    share = F.interpolate(torch.from_numpy(where)[None, None].float(), size=grid, mode="area").flatten()
+    return F.normalize(share / share.sum() @ differences, dim=0)
 
 
 def probability(found: Tensor, examples: Tensor, config: ExampleConfig = ExampleConfig()) -> Tensor:
@@ -127,9 +137,7 @@ def example_direction(
     """
     where, grid = example.where(size), (descriptors.shape[-2], descriptors.shape[-1])
     if where is not None:
-        share = F.interpolate(torch.from_numpy(where)[None, None].float(), size=grid, mode="area")  # of each patch
-        weights = share.flatten() / share.sum()
-        return F.normalize(weights @ residuals(descriptors.flatten(1).T, normal), dim=0)
+        return marked_direction(where, residuals(descriptors.flatten(1).T, normal), grid)
     regions = find_regions(torch.from_numpy(anomaly)[None], grid, plus)
     height, width = anomaly.shape
     if example.point is not None:

@@ -12,22 +12,35 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from nandlib.data.images import ImageLike
 from nandlib.errors import DataError
 from nandlib.method.adapt import AdaptedDetector
 from nandlib.method.descriptors import Descriptors
+from nandlib.method.examples import Example, example_suppression, marked_direction, region_directions
 from nandlib.method.operators import image_score, suppress
 from nandlib.method.plus import Regions, find_regions
 from nandlib.method.prompts import MOST_TEXTS
-from nandlib.method.shown import Shown
+from nandlib.method.shown import SAME, Shown
 from nandlib.models import ImageFeatures
-from nandlib.show.explorer.gallery import Gallery
+from nandlib.show.explorer.gallery import SIDE, Gallery, no_detector
 from nandlib.study.class_maps import SCORE_BATCH
 
 
 @dataclass(frozen=True)
+class Pick:
+    """An image of a gallery that is accepted: its region of highest anomaly, or what lies in a box.
+
+    Attributes:
+        index: Of the image.
+        box: ``(left, top, right, bottom)`` in pixels of the picture, which is `SIDE` wide and high.
+    """
+
+    index: int
+    box: tuple[float, float, float, float] | None = None
+
+
+@dataclass(frozen=True)
 class Answer:
-    """What some texts do to all images of a gallery.
+    """What some texts and examples do to all images of a gallery.
 
     Attributes:
         suppression: 1 - Π_k (1 - A_sup_k), ``(N, S, S)``.
@@ -60,6 +73,8 @@ class Answer:
 class Exploration:
     """A gallery seen with one detector and one method. Every text is computed once for all images.
 
+    Examples are compared by the model's descriptors, whatever the detector.
+
     Attributes:
         gallery: The images.
         detector: One of ``gallery.base``.
@@ -75,9 +90,9 @@ class Exploration:
         if self.method not in self.gallery.methods:
             raise DataError("nand_plus is calibrated on normal images: give some")
         gallery, nand = self.gallery, self.gallery.nand.model_copy(update={"method": self.method})
-        shown = Shown(Descriptors(_no_detector, gallery.model), nand)
+        shown = Shown(Descriptors(no_detector, gallery.model), nand)
         self._bare = AdaptedDetector(
-            _no_detector, gallery.model, gallery.prompts, gallery.noun, nand, {}, shown, (), gallery.normal_token, encoded=gallery.encoded
+            no_detector, gallery.model, gallery.prompts, gallery.noun, nand, {}, shown, (), gallery.normal_token, encoded=gallery.encoded
         )
 
     @cached_property
@@ -108,12 +123,60 @@ class Exploration:
             parts += adapted.suppression(part, self.base[rows]).values()
         return torch.cat(parts)
 
-    def answer(self, texts: Sequence[tuple[str, ...]]) -> Answer:
-        """Maps and scores of all images with the texts added, each a tuple of phrases; no text: the unchanged detector."""
+    @cached_property
+    def peaks(self) -> tuple[Regions, list[Tensor]]:
+        """Regions of all anomaly maps, and where their residuals point, n times ``(R, C)``.
+
+        Raises:
+            DataError: If the gallery cannot tell examples.
+        """
+        if self.gallery.residuals is None:
+            raise DataError("what is accepted is told from what is normal: give some normal images, and a model with patch descriptors")
+        differences = self.gallery.residuals
+        regions = find_regions(self.base, (differences.shape[-2], differences.shape[-1]), self.gallery.nand.plus)
+        return regions, region_directions(list(differences.flatten(2).transpose(1, 2)), regions)
+
+    def top_region(self, index: int) -> np.ndarray:
+        """Where one image's map is highest: its region there, above half of the peak, ``(S, S)`` bool."""
+        labels, single = self.peaks[0].labels[index], self.base[index].numpy()
+        return (labels == labels.flat[single.argmax()]) & (single >= single.max() / 2)
+
+    def check_pick(self, pick: Pick, others: Sequence[Pick] = ()) -> None:
+        """Raise DataError if an image shows nothing that could be accepted, or shows what another pick does already."""
+        scores, score, name = self.gallery.normal_scores[self.detector], float(self.base[pick.index].max()), self.gallery.names[pick.index]
+        if pick.box is None and scores is not None and score <= np.median(scores):
+            raise DataError(f"{name} shows nothing: its score is {score:.3g}, and half of the normal images reach {np.median(scores):.3g}")
+        own = self._direction(pick)
+        if any(float(own @ self._direction(other)) > SAME for other in others):
+            raise DataError(f"{name} is accepted already: every example counts once")
+
+    def _direction(self, pick: Pick) -> Tensor:
+        regions, found = self.peaks
+        if pick.box is None:
+            return found[pick.index][regions.labels[pick.index].flat[int(self.base[pick.index].argmax())]]
+        where = Example(self.gallery.pictures[pick.index], box=pick.box).where((SIDE, SIDE))
+        assert where is not None and self.gallery.residuals is not None  # a box was given, and `peaks` were found
+        differences = self.gallery.residuals[pick.index]
+        return marked_direction(where, differences.flatten(1).T, (differences.shape[-2], differences.shape[-1]))
+
+    @torch.no_grad()
+    def answer(self, texts: Sequence[tuple[str, ...]], picks: Sequence[Pick] = ()) -> Answer:
+        """Maps and scores of all images with the texts added, each a tuple of phrases, and the picks as examples of one more normality.
+
+        Nothing added: the unchanged detector.
+
+        Raises:
+            DataError: If there are picks and the gallery cannot tell examples.
+        """
         start = time.perf_counter()
         final, kept = self.base, torch.ones_like(self.base)
         for phrases in texts:
             sup = self._suppression(phrases)
+            final, kept = suppress(final, sup), suppress(kept, sup)
+        if picks:
+            regions, found = self.peaks
+            examples = torch.stack([self._direction(pick) for pick in picks])
+            sup = example_suppression(found, examples, regions, self.gallery.nand.examples)
             final, kept = suppress(final, sup), suppress(kept, sup)
         score = self.gallery.nand.image_score
         how = "max" if score == "max_plus_image" else score
@@ -134,7 +197,3 @@ class Exploration:
         bank = self.gallery.prompts.bank()
         features = [self._bare.text_feature(tuple(sentences)) for sentences in bank.values()]
         return [name.removeprefix("^") for name in bank], torch.stack(features)
-
-
-def _no_detector(images: Sequence[ImageLike]) -> list[np.ndarray]:
-    raise DataError("the gallery's maps are computed already")

@@ -12,12 +12,15 @@ from PIL import Image
 from torch import Tensor
 
 from nandlib.data.images import ImageLike, as_image, load_mask
+from nandlib.data.maps import Detector, MapFolder, check_maps
 from nandlib.detectors.fit import fit_detector
 from nandlib.detectors.patchcore import PatchCore
-from nandlib.errors import DataError
+from nandlib.errors import DataError, ModelError
 from nandlib.evaluation.decisions import FALSE_ALARMS
 from nandlib.method.batches import mean_token
 from nandlib.method.config import NandConfig, PromptConfig
+from nandlib.method.descriptors import Descriptors
+from nandlib.method.examples import residuals
 from nandlib.method.operators import image_score, resize_map
 from nandlib.method.prompts import PromptSet, load_prompts
 from nandlib.method.threshold import conformal_threshold
@@ -44,10 +47,11 @@ class Gallery:
         masks: bool ``(SIDE, SIDE)``, or None: of good images, and where there is none.
         features: Of all images, on every layer.
         base: Detector → anomaly maps ``(N, S, S)``.
-        thresholds: Detector → a threshold from normal images: the 95 % quantile of their scores; the largest score of all images
-            where there are none.
+        normal_scores: Detector → image scores of normal images, or None where there are none.
         model, prompts, nand: Of the study.
         normal_token: With which `nand_plus` is calibrated; None without normal images.
+        residuals: ``(N, C, h, w)``: how every patch differs from what is normal, by which examples are compared
+            (`nandlib.method.examples`); None without normal images, or where the model has no descriptors.
         phrases: Group → the study's phrases for it.
         encoded: Text features by their sentences, so that none is encoded twice.
     """
@@ -59,11 +63,12 @@ class Gallery:
     masks: list[np.ndarray | None]
     features: ImageFeatures
     base: dict[str, Tensor]
-    thresholds: dict[str, float]
+    normal_scores: dict[str, np.ndarray | None]
     model: VisionLanguageModel
     prompts: PromptSet
     nand: NandConfig
     normal_token: Tensor | None
+    residuals: Tensor | None
     phrases: Mapping[str, tuple[str, ...]]
     encoded: dict[tuple[str, ...], Tensor] = field(default_factory=dict, repr=False)
 
@@ -79,7 +84,6 @@ class Gallery:
         train = image_paths(study, class_name, "train")
         normals = [train[k] for k in some_normals(len(train))]
         base: dict[str, Tensor] = {name: maps.base(name) for name in study.config.detectors}
-        scores = {name: maps.normal_scores(name) for name in base}
         return cls(
             noun=class_name,
             names=[name.removeprefix(f"{class_name}/test/") for name in rows["image"]],
@@ -88,11 +92,12 @@ class Gallery:
             masks=[load_mask(study.images / mask, (SIDE, SIDE)) if mask else None for mask in rows["mask"]],
             features=features,
             base=base,
-            thresholds={name: _threshold(scores[name], maps_of) for name, maps_of in base.items()},
+            normal_scores={name: maps.normal_scores(name) for name in base},
             model=model,
             prompts=study.prompts,
             nand=study.config.nand,
             normal_token=mean_token(model, normals) if normals else None,
+            residuals=_residuals(model, image_paths(study, class_name), normals),
             phrases={g: tuple(study.prompts.group_phrases(class_name, g, t)) for g, t in study.test_groups()[class_name].items()},
         )
 
@@ -104,10 +109,13 @@ class Gallery:
         *,
         noun: str = "object",
         normals: Sequence[ImageLike] = (),
+        detectors: Mapping[str, Detector] | None = None,
         nand: NandConfig = NandConfig(),
         progress: Progress = lambda done, total: None,
     ) -> Gallery:
-        """One's own images: name → image. With some normal images PatchCore, few-shot WinCLIP and `nand_plus` can be chosen too.
+        """One's own images: name → image. With some normal images examples can be shown, and `nand_plus` be chosen.
+
+        The detectors are one's own, by name, or those of the study: with normal images PatchCore and few-shot WinCLIP too.
 
         Raises:
             DataError: If there is no image, or one cannot be read.
@@ -115,15 +123,11 @@ class Gallery:
         if not images:
             raise DataError("no image was given")
         pictures, features = _encode(model, list(images.values()), progress)
-        names = ["aprilgan", "winclip_0", *(("winclip_1", "patchcore") if normals else ())]
-        detectors = {name: fit_detector(name, model, noun=noun, normals=normals, nand=nand) for name in names}
+        if detectors is None:
+            names = ["aprilgan", "winclip_0", *(("winclip_1", "patchcore") if normals else ())]
+            detectors = {name: fit_detector(name, model, noun=noun, normals=normals, nand=nand) for name in names}
         side = (nand.map_size, nand.map_size)
-        base = {n: resize_map(torch.from_numpy(d(list(images.values()))), side) for n, d in detectors.items()}
-        known = {n: image_score(torch.from_numpy(d(normals))).numpy() for n, d in detectors.items() if normals and n != "patchcore"}
-        if len(normals) > 1:
-            patchcore = detectors["patchcore"]
-            assert isinstance(patchcore, PatchCore)  # by its name
-            known["patchcore"] = image_score(patchcore.normal_maps(range(len(normals)))).numpy()
+        base = {name: _maps(detector, list(images.values()), side) for name, detector in detectors.items()}
         return cls(
             noun=noun,
             names=list(images),
@@ -132,11 +136,12 @@ class Gallery:
             masks=[None] * len(images),
             features=features,
             base=base,
-            thresholds={name: _threshold(known.get(name), maps) for name, maps in base.items()},
+            normal_scores={name: _normal_scores(detector, normals, side) for name, detector in detectors.items()},
             model=model,
             prompts=load_prompts(PromptConfig(file="aprilgan")),
             nand=nand,
             normal_token=mean_token(model, normals) if normals else None,
+            residuals=_residuals(model, list(images.values()), normals),
             phrases={},
         )
 
@@ -144,6 +149,11 @@ class Gallery:
     def methods(self) -> tuple[str, ...]:
         """Rules that can be chosen: `nand_plus` needs normal images."""
         return ("nand", "nand_plus") if self.normal_token is not None or not self.nand.plus.calibrate else ("nand",)
+
+    def threshold(self, detector: str) -> float:
+        """The 95 % quantile of normal images' scores; the largest score of all images where there are none."""
+        scores = self.normal_scores[detector]
+        return float(self.base[detector].max()) if scores is None else conformal_threshold(scores, FALSE_ALARMS)[0]
 
     @cached_property
     def layer_mean(self) -> ImageFeatures:
@@ -162,5 +172,33 @@ def _encode(model: VisionLanguageModel, images: Sequence[ImageLike], progress: P
     return pictures, ImageFeatures(torch.cat(tokens), torch.cat(whole), features.grid)
 
 
-def _threshold(normal_scores: np.ndarray | None, maps: Tensor) -> float:
-    return float(maps.max()) if normal_scores is None else conformal_threshold(normal_scores, FALSE_ALARMS)[0]
+def _maps(detector: Detector, images: Sequence[ImageLike], side: tuple[int, int]) -> Tensor:
+    maps = check_maps(detector(images), len(images), type(detector).__name__)
+    return torch.cat([resize_map(torch.from_numpy(single)[None], side) for single in maps])
+
+
+def _normal_scores(detector: Detector, normals: Sequence[ImageLike], side: tuple[int, int]) -> np.ndarray | None:
+    """Of PatchCore, each without its own part of the memory, which takes two images; of a folder of maps, none are known."""
+    if isinstance(detector, MapFolder) or len(normals) <= isinstance(detector, PatchCore):
+        return None
+    if isinstance(detector, PatchCore):
+        return image_score(resize_map(detector.normal_maps(range(len(normals))), side)).numpy()
+    return image_score(_maps(detector, normals, side)).numpy()
+
+
+@torch.no_grad()
+def _residuals(model: VisionLanguageModel, images: Sequence[ImageLike], normals: Sequence[ImageLike]) -> Tensor | None:
+    """``(N, C, h, w)``, from the model's own descriptors; None where it has none, or nothing normal is known."""
+    if not normals:
+        return None
+    describe = Descriptors(no_detector, model, normals)
+    try:
+        found = describe(images)
+    except ModelError:
+        return None
+    return torch.stack([residuals(own.flatten(1).T, describe.normal).T.view_as(own) for own in found])
+
+
+def no_detector(images: Sequence[ImageLike]) -> list[np.ndarray]:
+    """In place of a detector whose maps are computed already."""
+    raise DataError("the gallery's maps are computed already")

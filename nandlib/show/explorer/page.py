@@ -23,6 +23,7 @@ STYLE = """<style>
 .nand-panels figure { margin: 0; flex: 1 1 130px; max-width: 230px; }
 .nand-panels img { box-sizing: border-box; width: 100%; height: auto; display: block; border: 1px solid rgba(128,128,128,.4); }
 .nand-panels figcaption { font-size: 12px; line-height: 1.35; padding-top: 3px; color: var(--jp-ui-font-color1, inherit); }
+.nand-panels figcaption { overflow-wrap: anywhere; }
 .nand-numbers { border-collapse: collapse; font-size: 13px; line-height: 1.3; color: var(--jp-ui-font-color1, inherit); }
 .nand-numbers td, .nand-numbers th { padding: 3px 10px 3px 0; text-align: right; font-weight: normal; }
 .nand-numbers th:first-child, .nand-numbers td:first-child { text-align: left; }
@@ -31,6 +32,9 @@ STYLE = """<style>
 .nand-error { font-size: 13px; color: #b3261e; background: #fdecea; padding: 6px 10px; border-radius: 4px; }
 .nand-texts .jupyter-widget-tag { max-width: 100%; height: auto; white-space: normal; }
 .nand-texts input { display: none; }
+.nand-typed { align-self: stretch; }
+.nand-thumb img { border: 1px solid rgba(128,128,128,.4); }
+.nand-thumb .widget-html-content { font-size: 12px; line-height: 1.3; overflow-wrap: anywhere; }
 .nand-side { display: flex; flex-wrap: wrap; gap: 24px; align-items: flex-start; }
 .nand-side > div { max-width: 100%; min-width: 0; }
 .nand-side svg { max-width: 100%; height: auto; }
@@ -48,6 +52,7 @@ class View:
         index: The image that is looked at.
         accepted: Groups that count as normal.
         limit: The threshold.
+        box: In pixels of the picture, outlined in it.
     """
 
     gallery: Gallery
@@ -56,6 +61,7 @@ class View:
     index: int
     accepted: Sequence[str]
     limit: float
+    box: tuple[float, float, float, float] | None = None
 
     def pictures(self) -> str:
         """Image, mask, A, A_sup and A_final of one image, side by side; they wrap where the page is narrow."""
@@ -64,8 +70,8 @@ class View:
         top = max(float(self.base[k].max()), 1e-9)
         before, after = (_coloured(maps[k].numpy(), top, MAP_COLOURS) for maps in (self.base, answer.final))
         panels = [
-            (picture, "image", gallery.names[k]),
-            (_outlined(picture, mask), "image with its mask outlined", "ground truth" if mask is not None else "no mask"),
+            (picture if self.box is None else outlined(picture, in_box(self.box)), "image", gallery.names[k]),
+            (outlined(picture, mask), "image with its mask outlined", "ground truth" if mask is not None else "no mask"),
             (before, "anomaly map before", f"A, before: score {answer.before[k]:.3f}"),
             (_coloured(sup, 1, SUPPRESSION_COLOURS), "suppression map", f"A_sup: {sup.min():.2f} to {sup.max():.2f} (scale 0 to 1)"),
             (after, "anomaly map after", f"A_final, after: score {answer.after[k]:.3f}"),
@@ -135,7 +141,14 @@ def _coloured(single: np.ndarray, top: float, colours: str) -> np.ndarray:
     return table[(single.clip(0, top) / top * 255).astype(np.uint8)]
 
 
-def _outlined(picture: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+def in_box(box: tuple[float, float, float, float]) -> np.ndarray:
+    """``(SIDE, SIDE)`` bool, from a box in pixels."""
+    row, column = np.mgrid[:SIDE, :SIDE]
+    return (column >= box[0]) & (column < box[2]) & (row >= box[1]) & (row < box[3])
+
+
+def outlined(picture: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    """A picture with a mask's outline; without a mask, itself."""
     if mask is None:
         return picture
     edge = ndimage.binary_dilation(mask, iterations=2) & ~mask
@@ -144,8 +157,13 @@ def _outlined(picture: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
 
 def _png(pixels: np.ndarray) -> str:
     """Pixels as a data URI, at most `SIDE` wide."""
+    return "data:image/png;base64," + base64.b64encode(png(pixels)).decode()
+
+
+def png(pixels: np.ndarray, side: int = SIDE) -> bytes:
+    """Pixels as a PNG file, at most `side` wide."""
     buffer = io.BytesIO()
     image = Image.fromarray(pixels)
-    image = image if max(image.size) <= SIDE else image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    image = image if max(image.size) <= side else image.resize((side, side), Image.Resampling.BILINEAR)
     image.save(buffer, "PNG", compress_level=1)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return buffer.getvalue()

@@ -15,7 +15,8 @@ from PIL import Image, UnidentifiedImageError
 from nandlib.errors import DataError, NandError
 from nandlib.memory import keep_freed_memory
 from nandlib.method.prompts import read_texts
-from nandlib.show.explorer.answer import Answer, Exploration
+from nandlib.show.explorer.accept import Accept
+from nandlib.show.explorer.answer import Answer, Exploration, Pick
 from nandlib.show.explorer.gallery import Gallery
 from nandlib.show.explorer.page import STYLE, View
 from nandlib.show.pictures import before_after
@@ -37,36 +38,48 @@ class Explorer(w.VBox):
         class_name: Class to start with; None: that of the study's figures.
         texts: Texts to start with; None: the study's phrases for the group of its figures.
         root: Of the checkout; None: that of the working directory.
+        gallery: Images to look at instead of a study's.
 
     Raises:
         NandError: If the study does not exist or has not been run.
     """
 
     def __init__(
-        self, study: str = "mini", class_name: str | None = None, texts: Sequence[str] | None = None, root: Path | None = None
+        self,
+        study: str = "mini",
+        class_name: str | None = None,
+        texts: Sequence[str] | None = None,
+        root: Path | None = None,
+        gallery: Gallery | None = None,
     ) -> None:
         keep_freed_memory()
-        self._root = root or project_root()
-        self._quiet = False
+        self._given, self._quiet = gallery, False
+        self._root = root or (project_root() if gallery is None else Path())
         self._build(study)
-        super().__init__([self._choices, self._own, self._ask, self._message, self._result, w.HTML(STYLE)])
-        self._load_study(class_name, texts)
+        super().__init__([self._choices, self._own, self._ask, self._message, self._result, self.accept, w.HTML(STYLE)])
+        if gallery is None:
+            self._load_study(class_name, texts)
+        else:
+            self._enter(gallery, texts or (), ())
 
     # --- what is on the page -------------------------------------------------------------------------------------------
 
     def _build(self, study: str) -> None:
         wide = w.Layout(width="auto", min_width="180px", flex="1 1 200px")
         named = {"style": {"description_width": "initial"}, "layout": wide}
-        self.study = w.Dropdown(options=self._studies(study), value=study, description="study", **named)
+        studies = self._studies(study) if self._given is None else [study]
+        self.study = w.Dropdown(options=studies, value=study, description="study", **named)
         self.class_name = w.Dropdown(description="class", **named)
         self.image = w.Dropdown(description="image", **named)
         self.detector = w.Dropdown(description="detector", **named)
         self.method = w.Dropdown(description="method", **named)
         row = w.Layout(display="flex", flex_flow="row wrap", width="100%")
-        self._choices = w.Box([self.study, self.class_name, self.image, self.detector, self.method], layout=row)
+        of_study = [self.study, self.class_name] if self._given is None else []
+        self._choices = w.Box([*of_study, self.image, self.detector, self.method], layout=row)
 
         self._build_own(row, named)
         self._build_texts(row, named)
+        self.accept = Accept(self._answer, self._guarded)
         self._connect()
 
     def _build_own(self, row: w.Layout, named: dict[str, Any]) -> None:
@@ -76,7 +89,7 @@ class Explorer(w.VBox):
         )
         self.noun = w.Text(value="object", description="they show a", **named)
         self.use_own = w.Button(description="use them")
-        self.back = w.Button(description="back to the study")
+        self.back = w.Button(description="back to the study" if self._given is None else "back")
         explain = w.HTML(
             "<div class='nand-note'>Images of one kind, of any size. Some normal ones add PatchCore, few-shot WinCLIP, nand_plus and a "
             "threshold. Nothing leaves this machine.</div>"
@@ -85,7 +98,7 @@ class Explorer(w.VBox):
         self._own = w.Accordion([w.VBox([explain, boxes])], titles=["Your own images"], selected_index=None)
 
     def _build_texts(self, row: w.Layout, named: dict[str, Any]) -> None:
-        self.typed = w.Text(placeholder="type a text and press Enter", continuous_update=False, layout={"width": "100%"})
+        self.typed = w.Text(placeholder="type a text and press Enter", continuous_update=False, layout={"width": "auto"})
         self.typed.add_class("nand-typed")
         self.texts = w.TagsInput(allow_duplicates=False, layout={"width": "100%"})
         self.texts.add_class("nand-texts")
@@ -112,10 +125,14 @@ class Explorer(w.VBox):
             (self.accepted, self._show),
             (self.threshold, self._show),
             (self.suggestion, self._suggest),
+            (self.accept.boxed, self._show),
+            (self.accept.across, self._show),
+            (self.accept.down, self._show),
         ):
             control.observe(self._guarded(action), "value")
         self.use_own.on_click(self._guarded(self._load_own))
-        self.back.on_click(self._guarded(self._load_class))
+        self.back.on_click(self._guarded(self._go_back))
+        self.accept.fine_above.on_click(self._guarded(lambda: self.accept.accept(Pick(self.image.value, self.accept.box))))
 
     def _studies(self, chosen: str) -> list[str]:
         ready = {path.parent.name for path in self._root.glob("data/*/similarities")}
@@ -167,6 +184,12 @@ class Explorer(w.VBox):
         accepted, texts = ([group], ["; ".join(gallery.phrases[group])]) if texts is None else ([], texts)
         self._enter(gallery, texts, accepted, gallery.groups.index(group))
 
+    def _go_back(self) -> None:
+        if self._given is None:
+            self._load_class()
+        else:
+            self._enter(self._given, self.texts.value, ())
+
     def _load_own(self) -> None:
         images, normals = _uploaded(self.upload.value), _uploaded(self.upload_normals.value)
         noun = self.noun.value.strip() or "object"
@@ -184,16 +207,20 @@ class Explorer(w.VBox):
         self._set(self.accepted, options=[(pretty(g), g) for g in gallery.phrases], value=tuple(accepted))
         options = [("choose …", ""), *((f"for “{pretty(g)}”", g) for g in gallery.phrases)]
         self._set(self.suggestion, options=options, value="", disabled=not gallery.phrases)
+        for control in (self.suggestion, self.accepted):
+            control.layout.display = None if gallery.phrases else "none"
         self._set(self.texts, value=list(texts))
-        self._choose()
+        self._choose(anew=True)
 
-    def _choose(self) -> None:
-        """Another detector or method."""
+    def _choose(self, anew: bool = False) -> None:
+        """Another detector or method; `anew`: another gallery."""
         self.exploration = Exploration(self.gallery, self.detector.value, self.method.value)
         top = float(self.exploration.base.max())
         self._set(self.threshold, max=max(top, 1e-6) * 1.02, step=max(top, 1e-6) / 200)
-        self._set(self.threshold, value=min(self.gallery.thresholds[self.detector.value], self.threshold.max))
+        self._set(self.threshold, value=min(self.gallery.threshold(self.detector.value), self.threshold.max))
+        self.accept.look(self.exploration, anew)
         self._answer()
+        self.accept.draw()  # after the answer is seen
 
     def _suggest(self) -> None:
         group = self.suggestion.value
@@ -212,19 +239,22 @@ class Explorer(w.VBox):
         self._answer()
 
     def _answer(self) -> None:
-        self.answer: Answer = self.exploration.answer(read_texts(self.texts.value))
+        self.answer: Answer = self.exploration.answer(read_texts(self.texts.value), self.accept.picks)
+        self.accept.show(self.answer)
         self._show()
 
     # --- what is seen --------------------------------------------------------------------------------------------------
 
     def _show(self) -> None:
-        view = View(self.gallery, self.exploration.base, self.answer, self.image.value, self.accepted.value, self.threshold.value)
+        view = View(
+            self.gallery, self.exploration.base, self.answer, self.image.value, self.accepted.value, self.threshold.value, self.accept.box
+        )
         side = f"<div class='nand-side'><div>{view.numbers()}</div><div>{view.scores()}</div></div>"
         self._result.value = view.pictures() + side + self._notes()
 
     def _notes(self) -> str:
         texts = read_texts(self.texts.value)
-        lines = [] if texts else ["No text is added: the maps are those of the unchanged detector."]
+        lines = [] if texts or self.accept.picks else ["No text is added: the maps are those of the unchanged detector."]
         for phrases in texts:
             near = ", ".join(f"{name} ({cosine:+.2f})" for name, cosine in self.exploration.nearest(phrases))
             lines.append(f"“{html.escape(phrases[0])}” is nearest, of the model's generic defects, to: {html.escape(near)}.")

@@ -1,0 +1,115 @@
+"""`nand explore`: the explorer on images of one's own, as a page in the browser without code, served by Voilà."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nandlib.cli.adapt import Checkpoint, DetectorName, MapsFolder, Normals, Noun, Weights, check_source, chosen_detector
+from nandlib.cli.app import ADAPT, app
+from nandlib.errors import NandError
+
+if TYPE_CHECKING:
+    import ipywidgets
+
+OPTIONS = "NAND_EXPLORE"  # environment variable by which the page knows what the command was asked for
+CELL = "from nandlib.cli.explore import page\n\npage()"
+
+
+@app.command(rich_help_panel=ADAPT)
+def explore(
+    images: Annotated[list[Path], typer.Argument(help="folders of images, or image files")],
+    noun: Noun = "object",
+    detector: DetectorName = None,
+    maps: MapsFolder = None,
+    checkpoint: Checkpoint = None,
+    normals: Normals = None,
+    model: Weights = None,
+    port: Annotated[int, typer.Option(help="of the page, on this machine alone")] = 8866,
+    browser: Annotated[bool, typer.Option(help="open it")] = True,
+) -> None:
+    """A page for your images: type a text, or click "this is fine", and see all maps and scores change (needs the extra 'study').
+
+    Without --detector it offers all of the study's. Examples are told from what is normal: they need --normals.
+
+    Example:
+
+      nand explore carpet/test --noun carpet --normals carpet/train/good
+    """
+    from nandlib.integrations.folders import find_images
+
+    if detector or maps or checkpoint:
+        check_source(detector, maps, checkpoint)
+    for place in (images, *([[normals]] if normals else [])):
+        find_images(place)  # what is wrong is said here, not in the page
+    if importlib.util.find_spec("voila") is None:
+        raise ModuleNotFoundError("No module named 'voila'", name="voila")
+    paths = {"maps": maps, "checkpoint": checkpoint, "normals": normals, "model": model}
+    asked = {"images": [str(p.absolute()) for p in images], "noun": noun, "detector": detector}
+    asked |= {name: str(path.absolute()) if path else None for name, path in paths.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        notebook = _notebook(Path(folder))
+        command = [sys.executable, "-m", "voila", str(notebook), f"--port={port}", "--Voila.ip=127.0.0.1"]
+        typer.echo(f"http://127.0.0.1:{port}  (Ctrl+C ends it)")
+        server = subprocess.Popen([*command, *([] if browser else ["--no-browser"])], env=os.environ | {OPTIONS: json.dumps(asked)})
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl+C does, and the server with it
+        try:
+            code = server.wait()
+        except KeyboardInterrupt:
+            server.terminate()
+            server.wait()
+            code = 0
+    raise typer.Exit(code)
+
+
+def _notebook(folder: Path) -> Path:
+    import nbformat
+
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+    notebook.metadata["title"] = "NAND: what counts as normal?"
+    path = folder / "explore.ipynb"
+    nbformat.write(notebook, path)
+    return path
+
+
+def page() -> ipywidgets.Widget:
+    """The explorer that the command asked for: called in the page's kernel."""
+    import ipywidgets
+
+    from nandlib.show.explorer.page import STYLE
+
+    try:
+        return _explorer(json.loads(os.environ[OPTIONS]))
+    except NandError as error:
+        import html
+
+        return ipywidgets.HTML(f"{STYLE}<div class='nand-error' role='alert'>{html.escape(str(error))}</div>")
+
+
+def _explorer(asked: dict[str, Any]) -> ipywidgets.Widget:
+    from nandlib.integrations.folders import find_images
+    from nandlib.models import load_model
+    from nandlib.show.explorer.gallery import Gallery
+    from nandlib.show.explorer.widget import Explorer
+    from nandlib.show.style import use_style
+
+    use_style()
+    maps, checkpoint, normals, weights = (Path(asked[k]) if asked[k] else None for k in ("maps", "checkpoint", "normals", "model"))
+    found, root = find_images([Path(place) for place in asked["images"]])
+    good = find_images([normals])[0] if normals else []
+    model, detectors = load_model("mini", weights), None
+    if asked["detector"] or maps:
+        name = asked["detector"] or "maps"
+        detectors = {name: chosen_detector(asked["detector"], maps, checkpoint, model, asked["noun"], good, found, root)}
+    images = {path.relative_to(root).as_posix(): path for path in found}
+    return Explorer(gallery=Gallery.of_images(images, model, noun=asked["noun"], normals=good, detectors=detectors))

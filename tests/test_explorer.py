@@ -2,14 +2,18 @@
 
 import datetime
 import io
+import json
 import re
 
 import numpy as np
 import pytest
 from PIL import Image
 from tiny_project import executed
+from typer.testing import CliRunner
 
 from nandlib import add_normality
+from nandlib.cli import app
+from nandlib.cli.explore import page
 from nandlib.errors import DataError
 from nandlib.method.prompts import read_texts
 from nandlib.show.explorer.answer import Exploration, Pick
@@ -189,7 +193,7 @@ def test_what_cannot_be_accepted_is_said(explorer):
     explorer.accept.fine[0].click()
     explorer.image.value = explorer.accept.picks[0].index
     explorer.accept.fine_above.click()
-    assert "is accepted already" in explorer._message.value and len(explorer.accept.picks) == 1
+    assert "was given before: every example counts once" in explorer._message.value and len(explorer.accept.picks) == 1
     lowest = int(explorer.exploration.base.amax((1, 2)).argmin())
     explorer.gallery.normal_scores["aprilgan"], kept = np.array([9.0]), explorer.gallery.normal_scores["aprilgan"]
     try:
@@ -203,6 +207,28 @@ def test_what_cannot_be_accepted_is_said(explorer):
     finally:
         explorer.gallery.normal_scores["aprilgan"] = kept
         explorer.accept.boxed.value = False
+
+
+def test_an_empty_box_is_said(explorer):
+    explorer.accept.boxed.value = True
+    try:
+        explorer.accept.across.value = (50, 50)
+        assert "the box of an example is empty" in explorer._message.value
+        explorer.accept.across.value = (25, 75)
+        assert explorer._message.value == ""
+    finally:
+        explorer.accept.boxed.value = False
+
+
+def test_what_is_wrong_is_said_before_or_on_the_page_of_a_folder(tmp_path, monkeypatch):
+    said = CliRunner().invoke(app, ["explore", str(tmp_path / "nowhere")])
+    assert isinstance(said.exception, DataError) and "nowhere does not exist" in str(said.exception)
+    (tmp_path / "a.png").write_bytes(png(0))
+    said = CliRunner().invoke(app, ["explore", str(tmp_path), "--maps", str(tmp_path), "--detector", "patchcore"])
+    assert "give --maps, or --detector, not both" in str(said.exception)
+    empty = dict.fromkeys(("maps", "checkpoint", "normals", "model"))
+    monkeypatch.setenv("NAND_EXPLORE", json.dumps({"images": [str(tmp_path)], "noun": "cloth", "detector": "patchcore", **empty}))
+    assert "patchcore needs 1 normal image(s), not 0" in page().value and "nand-error" in page().value
 
 
 def test_the_next_ones(explorer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import importlib.util
 import json
 import os
@@ -91,8 +92,6 @@ def page() -> ipywidgets.Widget:
     try:
         return _explorer(json.loads(os.environ[OPTIONS]))
     except NandError as error:
-        import html
-
         return ipywidgets.HTML(f"{STYLE}<div class='nand-error' role='alert'>{html.escape(str(error))}</div>")
 
 

@@ -50,14 +50,10 @@ class Shown:
         described = self.descriptors([example.image for example in examples])
         for k, (example, anomaly, own) in enumerate(zip(examples, base, described, strict=True), 1):
             size, level, score = as_image(example.image).size, self.descriptors.level, float(anomaly.max())
-            if example.where(size) is None and level is not None and score <= level:
-                raise DataError(
-                    f"example {k} shows nothing: its score is {score:.3g}, and half of the normal images reach {level:.3g}; "
-                    "say where it is with Example(image, mask=...), or leave it out"
-                )
+            if example.where(size) is None:
+                check_shows(f"example {k}", score, level)
             direction = example_direction(example, size, anomaly, own, self.descriptors.normal, self.nand.plus)
-            if any(float(direction @ other) > SAME for other in found):
-                raise DataError(f"example {k} was given before: every example counts once")
+            check_new(f"example {k}", direction, found)
             found.append(direction)
         return replace(self, examples={**self.examples, name: torch.stack(found[-len(examples) :])})
 
@@ -77,6 +73,21 @@ class Shown:
                 for name, examples in self.examples.items():
                     maps[name].append(example_suppression(found, examples, regions, self.nand.examples)[0].float().numpy())
         return maps
+
+
+def check_shows(name: str, score: float, level: float | None) -> None:
+    """Raise DataError if an example's score is not above that of half of the normal images (None: not known)."""
+    if level is not None and score <= level:
+        raise DataError(
+            f"{name} shows nothing: its score is {score:.3g}, and half of the normal images reach {level:.3g}; "
+            "say where it is with a mask or box (Example(image, mask=...)), or leave it out"
+        )
+
+
+def check_new(name: str, direction: Tensor, others: Sequence[Tensor]) -> None:
+    """Raise DataError if an example's direction ``(C,)`` is that of another."""
+    if any(float(direction @ other) > SAME for other in others):
+        raise DataError(f"{name} was given before: every example counts once")
 
 
 def as_example(example: ImageLike | Example) -> Example:

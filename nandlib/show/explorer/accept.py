@@ -94,7 +94,7 @@ class Accept(w.VBox):
 
     def show(self, answer: Answer) -> None:
         """Scores before and after, and the list."""
-        gallery = self._exploration.gallery
+        self._answer, gallery = answer, self._exploration.gallery
         accepted = {pick.index for pick in self.picks}
         for place, caption in enumerate(self._captions):
             here = self._first + place
@@ -120,5 +120,5 @@ class Accept(w.VBox):
 
     def _turn(self) -> None:
         self._first = (self._first + SHOWN) if self._first + SHOWN < len(self._order) else 0
+        self.show(self._answer)
         self.draw()
-        self._changed()

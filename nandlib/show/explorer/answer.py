@@ -19,7 +19,7 @@ from nandlib.method.examples import Example, example_suppression, marked_directi
 from nandlib.method.operators import image_score, suppress
 from nandlib.method.plus import Regions, find_regions
 from nandlib.method.prompts import MOST_TEXTS
-from nandlib.method.shown import SAME, Shown
+from nandlib.method.shown import Shown, check_new, check_shows
 from nandlib.models import ImageFeatures
 from nandlib.show.explorer.gallery import SIDE, Gallery, no_detector
 from nandlib.study.class_maps import SCORE_BATCH
@@ -143,12 +143,10 @@ class Exploration:
 
     def check_pick(self, pick: Pick, others: Sequence[Pick] = ()) -> None:
         """Raise DataError if an image shows nothing that could be accepted, or shows what another pick does already."""
-        scores, score, name = self.gallery.normal_scores[self.detector], float(self.base[pick.index].max()), self.gallery.names[pick.index]
-        if pick.box is None and scores is not None and score <= np.median(scores):
-            raise DataError(f"{name} shows nothing: its score is {score:.3g}, and half of the normal images reach {np.median(scores):.3g}")
-        own = self._direction(pick)
-        if any(float(own @ self._direction(other)) > SAME for other in others):
-            raise DataError(f"{name} is accepted already: every example counts once")
+        scores, name = self.gallery.normal_scores[self.detector], self.gallery.names[pick.index]
+        if pick.box is None:
+            check_shows(name, float(self.base[pick.index].max()), None if scores is None else float(np.median(scores)))
+        check_new(name, self._direction(pick), [self._direction(other) for other in others])
 
     def _direction(self, pick: Pick) -> Tensor:
         regions, found = self.peaks

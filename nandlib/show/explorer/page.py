@@ -14,6 +14,7 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
+from nandlib.method.examples import Example
 from nandlib.show.explorer.answer import Answer
 from nandlib.show.explorer.gallery import SIDE, Gallery
 from nandlib.show.style import MAP_COLOURS, OURS, OUTLINE, PAPER, SUPPRESSION_COLOURS, pretty
@@ -22,8 +23,8 @@ STYLE = """<style>
 .nand-panels { display: flex; flex-wrap: wrap; gap: 10px; margin: 4px 0; }
 .nand-panels figure { margin: 0; flex: 1 1 130px; max-width: 230px; }
 .nand-panels img { box-sizing: border-box; width: 100%; height: auto; display: block; border: 1px solid rgba(128,128,128,.4); }
-.nand-panels figcaption { font-size: 12px; line-height: 1.35; padding-top: 3px; color: var(--jp-ui-font-color1, inherit); }
-.nand-panels figcaption { overflow-wrap: anywhere; }
+.nand-panels figcaption { font-size: 12px; line-height: 1.35; padding-top: 3px; color: var(--jp-ui-font-color1, inherit);
+  overflow-wrap: anywhere; }
 .nand-numbers { border-collapse: collapse; font-size: 13px; line-height: 1.3; color: var(--jp-ui-font-color1, inherit); }
 .nand-numbers td, .nand-numbers th { padding: 3px 10px 3px 0; text-align: right; font-weight: normal; }
 .nand-numbers th:first-child, .nand-numbers td:first-child { text-align: left; }
@@ -70,7 +71,7 @@ class View:
         top = max(float(self.base[k].max()), 1e-9)
         before, after = (_coloured(maps[k].numpy(), top, MAP_COLOURS) for maps in (self.base, answer.final))
         panels = [
-            (picture if self.box is None else outlined(picture, in_box(self.box)), "image", gallery.names[k]),
+            (outlined(picture, Example(picture, box=self.box).where((SIDE, SIDE))), "image", gallery.names[k]),
             (outlined(picture, mask), "image with its mask outlined", "ground truth" if mask is not None else "no mask"),
             (before, "anomaly map before", f"A, before: score {answer.before[k]:.3f}"),
             (_coloured(sup, 1, SUPPRESSION_COLOURS), "suppression map", f"A_sup: {sup.min():.2f} to {sup.max():.2f} (scale 0 to 1)"),
@@ -139,12 +140,6 @@ def _coloured(single: np.ndarray, top: float, colours: str) -> np.ndarray:
     """A map as RGB uint8, 0 to `top`."""
     table = (mpl.colormaps[colours](np.arange(256))[:, :3] * 255).astype(np.uint8)
     return table[(single.clip(0, top) / top * 255).astype(np.uint8)]
-
-
-def in_box(box: tuple[float, float, float, float]) -> np.ndarray:
-    """``(SIDE, SIDE)`` bool, from a box in pixels."""
-    row, column = np.mgrid[:SIDE, :SIDE]
-    return (column >= box[0]) & (column < box[2]) & (row >= box[1]) & (row < box[3])
 
 
 def outlined(picture: np.ndarray, mask: np.ndarray | None) -> np.ndarray:

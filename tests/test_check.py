@@ -96,6 +96,9 @@ def test_on_the_command_line(tmp_path):
     said = CliRunner().invoke(app, words).stdout
     assert said.startswith("helps: the AUROC of what should pass") and "escapes: " in said and "bounds the defects" in said
     assert json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)["verdict"] == "helps"
+    SQUARES[0].save(tmp_path / "accepted/other_name.png")
+    with pytest.raises(DataError, match="image 4 of accepted is image 1 of --accept: every image is of one kind"):
+        CliRunner().invoke(app, words, catch_exceptions=False)
 
 
 def frame(after):

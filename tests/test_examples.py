@@ -179,6 +179,10 @@ def test_on_the_command_line(patchcore, tmp_path):
     assert said["examples"] == {"example": 2} and said["normalities"] == {}
     scores = [row["score_after"] for row in said["images"]]
     assert scores == pytest.approx(adapted.scores(SQUARES[2:] + BARS).tolist(), rel=1e-4)
+    assert said["examples_among_images"] == []
+    SQUARES[0].save(tmp_path / "images/seen_before.png")
+    again = CliRunner().invoke(app, ["apply", str(tmp_path / "images"), *words, "-o", str(tmp_path / "again"), "--no-overlays"])
+    assert "1 of the images were given as examples (seen_before.png): their scores say nothing about others" in again.stderr
     CliRunner().invoke(app, ["explain", str(tmp_path / "images/0.png"), *words, "-o", str(tmp_path / "seen.png")])
     assert Image.open(tmp_path / "seen.png").size[0] > 300
     with pytest.raises(DataError, match="show it with --accept"):

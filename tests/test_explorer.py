@@ -290,7 +290,7 @@ def test_without_a_front_end_there_is_a_figure(project):
 def test_the_lesson_ends_on_the_real_thing(project):
     outputs, said = executed(project / "notebooks", "lesson_solutions", "tiny")
     assert re.search(r"Features \(4, 40, 40, 384\); “thread” added on carpet: the score falls from", said)
-    assert "6 of 6" in said and not any(output.output_type == "error" for output in outputs)
+    assert "7 of 7" in said and not any(output.output_type == "error" for output in outputs)
 
 
 @pytest.mark.parametrize("files", [(), upload("x.png", content=b"not an image"), upload("x.png", content=png(0)[:60])])

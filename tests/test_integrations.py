@@ -24,6 +24,7 @@ from nandlib.integrations.anomalib import AnomalibDetector, adapt_module, load_m
 from nandlib.integrations.onnx import export_onnx
 from nandlib.integrations.sklearn import NormalityDetector
 from nandlib.method.config import NandConfig, PlusConfig
+from nandlib.method.examples import Example
 from nandlib.method.operators import suppress
 from nandlib.models.mini import IMAGE_SIZE
 
@@ -105,6 +106,24 @@ def test_thresholds_stay_and_forward_is_damped_too(folder, patchcore, model):
         assert (adapted(batch).anomaly_map <= patchcore(batch).anomaly_map).all()
         assert adapted(batch).anomaly_map.sum() < patchcore(batch).anomaly_map.sum()
     assert [r["image_AUROC"] for r in engine_of(folder).test(adapted, datamodule=data_of(folder), verbose=False)]
+
+
+def test_an_example_damps_what_anomalib_predicts(folder, patchcore, model):
+    """As `add_normality` on the same maps; the example's own region is damped most."""
+    paths, normals = sorted((folder / "test").rglob("*.png")), sorted((folder / "train/good").glob("*.png"))
+    shown = {"examples": [Example(paths[-1], box=(20, 20, 60, 60))], "model": model, "normals": normals}
+    adapted = adapt_module(patchcore, **shown)
+    raw = [single.numpy() for single in AnomalibDetector(patchcore)(paths)]
+    seen = [resized(path, 256) for path in paths]
+    patchcore.post_processor.enable_normalization = False
+    try:
+        after = [np.asarray(prediction.anomaly_map[0].squeeze()) for prediction in predict(adapted, folder)]
+    finally:
+        patchcore.post_processor.enable_normalization = True
+    for final, expected, base in zip(after, adapted.normality.damp(seen, raw), raw, strict=True):
+        assert np.abs((final - expected) / base).max() < 0.02  # of A_sup: one grey level, where 8 bits are rounded
+    kept = [final.sum() / base.sum() for final, base in zip(after, raw, strict=True)]
+    assert kept[-1] < 0.97 < 0.99 < min(kept[:-1])
 
 
 def data_of(folder: Path) -> Folder:

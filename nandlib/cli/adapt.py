@@ -144,17 +144,21 @@ def apply(
 
       nand apply carpet/test -t "loose thread" --noun carpet --detector Patchcore --checkpoint model.ckpt -o adapted
     """
+    from nandlib.data.images import pixel_key
     from nandlib.integrations.folders import apply as run
     from nandlib.integrations.folders import find_images
 
     found, root = find_images(images, [out / "maps", out / "overlays", *([maps] if maps else [])])
     adapted = _adapted(_Setting(text or [], accept or [], noun, detector, maps, checkpoint, normals, method, model), found, root)
     table = run(adapted, found, root, out, overlays=overlays, progress=progress())
+    shown = {pixel_key(image) for image in find_images(accept)[0]} if accept else set()
+    among = [str(image.relative_to(root)) for image in found if shown and pixel_key(image) in shown]
     if as_json:
-        print_json(
-            {"out": str(out), "normalities": adapted.normalities, "examples": _counts(adapted), "method": method, "images": records(table)}
-        )
+        made = {"out": str(out), "normalities": adapted.normalities, "examples": _counts(adapted), "examples_among_images": among}
+        print_json({**made, "method": method, "images": records(table)})
         return
+    if among:
+        typer.echo(f"{len(among)} of the images were given as examples ({among[0]}): their scores say nothing about others", err=True)
     fell, means = int((table["score_after"] < 0.9 * table["score_before"]).sum()), table[["score_before", "score_after"]].mean()
     typer.echo(
         f"{len(table)} images: mean score {means['score_before']:.3f} before, {means['score_after']:.3f} after; "
@@ -229,10 +233,13 @@ def check(
     from dataclasses import asdict
 
     from nandlib.integrations.folders import find_images
+    from nandlib.method.check import refuse_contradictions
 
     adapted = _adapted(_Setting(text or [], accept or [], noun, detector, None, checkpoint, normals, method, model), [], Path())
-    images = {"rejects": rejects, "accepted": accepted, "rejected": rejected}
-    found = adapted.check(find_images([good])[0], **{kind: find_images([folder])[0] if folder else [] for kind, folder in images.items()})
+    folders = {"rejects": rejects, "accepted": accepted, "rejected": rejected}
+    images = {kind: find_images([folder])[0] if folder else [] for kind, folder in folders.items()}
+    refuse_contradictions({"--accept": find_images(accept)[0] if accept else [], **images})
+    found = adapted.check(find_images([good])[0], **images)
     if as_json:
         print_json(asdict(found))
         return

@@ -12,7 +12,6 @@ Neither bounds the defects that will be missed: the intervals of `Rate` hold for
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -20,7 +19,7 @@ from typing import Literal
 import numpy as np
 from scipy.stats import binomtest
 
-from nandlib.data.images import ImageLike, as_image
+from nandlib.data.images import ImageLike, pixel_key
 from nandlib.errors import DataError
 
 LOST = 2.0  # percent
@@ -130,8 +129,7 @@ def refuse_contradictions(kinds: Mapping[str, Sequence[ImageLike]]) -> None:
     seen: dict[bytes, tuple[str, int]] = {}
     for kind, images in kinds.items():
         for k, image in enumerate(images, 1):
-            pixels = as_image(image)
-            key = hashlib.sha256(f"{pixels.mode}{pixels.size}".encode() + pixels.tobytes()).digest()
+            key = pixel_key(image)
             if key in seen:
                 first, number = seen[key]
                 raise DataError(f"image {k} of {kind} is image {number} of {first}: every image is of one kind, and counts once")

@@ -1,4 +1,4 @@
-"""What the lesson needs: a toy world of feature maps and text vectors, and checks of six exercises.
+"""What the lesson needs: a toy world of feature maps and text vectors, and checks of seven exercises.
 
 The toy world has the structure of the real thing and none of its weight: images are grids of patch features, texts are vectors of
 the same space, and both are mixtures of a few concepts. Everything is seeded numpy.
@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import roc_auc_score
 
 from nandlib.method import operators
+from nandlib.method.examples import residuals
 from nandlib.show.pictures import show_map
 from nandlib.show.style import MAP_COLOURS, OURS, PAPER, SUPPRESSION_COLOURS
 
@@ -134,6 +135,11 @@ def auroc(scores: np.ndarray, kinds: list[str], normal: list[str]) -> float:
     return 100 * float(roc_auc_score([kind not in normal for kind in kinds], scores))
 
 
+def direction(patches: np.ndarray, normal: np.ndarray) -> np.ndarray:
+    """Exercise 7: where a region's residuals point, patches ``(P, D)`` and normal ones ``(M, D)`` to ``(D,)`` of length 1."""
+    return _unit(residuals(_tensor(patches), _tensor(normal)).mean(0).numpy())
+
+
 # --- checks ------------------------------------------------------------------------------------------------------------
 
 
@@ -181,6 +187,10 @@ EXERCISES = {
         "The protocol", auroc,
         lambda: [(_maps(8).round(1), [*3 * ["good"], *3 * ["thread"], *2 * ["hole"]], n) for n in (["good"], ["good", "thread"])], "a",
         "threads score as high as holes and stains; now that they count as normal, every abnormal image that scores lower is a wrong pair.",
+    ),
+    7: Exercise(
+        "What an example shows", direction, lambda: [(_random(6, 5), _random(9, 5)), (2 + _random(1, 3), _random(4, 3))], "b",
+        "what is normal cancels: of a patch without defect only noise is left, and noise points nowhere in particular.",
     ),
 }  # fmt: skip
 

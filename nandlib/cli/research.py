@@ -87,15 +87,21 @@ def benchmark(
     images: Annotated[int, typer.Option(min=1, help="images per pass")] = 2,
     repeats: Annotated[int, typer.Option(min=1, help="passes of each kind")] = 3,
     texts: Annotated[bool, typer.Option("--texts", help="how fast the explorer answers: figures/<study>/model/explorer.csv")] = False,
+    normality: Annotated[bool, typer.Option("--normality", help="cost of a text and of examples: figures/<study>/kshot/cost.csv")] = False,
     stages: Annotated[bool, typer.Option("--stages", help="time and memory of every stage: figures/<study>/model/stages.csv")] = False,
 ) -> None:
-    """Seconds an image of the whole study against a bare pass of the image tower, in one run; or of texts, or of stages. As JSON."""
+    """Seconds an image of the whole study against a bare pass of the image tower, in one run; or of texts, normalities, stages. As JSON."""
     opened = registered_study(study)
     if texts:
         from nandlib.benchmarks.texts import text_latency
 
         table = text_latency(opened)
         opened.write_csv(table, "model/explorer.csv")
+    elif normality:
+        from nandlib.benchmarks.normality import normality_cost
+
+        table = normality_cost(opened)
+        opened.write_csv(table, "kshot/cost.csv")
     elif stages:
         from nandlib.benchmarks.stages import stage_times
 

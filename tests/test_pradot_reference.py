@@ -8,6 +8,7 @@ from torch import Tensor
 
 from nandlib.detectors import pradot_transport as ot
 from nandlib.detectors.rebuilt import aligned
+from nandlib.errors import PresetError
 
 OFFICIAL = reference("pradot_official")
 TOLERANCE = {"rtol": 0, "atol": 2e-5}  # an independent implementation came within 3.8e-6
@@ -106,11 +107,13 @@ def test_the_plan_is_the_one_of_least_cost():
     from scipy.optimize import linear_sum_assignment
 
     matrix = torch.rand(12, 12, generator=torch.Generator().manual_seed(0))
-    plan = ot.transport(matrix.double(), epsilon=0.001, iterations=20_000)
+    plan = ot.transport(matrix.double(), epsilon=0.002, iterations=20_000)
     exact = matrix.numpy()[linear_sum_assignment(matrix.numpy())].mean()
     assert float((plan * matrix).sum()) == pytest.approx(float(exact), abs=1e-3)
     np.testing.assert_allclose(plan.sum(1), 1 / 12, rtol=1e-6)
     np.testing.assert_allclose(plan.sum(0), 1 / 12, rtol=1e-3)
+    with pytest.raises(PresetError, match="epsilon 0.001 is too small"):
+        ot.transport(matrix, epsilon=0.001)
 
 
 def test_the_comparison_notices_a_broken_step(monkeypatch):

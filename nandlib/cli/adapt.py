@@ -26,7 +26,10 @@ Accept = Annotated[
 Noun = Annotated[str, typer.Option(help="what the images show: carpet")]
 DetectorName = Annotated[
     str | None,
-    typer.Option("--detector", help="aprilgan, aprilgan_<k>, winclip_0, winclip_<k>, patchcore; with --checkpoint an anomalib class"),
+    typer.Option(
+        "--detector",
+        help="aprilgan, aprilgan_<k>, winclip_<k>, patchcore, uniad, onenip, pbas, pradot; with --checkpoint an anomalib class",
+    ),
 ]
 MapsFolder = Annotated[Path | None, typer.Option("--maps", help="folder of your own anomaly maps (.npy, .tiff) under the images' names")]
 Checkpoint = Annotated[Path | None, typer.Option(help="a model that anomalib trained, .ckpt; --detector names its class (Patchcore)")]
@@ -80,8 +83,9 @@ def chosen_detector(
 
         return AnomalibDetector(load_module(str(detector), checkpoint))
     from nandlib.detectors.fit import fit_detector
+    from nandlib.detectors.training import Run
 
-    return fit_detector(str(detector), model, noun=noun, normals=normals)
+    return fit_detector(str(detector), model, noun=noun, normals=normals, run=Run(progress=progress()))
 
 
 def _adapted(s: _Setting, images: list[Path], root: Path) -> Any:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import timm
 from torch import Tensor, nn
 
-UNIAD_STRIDES, UNIAD_CHANNELS = (2, 4, 8, 16), (24, 32, 56, 160)
-
 
 class EfficientNetB4(nn.Module):
     """Stages 1 to 4 of EfficientNet-B4, as UniAD's and OneNIP's official code computes them.

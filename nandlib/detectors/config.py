@@ -32,3 +32,55 @@ class PatchCoreConfig(Section):
     )
     interpolation: Literal["nearest", "bilinear"] = Field("nearest", description="of the map: anomalib's, or the original's")
     backbone_weights: Path | None = Field(None, description="wide_resnet50_2.tv_in1k (full-size study); or 'random'")
+
+
+class TrainedConfig(Section):
+    """What the settings of every trained detector have."""
+
+    seed: int = 0
+    stages: tuple[int, ...] = Field((1, 2, 3), description="of the embedded tower (strides 4, 8, 16, 16, 32, 32), the finest first")
+    epochs: int = Field(30, ge=1)
+    batch_size: int = Field(8, ge=1)
+    official: bool = Field(False, description="maps as the official code gives them, without the floor of normal images")
+
+
+class UniAdConfig(TrainedConfig):
+    """UniAD, at embedded size: narrower, fewer layers, fewer epochs at a higher rate, standardised features."""
+
+    grid: int = Field(14, description="cells a side to which features are resized")
+    width: int = 128
+    heads: int = 4
+    feedforward: int = 256
+    layers: tuple[int, int] = Field((2, 2), description="of encoder and decoder; published: 4 and 4")
+    window: tuple[int, int] = (7, 7)
+    dropout: float = Field(0.0, ge=0, lt=1, description="published: 0.1, over thirty times as many epochs")
+    epochs: int = Field(30, ge=1, description="published: 1000")
+    rate: float = Field(1e-3, gt=0, description="published: 1e-4; a tenth of it for the last fifth of the epochs")
+
+
+class OneNipConfig(UniAdConfig):
+    """OneNIP, at embedded size: as UniAD's, and synthetic images that are drawn once."""
+
+    refiner: int = Field(32, description="width of the refiner; published: 128")
+    versions: int = Field(2, ge=1, description="synthetic images of each normal one; published: new ones in every epoch")
+
+
+class PbasConfig(TrainedConfig):
+    """PBAS, at embedded size: a narrower embedding, fewer epochs."""
+
+    stages: tuple[int, ...] = (1, 3)
+    width: int = Field(256, description="of the embedding; published: 1536")
+    hidden: int = Field(256, description="of the discriminator; published: 1024")
+    epochs: int = Field(40, ge=1, description="published: 640")
+    rate_factor: float = Field(10.0, gt=0, description="of both published rates, 1e-4 and 2e-4")
+
+
+class PradotConfig(TrainedConfig):
+    """PRADOT, at embedded size: fewer prototypes and epochs, one level of features."""
+
+    stages: tuple[int, ...] = Field((3,), description="of the embedded tower, one model each; published: two levels")
+    per_cell: float = Field(1.0, gt=0, description="prototypes a cell; published: 16")
+    alphas: tuple[float, ...] = Field((0.0, 0.3), description="how much places count, one model each")
+    epochs: int = Field(25, ge=1, description="published: 50")
+    batch_size: int = Field(8, ge=1, description="published: 64, the incomplete batch dropped; here it is kept")
+    official: bool = Field(False, description="scaled by each image's own maximum, and without the floor of normal images")

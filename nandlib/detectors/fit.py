@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from nandlib.data.images import ImageLike, as_image
 from nandlib.detectors.aprilgan import AprilGan
 from nandlib.detectors.base import TorchDetector
 from nandlib.detectors.config import PatchCoreConfig, WinClipConfig
+from nandlib.detectors.fitted import FittedDetector
+from nandlib.detectors.onenip import OneNip
 from nandlib.detectors.patchcore import PatchCore
+from nandlib.detectors.pbas import Pbas
+from nandlib.detectors.pradot import Pradot
+from nandlib.detectors.training import Run
+from nandlib.detectors.uniad import UniAd
 from nandlib.detectors.winclip import WinClip, WindowEncoder
 from nandlib.errors import DataError, PresetError, nearest
 from nandlib.method.config import NandConfig, PromptConfig
 from nandlib.method.prompts import PromptSet, load_prompts
 from nandlib.models import VisionLanguageModel, load_model
 
-NAMES = ("aprilgan", "aprilgan_<k>", "winclip_<k>", "patchcore")
+TRAINED: dict[str, type[FittedDetector[Any]]] = {own.name: own for own in (UniAd, OneNip, Pbas, Pradot)}
+NAMES = ("aprilgan", "aprilgan_<k>", "winclip_<k>", "patchcore", *TRAINED)
 
 
 def fit_detector(
@@ -29,24 +37,29 @@ def fit_detector(
     nand: NandConfig = NandConfig(),
     patchcore: PatchCoreConfig = PatchCoreConfig(),
     window_grid: int = WinClipConfig().grid,
+    run: Run = Run(),
 ) -> TorchDetector:
     """A detector for images of one kind.
 
     Args:
-        name: ``aprilgan`` (zero-shot), ``aprilgan_<k>``, ``winclip_0`` (zero-shot), ``winclip_<k>``, or ``patchcore``. k is the number
-            of reference images: the first k of `normals`.
+        name: ``aprilgan`` (zero-shot), ``aprilgan_<k>``, ``winclip_0`` (zero-shot), ``winclip_<k>``, ``patchcore``, or one that is
+            trained, for which more can be set by its own ``fit``: ``uniad``, ``onenip``, ``pbas``, ``pradot``. k is the number of
+            reference images: the first k of `normals`.
         model: Its image and text towers; None: the embedded one.
         noun: What the images show, for the texts of APRIL-GAN and WinCLIP.
-        normals: Normal images: all of them fit PatchCore, the first k are references.
+        normals: Normal images: all of them fit PatchCore and those that are trained, the first k are references.
         prompts: APRIL-GAN's templates and states; default: its own.
         nand: Map size and interpolation of APRIL-GAN.
         patchcore: Coreset ratio, seed, interpolation.
         window_grid: Patch tokens a side for WinCLIP's windows.
+        run: Progress of a training, and where its state is kept.
 
     Raises:
         PresetError: If there is no detector of that name.
         DataError: If there are too few normal images.
     """
+    if name in TRAINED:
+        return TRAINED[name].fit(normals, model or load_model("mini"), run=run)
     match = re.fullmatch(r"(aprilgan|winclip|patchcore)(?:_(\d+))?", name)
     if match is None or (name.startswith("patchcore_")) or name == "winclip":
         raise PresetError(f"no detector '{name}': {nearest(name, NAMES)}")

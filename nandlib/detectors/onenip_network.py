@@ -60,7 +60,8 @@ class TwoWayDecoder(nn.Module):
 
 
 class Refiner(nn.Module):
-    """|rebuilt - given| ``(N, C, h, w)`` to logits ``(N, 16 h, 16 w)``: twice convolution and transposed convolution, then ×4."""
+    """|rebuilt - given| ``(N, C, h, w)`` to logits ``(N, 16 h, 16 w)``: twice convolution and transposed convolution, then ×4 (or to a
+    size that is given)."""
 
     def __init__(self, channels: int, width: int = 128) -> None:
         super().__init__()
@@ -72,9 +73,9 @@ class Refiner(nn.Module):
         convolution = nn.Conv2d(channels, width, 3, padding=1, bias=False)
         return nn.Sequential(convolution, nn.BatchNorm2d(width), nn.ReLU(), nn.ConvTranspose2d(width, width, 2, stride=2))
 
-    def forward(self, difference: Tensor) -> Tensor:
+    def forward(self, difference: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         logits = self.predictor(self.upconv2(self.upconv1(difference)))
-        return aligned(logits, (4 * logits.shape[-2], 4 * logits.shape[-1]))[:, 0]
+        return aligned(logits, size or (4 * logits.shape[-2], 4 * logits.shape[-1]))[:, 0]
 
 
 class OneNipNetwork(nn.Module):
@@ -172,5 +173,5 @@ def losses(
     """
     features = torch.cat([query, synthetic])
     rebuilt = network(features, prompt, noise)
-    logits = network.seghead((rebuilt - features).abs())
+    logits = network.seghead((rebuilt - features).abs(), (masks.shape[-2], masks.shape[-1]))
     return rebuilt, logits, F.mse_loss(rebuilt, torch.cat([query, query])), dice_loss(logits.sigmoid(), masks).mean()

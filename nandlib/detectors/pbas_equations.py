@@ -98,9 +98,9 @@ def smooth_map(patch_scores: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.from_numpy(np.stack([gaussian_filter(single, SIGMA) for single in large.detach().cpu().numpy()]))
 
 
-def optimisers(projection: nn.Module, discriminator: nn.Module) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
-    """Adam 1e-4 with an L2 penalty of 1e-5, and AdamW 2e-4 with its default decay of 0.01."""
+def optimisers(projection: nn.Module, discriminator: nn.Module, factor: float = 1.0) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+    """Adam 1e-4 with an L2 penalty of 1e-5, and AdamW 2e-4 with its default decay of 0.01; both rates times a factor."""
     return (
-        torch.optim.Adam(projection.parameters(), 1e-4, weight_decay=1e-5),
-        torch.optim.AdamW(discriminator.parameters(), 2e-4),
+        torch.optim.Adam(projection.parameters(), 1e-4 * factor, weight_decay=1e-5),
+        torch.optim.AdamW(discriminator.parameters(), 2e-4 * factor),
     )

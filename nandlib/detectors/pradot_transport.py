@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nandlib.errors import PresetError
+
 EPSILON, ITERATIONS, KEPT = 0.01, 100, 0.95
 
 
@@ -58,16 +60,25 @@ def cost(
 
 
 def transport(matrix: Tensor, epsilon: float = EPSILON, iterations: int = ITERATIONS) -> Tensor:
-    """Sinkhorn's plan T ``(n, m)`` between uniform marginals, in the log domain; it ends on the patches' side, whose marginal is exact."""
+    """Sinkhorn's plan T ``(n, m)`` between uniform marginals; each iteration ends on the patches' side, whose marginal is exact.
+
+    The official code iterates in the log domain. Costs lie in [0, 1] and ε is 0.01: in float64 the kernel itself does, as a matrix
+    product, which is the same plan to rounding in a fraction of the time.
+
+    Raises:
+        PresetError: If the kernel would vanish: ε is too small for these costs.
+    """
+    if float(matrix.amax()) > 600 * epsilon:
+        raise PresetError(f"epsilon {epsilon} is too small for costs up to {float(matrix.amax()):.3g}: take at least a 600th of them")
     n, m = matrix.shape
-    log, u, v = -matrix / epsilon, matrix.new_zeros(n), matrix.new_zeros(m)
-    log_n, log_m = -torch.tensor(float(n)).log(), -torch.tensor(float(m)).log()
+    kernel = (-matrix.double() / epsilon).exp()
+    rows = kernel.new_ones(n)
     for k in range(iterations):
-        v = log_m - torch.logsumexp(log + u[:, None], 0)
-        u = log_n - torch.logsumexp(log + v, 1)
-        if k % 10 == 0 and torch.linalg.norm((log + u[:, None] + v).exp().sum(0) - 1 / m) < 1e-9:
+        columns = 1 / m / (rows @ kernel)
+        rows = 1 / n / (kernel @ columns)
+        if k % 10 == 0 and torch.linalg.norm(columns * (rows @ kernel) - 1 / m) < 1e-9:
             break
-    return (log + u[:, None] + v).exp()
+    return (rows[:, None] * kernel * columns).to(matrix.dtype)
 
 
 def barycentres(plan: Tensor, values: Tensor) -> Tensor:

@@ -17,22 +17,14 @@ def aligned(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=True)
 
 
-def neck(stages: Sequence[Tensor], strides: Sequence[int], stride: int = 16) -> Tensor:
-    """Feature maps of several strides, resized to one and stacked: ``(N, ΣC, h, w)``.
-
-    Args:
-        stages: ``(N, C_i, h_i, w_i)``.
-        strides: Pixels a cell of each.
-        stride: Pixels a cell of the result.
-    """
-    sizes = [(int(stage.shape[-2] * own / stride), int(stage.shape[-1] * own / stride)) for stage, own in zip(stages, strides, strict=True)]
-    return torch.cat([aligned(stage, size) for stage, size in zip(stages, sizes, strict=True)], 1)
+def neck(stages: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
+    """Feature maps ``(N, C_i, h_i, w_i)`` of several sizes, resized to one and stacked: ``(N, ΣC, h, w)``."""
+    return torch.cat([aligned(stage, grid) for stage in stages], 1)
 
 
-def distance_map(rebuilt: Tensor, features: Tensor, stride: int = 16) -> Tensor:
-    """L2 distance over channels of ``(N, C, h, w)`` and ``(N, C, h, w)``, resized: ``(N, h · stride, w · stride)``, ≥ 0."""
-    distance = (rebuilt - features).square().sum(1, keepdim=True).sqrt()
-    return aligned(distance, (features.shape[-2] * stride, features.shape[-1] * stride))[:, 0]
+def distance_map(rebuilt: Tensor, features: Tensor, size: tuple[int, int]) -> Tensor:
+    """L2 distance over channels of ``(N, C, h, w)`` and ``(N, C, h, w)``, resized: ``(N, H, W)``, ≥ 0."""
+    return aligned((rebuilt - features).square().sum(1, keepdim=True).sqrt(), size)[:, 0]
 
 
 def pooled_score(maps: Tensor, pool: int = 16) -> Tensor:

@@ -137,12 +137,3 @@ def initialise(network: nn.Module, generator: torch.Generator) -> None:
         own.copy_(first[kind])
         if isinstance(module, nn.MultiheadAttention):
             nn.init.zeros_(module.in_proj_bias)
-
-
-def descend(loss: Tensor, network: nn.Module, optimiser: torch.optim.Optimizer, clip: float = 0.1) -> float:
-    """One step of an optimiser with the gradient's norm clipped; the norm before."""
-    optimiser.zero_grad()
-    loss.backward()
-    norm = nn.utils.clip_grad_norm_(network.parameters(), clip)
-    optimiser.step()
-    return float(norm)

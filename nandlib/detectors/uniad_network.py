@@ -6,7 +6,6 @@ names, so that official checkpoints load.
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -102,13 +101,3 @@ class UniAdNetwork(nn.Module):
         memory = self.transformer["encoder"](x, position, masks[0])
         out: Tensor = self.output_proj(self.transformer["decoder"](memory, position, (masks[1], masks[2])))
         return out.transpose(1, 2).unflatten(2, self.grid)
-
-
-def optimiser(network: nn.Module) -> torch.optim.Optimizer:
-    """AdamW with rate 1e-4 and weight decay 1e-4 on every parameter."""
-    return torch.optim.AdamW(network.parameters(), 1e-4, weight_decay=1e-4)
-
-
-def rate(epoch: int, epochs: int) -> float:
-    """Of an epoch, from 0: 1e-4, and 1e-5 after 801 of 1000; a shorter schedule falls at the same share."""
-    return 1e-4 if epoch < round(0.801 * epochs) else 1e-5

@@ -1,0 +1,229 @@
+"""What the trained detectors share: a state on disk, classes, a floor from training-normal images, two image scores."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from nandlib.data.images import ImageLike, as_image
+from nandlib.detectors.base import TorchDetector
+from nandlib.detectors.config import TrainedConfig
+from nandlib.detectors.features import FrozenFeatures, embedded_features
+from nandlib.detectors.training import Run
+from nandlib.errors import DataError, ModelError, nearest
+from nandlib.models import VisionLanguageModel
+
+FORMAT = "1"  # of the files of state: raised when a network or its features change, so that old files are refused
+ONE = "object"  # the class of images that are given without one
+Images = Mapping[str, Sequence[ImageLike]]
+
+
+C = TypeVar("C", bound=TrainedConfig)
+N = TypeVar("N", bound=nn.Module)
+
+
+def state_of(network: nn.Module, prefix: str = "network.") -> dict[str, Tensor]:
+    """A network's tensors under names that begin with `prefix`."""
+    return {prefix + key: tensor.detach().clone() for key, tensor in network.state_dict().items()}
+
+
+def restored(network: N, tensors: Mapping[str, Tensor], prefix: str = "network.") -> N:
+    """A network with the tensors of `state_of`, frozen and in evaluation mode."""
+    network.load_state_dict({key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)})
+    network.requires_grad_(False).eval()
+    return network
+
+
+def spread(seen: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation ``(1, C, 1, 1)`` of every channel over ``(n, C, h, w)`` of all classes."""
+    every = torch.cat(list(seen))
+    return every.mean((0, 2, 3), keepdim=True), every.std((0, 2, 3), keepdim=True).clamp_min(1e-6)
+
+
+def by_class(images: Images | Sequence[ImageLike], name: str, most: int | None = None) -> dict[str, list[ImageLike]]:
+    """Class → normal images.
+
+    Args:
+        images: Of every class, or of one.
+        name: Of the detector.
+        most: Classes that it can be trained on together; None: any number.
+
+    Raises:
+        DataError: If there is none, a class has none, or there are too many classes.
+    """
+    found = {key: list(own) for key, own in (images.items() if isinstance(images, Mapping) else ((ONE, images),))}
+    empty = [key for key, own in found.items() if not own]
+    if not found or empty:
+        raise DataError(f"{name} is trained on normal images: {'none were given' if not found else f'class {empty[0]!r} has none'}")
+    if most is not None and len(found) > most:
+        raise DataError(f"{name} is trained on one class at a time, not on {len(found)}: {', '.join(found)}")
+    return found
+
+
+@dataclass(frozen=True)
+class Fit(Generic[C]):
+    """What a trained detector knows besides its tensors.
+
+    Attributes:
+        config: Its settings.
+        floors: Class → median of the raw maps of its training-normal images: what a map is above it counts.
+    """
+
+    config: C
+    floors: Mapping[str, float]
+
+
+class FittedDetector(TorchDetector, Generic[C]):
+    """A detector that was trained here. NAND multiplies maps, so what is normal must be near 0: `maps` are raw maps less the floor, not
+    below 0; with ``official`` set in its settings they are the raw maps.
+
+    Args:
+        features: The frozen backbone.
+        tensors: Its state.
+        fit: Settings and floors.
+        class_name: Of the images that it is asked about; None: its only class.
+
+    Raises:
+        DataError: If it knows no such class, or several and none is named.
+    """
+
+    name: ClassVar[str]
+    config_type: ClassVar[type[TrainedConfig]]
+
+    @classmethod
+    def features_of(cls, config: TrainedConfig, model: VisionLanguageModel | None) -> FrozenFeatures:
+        """The backbone that the settings name."""
+        return embedded_features(model, config.stages)
+
+    def __init__(self, features: FrozenFeatures, tensors: Mapping[str, Tensor], fit: Fit[C], class_name: str | None = None) -> None:
+        known = list(fit.floors)
+        if class_name is None and len(known) == 1:
+            class_name = known[0]
+        if class_name is None or class_name not in fit.floors:
+            said = f"knows no class '{class_name}'" if class_name else f"was trained on {len(known)} classes"
+            advice = nearest(class_name, known) if class_name else "say which with of_class(name)"
+            raise DataError(f"this {self.name} {said}: {advice}")
+        self.features, self.tensors, self.fitted, self.class_name = features, tensors, fit, str(class_name)
+        self._build()
+        super().__init__(features.preprocess, self._above_floor)
+
+    def _build(self) -> None:
+        """Networks from `tensors`."""
+
+    def describe(self, layers: list[Tensor]) -> Tensor:
+        """What the detector sees of the backbone's layers: ``(N, …)``."""
+        raise NotImplementedError
+
+    def raw_maps(self, seen: Tensor) -> Tensor:
+        """The official maps ``(N, S, S)``, ≥ 0, of what `describe` gives."""
+        raise NotImplementedError
+
+    def official_scores(self, seen: Tensor) -> Tensor:
+        """The official image scores ``(N,)`` of what `describe` gives."""
+        raise NotImplementedError
+
+    def _see(self, batch: Tensor) -> Tensor:
+        if batch.shape[-2:] != (self.features.size, self.features.size):
+            sides = self.features.size, self.features.size, batch.shape[-1], batch.shape[-2]
+            raise DataError("this {} was trained on images of {} x {} pixels, not {} x {}".format(self.name, *sides))
+        return self.describe(self.features.layers(batch))
+
+    @torch.no_grad()
+    def _above_floor(self, batch: Tensor) -> Tensor:
+        raw = self.raw_maps(self._see(batch))
+        return raw if self.fitted.config.official else (raw - self.fitted.floors[self.class_name]).clamp_min(0)
+
+    @torch.no_grad()
+    def image_scores(self, images: Sequence[ImageLike]) -> np.ndarray:
+        """The official image scores ``(N,)``; NAND takes the maximum of the map."""
+        return torch.cat([self.official_scores(self._see(self.preprocess(as_image(image))[None])) for image in images]).numpy()
+
+    @torch.no_grad()
+    def with_floors(self, seen: Mapping[str, Tensor], batch_size: int = 8) -> Self:
+        """With the floor of every class: the median of the raw maps of its training-normal images, given as `describe` gives them."""
+        floors = {}
+        for name, own in seen.items():
+            one = self.of_class(name)
+            floors[name] = float(torch.cat([one.raw_maps(part) for part in own.split(batch_size)]).median())
+        return type(self)(self.features, self.tensors, replace(self.fitted, floors=floors), self.class_name)
+
+    @classmethod
+    def fit(
+        cls, normals: Images | Sequence[ImageLike], model: VisionLanguageModel | None = None, config: Any = None, run: Run = Run()
+    ) -> Self:
+        """Train on normal images.
+
+        Args:
+            normals: Class → images, or the images of one class.
+            model: The embedded model.
+            config: Sizes, epochs, seed; None: those of the embedded size.
+            run: Progress; where to keep the training's state.
+
+        Raises:
+            DataError: If there are no images, more classes than it can be trained on together, or the loss is not a number.
+        """
+        raise NotImplementedError
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """That it was trained on."""
+        return tuple(self.fitted.floors)
+
+    def of_class(self, class_name: str) -> Self:
+        """The same detector for images of one of its classes.
+
+        Raises:
+            DataError: If it does not know the class.
+        """
+        return type(self)(self.features, self.tensors, self.fitted, class_name)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the state as safetensors: tensors, settings, classes and floors, not the frozen backbone."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        said = {"format": FORMAT, "detector": self.name, "features": self.features.name}
+        said |= {"config": self.fitted.config.model_dump_json(), "floors": json.dumps(dict(self.fitted.floors))}
+        save_file({key: tensor.contiguous() for key, tensor in self.tensors.items()}, path, said)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path, model: VisionLanguageModel | None = None, class_name: str | None = None) -> Self:
+        """From a file that `save` wrote.
+
+        Args:
+            path: The file.
+            model: The embedded model, where it was trained on its features.
+            class_name: Of the images that it will be asked about; None: its first class, or its only one.
+
+        Raises:
+            ModelError: If the file is missing, of another version, detector or backbone.
+            DataError: If it does not know the class.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise ModelError(f"{path} is missing: train a {cls.name} and save it")
+        try:
+            with safe_open(path, "pt") as file:
+                said = file.metadata() or {}
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+        except SafetensorError as error:
+            raise ModelError(f"{path} holds no state of a detector: {error}") from error
+        if said.get("detector") != cls.name:
+            raise ModelError(f"{path} holds {said.get('detector') or 'something else'}, not {cls.name}")
+        if said["format"] != FORMAT:
+            raise ModelError(f"{path} is of version {said['format']}, this is version {FORMAT}: train it again")
+        config = cast(C, cls.config_type.model_validate_json(said["config"]))
+        features = cls.features_of(config, model)
+        if features.name != said["features"]:
+            raise ModelError(f"{path} was trained on the features '{said['features']}', not on '{features.name}'")
+        floors = json.loads(said["floors"])
+        return cls(features, tensors, Fit(config, floors), class_name or next(iter(floors)))

@@ -1,0 +1,134 @@
+"""OneNIP: features rebuilt with the help of one normal image, refined where they differ (`nandlib.detectors.onenip_network`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from nandlib.data.images import ImageLike, as_image
+from nandlib.detectors.config import OneNipConfig, UniAdConfig
+from nandlib.detectors.fitted import Fit, FittedDetector, Images, by_class, restored, spread, state_of
+from nandlib.detectors.onenip_network import OneNipNetwork, joined_map, losses, scale_of
+from nandlib.detectors.rebuilt import distance_map, neck, pooled_score
+from nandlib.detectors.synthesis import cutpaste_anomaly, perlin_anomaly
+from nandlib.detectors.tokens import initialise
+from nandlib.detectors.training import Run, adamw, descend, rate, shuffled, train
+from nandlib.models import VisionLanguageModel
+
+DICE = 0.5
+
+
+class OneNip(FittedDetector[OneNipConfig]):
+    """OneNIP, trained on the normal images of one or several classes. At test every class has one fixed prompt: its first image in a seeded
+    order; the refiner's scale comes from training-normal images."""
+
+    name, config_type = "onenip", OneNipConfig
+
+    def _build(self) -> None:
+        self.network = restored(_network(self.fitted.config, self.tensors["mean"].shape[1]), self.tensors)
+        self.prompt = self.tensors[f"prompt.{self.class_name}"]
+
+    def describe(self, layers: list[Tensor]) -> Tensor:
+        """Standardised features ``(N, C, h, w)``."""
+        return (neck(layers, _grid(self.fitted.config)) - self.tensors["mean"]) / self.tensors["std"]
+
+    def _rebuilt(self, seen: Tensor) -> tuple[Tensor, Tensor]:
+        rebuilt = self.network(seen, self.prompt[None].expand(len(seen), -1, -1, -1))
+        size = self.features.size, self.features.size
+        return distance_map(rebuilt, seen, size), self.network.seghead((rebuilt - seen).abs(), size).sigmoid()
+
+    def raw_maps(self, seen: Tensor) -> Tensor:
+        return joined_map(*self._rebuilt(seen), self.tensors["scale"])
+
+    def official_scores(self, seen: Tensor) -> Tensor:
+        return pooled_score(self.raw_maps(seen))
+
+    @classmethod
+    def fit(
+        cls,
+        normals: Images | Sequence[ImageLike],
+        model: VisionLanguageModel | None = None,
+        config: OneNipConfig | None = None,
+        run: Run = Run(),
+    ) -> Self:
+        """Train on normal images and synthetic anomalies; see `nandlib.detectors.fitted.FittedDetector.fit`."""
+        config = config or OneNipConfig()
+        images, features = by_class(normals, "OneNIP"), cls.features_of(config, model)
+        paths = [image for own in images.values() for image in own]
+        groups = np.repeat(np.arange(len(images)), [len(own) for own in images.values()])
+
+        def stacked(layers: list[Tensor]) -> Tensor:
+            return neck(layers, _grid(config))
+
+        raw = features.of(paths, stacked, run.progress)
+        made = [synthetic_image(k, paths, config.seed + 1000 * v, features.size) for v in range(config.versions) for k in range(len(paths))]
+        other = features.of([Image.fromarray(pixels) for pixels, _ in made], stacked, run.progress).unflatten(0, (config.versions, -1))
+        masks = torch.stack([torch.from_numpy(mask) for _, mask in made]).unflatten(0, (config.versions, -1))
+        mean, std = spread([raw])
+        seen, other = (raw - mean) / std, (other - mean) / std
+        network = _network(config, seen.shape[1])
+        initialise(network, torch.Generator().manual_seed(config.seed))
+        steps = adamw(network, config.rate)
+
+        def epoch(number: int) -> float:
+            network.train()
+            for group in steps.param_groups:
+                group["lr"] = rate(number, config.epochs, config.rate)
+            rng, total = np.random.default_rng([config.seed, number, 1]), 0.0
+            for batch in shuffled(len(seen), config.batch_size, config.seed, number):
+                prompts = [int(rng.choice(np.flatnonzero(groups == groups[k]))) for k in batch]
+                version = number % config.versions
+                empty = torch.zeros(len(batch), *masks.shape[-2:])
+                noise = torch.randn(3 * len(batch), seen[0, 0].numel(), seen.shape[1])
+                given = seen[batch], other[version, batch], seen[prompts], noise, torch.cat([empty, masks[version, batch].float()])
+                _, _, rebuilding, dice = losses(network, *given)
+                loss = rebuilding + DICE * dice
+                descend(loss, network, steps)
+                total += float(loss) * len(batch)
+            return total / len(seen)
+
+        key = f"{config.model_dump_json()} {len(seen)}"
+        train(cls.name, config.epochs, epoch, {"network": network, "optimiser": steps}, config.seed, run, key)
+        parts = {name: seen[groups == k] for k, name in enumerate(images)}
+        first = np.random.default_rng(config.seed)
+        tensors = state_of(network) | {"mean": mean, "std": std, "scale": torch.tensor(1.0)}
+        tensors |= {f"prompt.{name}": own[int(first.integers(len(own)))].clone() for name, own in parts.items()}
+        fit = Fit(config, dict.fromkeys(parts, 0.0))
+        with torch.no_grad():
+            maps = [cls(features, tensors, fit, name)._rebuilt(own)[0] for name, own in parts.items()]
+        tensors["scale"] = scale_of(torch.cat(maps))
+        return cls(features, tensors, fit, next(iter(parts))).with_floors(parts)
+
+
+def synthetic_image(number: int, images: Sequence[ImageLike], seed: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """One normal image with a synthetic anomaly, uint8 ``(S, S, 3)``, and its mask ``(S, S)``: CutPaste or a texture, half each.
+
+    Textures are other training images, mirrored, their channels in another order (published: the Describable Textures, which are not
+    free to pass on).
+    """
+    rng = np.random.default_rng([seed, number])
+
+    def pixels(image: ImageLike) -> np.ndarray:
+        return np.asarray(as_image(image).resize((size, size), Image.Resampling.BICUBIC), np.float32)
+
+    normal = pixels(images[number])
+    if rng.random() < 0.5:
+        made, mask = cutpaste_anomaly(normal, rng)
+    else:
+        texture = pixels(images[int(rng.integers(len(images)))])[::-1, ::-1, [1, 2, 0]]
+        made, mask = perlin_anomaly(normal, texture, rng)
+    return made.round().clip(0, 255).astype(np.uint8), mask
+
+
+def _grid(config: UniAdConfig) -> tuple[int, int]:
+    return config.grid, config.grid
+
+
+def _network(config: OneNipConfig, channels: int) -> OneNipNetwork:
+    sizes: dict[str, Any] = config.model_dump(include={"width", "heads", "feedforward", "layers", "window", "dropout", "refiner"})
+    return OneNipNetwork(channels, _grid(config), **sizes)

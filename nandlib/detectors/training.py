@@ -1,0 +1,109 @@
+"""Training by epochs that can be stopped and resumed with the same final bytes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from nandlib.errors import DataError
+
+
+class Stateful(Protocol):
+    """A network or an optimiser."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: Any) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a training is shown and kept.
+
+    Attributes:
+        resume: File in which every epoch's state is kept; one that is there is gone on with.
+        progress: Show a bar with the time left.
+        stop_after: Epochs after which this call returns, to be resumed; None: all.
+    """
+
+    resume: Path | None = None
+    progress: bool = False
+    stop_after: int | None = None
+
+
+def train(
+    name: str, epochs: int, epoch: Callable[[int], float], parts: Mapping[str, Stateful], seed: int, run: Run = Run(), key: str = ""
+) -> bool:
+    """Run epochs. All that is drawn in one depends on the seed and its number alone: that is why a resumed training ends in the same bytes.
+
+    Args:
+        name: Of what is trained, for messages.
+        epochs: How many.
+        epoch: Trains one, from 0, and gives its loss; draws from torch's global generator.
+        parts: Whose state is kept.
+        seed: Of the draws.
+        run: Resuming and progress.
+        key: What the state depends on besides: a file with another key is refused.
+
+    Returns:
+        Whether all epochs are done.
+
+    Raises:
+        DataError: If a loss is not a number, or the file to resume from belongs to another training.
+    """
+    start = _resumed(run.resume, parts, key, name) if run.resume is not None and run.resume.is_file() else 0
+    end = epochs if run.stop_after is None else min(epochs, start + run.stop_after)
+    for number in tqdm(range(start, end), desc=name, initial=start, total=epochs, disable=not run.progress):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed * 1_000_003 + number)
+            loss = epoch(number)
+        if not math.isfinite(loss):
+            raise DataError(f"{name}: the loss is {loss} in epoch {number}: lower the learning rate, or look for images without content")
+        if run.resume is not None:
+            run.resume.parent.mkdir(parents=True, exist_ok=True)
+            partial = run.resume.with_suffix(".partial")
+            torch.save({"key": key, "epoch": number + 1, **{part: own.state_dict() for part, own in parts.items()}}, partial)
+            partial.replace(run.resume)
+    return end == epochs
+
+
+def _resumed(path: Path, parts: Mapping[str, Stateful], key: str, name: str) -> int:
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if state["key"] != key:
+        raise DataError(f"{path} belongs to another training than this one of {name}: remove it, or give another file")
+    for part, own in parts.items():
+        own.load_state_dict(state[part])
+    return int(state["epoch"])
+
+
+def shuffled(count: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+    """Positions of the images of every batch of an epoch; the last one may be smaller."""
+    order = np.random.default_rng([seed, epoch]).permutation(count).tolist()
+    return [order[start : start + batch_size] for start in range(0, count, batch_size)]
+
+
+def adamw(network: nn.Module, first: float = 1e-4) -> torch.optim.Optimizer:
+    """The optimiser of UniAD and OneNIP: AdamW with weight decay 1e-4 on every parameter."""
+    return torch.optim.AdamW(network.parameters(), first, weight_decay=1e-4)
+
+
+def rate(epoch: int, epochs: int, first: float = 1e-4) -> float:
+    """Their learning rate in an epoch, from 0: the first one, and a tenth of it after 801 of 1000, or the same share of another number."""
+    return first if epoch < round(0.801 * epochs) else 0.1 * first
+
+
+def descend(loss: Tensor, network: nn.Module, optimiser: torch.optim.Optimizer, clip: float = 0.1) -> float:
+    """One step of an optimiser with the gradient's norm clipped; the norm before."""
+    optimiser.zero_grad()
+    loss.backward()
+    norm = nn.utils.clip_grad_norm_(network.parameters(), clip)
+    optimiser.step()
+    return float(norm)

@@ -1,6 +1,7 @@
 # make study   run the default study; STUDY=studies/<name>.yaml runs another
 # make sensitivity   every choice that the paper leaves open, set the other way
 # make seeds   the embedded study with two more seeds (about twenty minutes), and the spread over the three
+# make detectors   UniAD, OneNIP, PBAS and PRADOT trained on the study's normal images, beside PatchCore (about ten minutes)
 # make control   the embedded study with a model that shares no drawing code with it, three seeds, and the choice between the two
 # make numbers   every committed number made again from the committed csv files; ARGS=--write writes the pages' tables
 # make validation   the products on which nand_plus was chosen, and the values that were considered
@@ -17,7 +18,7 @@ NAME = $(basename $(notdir $(STUDY)))
 MODULES = $(filter-out nandlib,$(subst /,.,$(patsubst %/__init__,%,$(basename $(wildcard nandlib/*.py nandlib/*/__init__.py nandlib/models/[a-z]*.py)))))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: study sensitivity seeds control numbers validation model test test-browser lint lab docs clean
+.PHONY: study sensitivity seeds detectors control numbers validation model test test-browser lint lab docs clean
 
 study: .venv/installed
 	nand study run $(STUDY)
@@ -36,6 +37,10 @@ seeds: .venv/installed
 	nand repro ablation@mini ablation@mini_seed1 ablation@mini_seed2
 	nand seeds mini mini_seed1 mini_seed2
 	nand repro --single-item --force plus_notebook@mini
+
+detectors: .venv/installed
+	nand use $(STUDY)
+	nand repro studies/on_demand/dvc.yaml:detectors@$(NAME)
 
 control: .venv/installed
 	for name in mini_disjoint mini_disjoint1 mini_disjoint2 validation validation_disjoint pcb pcb_disjoint; do nand use studies/$$name.yaml; done

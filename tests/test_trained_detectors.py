@@ -3,13 +3,16 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
+from typer.testing import CliRunner
 
-from nandlib import add_normality, fit_detector, load_model
+from nandlib import add_normality, fit_detector, load_model, open_study
+from nandlib.cli import app
 from nandlib.detectors.config import OneNipConfig, PbasConfig, PradotConfig, UniAdConfig
 from nandlib.detectors.fit import TRAINED
 from nandlib.detectors.onenip import OneNip, synthetic_image
@@ -18,6 +21,7 @@ from nandlib.detectors.pradot import Pradot
 from nandlib.detectors.training import Run
 from nandlib.detectors.uniad import UniAd
 from nandlib.errors import DataError, ModelError
+from nandlib.stages.detectors import write_detectors
 
 SIDE = 96
 SMALL = {"width": 32, "heads": 2, "feedforward": 32, "layers": (1, 1), "window": (5, 5), "epochs": 4, "batch_size": 3}
@@ -120,7 +124,7 @@ def test_one_seed_gives_the_same_bytes_and_so_does_a_training_that_was_stopped(t
 
 def test_kept_on_disk_and_adapted(trained, name, model, tmp_path):
     path = trained[name].save(tmp_path / "state.safetensors")
-    loaded = of(type(trained[name]).load(path, model))
+    loaded = type(trained[name]).load(path, model, "narrow" if name in MULTI else None)
     np.testing.assert_array_equal(loaded(MARKED), of(trained[name])(MARKED))
     adapted = add_normality(loaded, "square", model=model, noun="plate")
     assert (adapted(MARKED[:1])[0] <= loaded(MARKED[:1])[0]).all()
@@ -165,6 +169,8 @@ def test_what_cannot_be_trained_or_asked_is_refused(trained, model):
         fit("uniad", model, rate=1e30)
     with pytest.raises(DataError, match="knows no class 'narow': did you mean 'narrow'"):
         trained["uniad"].of_class("narow")
+    with pytest.raises(DataError, match=r"was trained on 2 classes: say which images these are, of_class\(name\)"):
+        trained["onenip"](MARKED)
     with pytest.raises(DataError, match="was trained on images of 320 x 320 pixels, not 256 x 256"):
         trained["onenip"].maps(torch.zeros(1, 3, 256, 256))
     with pytest.raises(ModelError, match="the embedded model's features"):
@@ -192,3 +198,21 @@ def test_by_name(model):
     detector = fit_detector("pradot", model, normals=NORMALS["narrow"])
     assert isinstance(detector, Pradot) and detector.fitted.config == PradotConfig()
     assert detector(MARKED).max((1, 2)).min() > detector(UNSEEN).max((1, 2)).max()
+
+
+def test_on_a_whole_study(project, monkeypatch):
+    """`nand detectors`: PatchCore's rows are those of the study itself, and every number follows from the scores beside it."""
+    monkeypatch.chdir(project)
+    study = open_study("tiny", project)
+    table = write_detectors(study, ["uniad", "pbas"], progress=False).set_index("detector")
+    own = {name: pd.read_csv(study.figures / f"detectors/{name}.csv") for name in ("deltas", "base_auroc", "detectors", "cost")}
+    assert list(table.index) == ["uniad", "pbas", "patchcore"] and set(own["detectors"]["rule"]) == {"nand", "nand_plus"}
+    columns = ["class", "group", "auroc_before", "auroc_after", "auroc_others"]
+    here, there = (frame[frame["detector"] == "patchcore"][columns].reset_index(drop=True) for frame in (own["deltas"], study.deltas))
+    pd.testing.assert_frame_equal(here, there, rtol=1e-6)
+    means = own["base_auroc"].groupby("detector")["auroc"].mean()
+    assert table["auroc_map"].to_dict() == pytest.approx(means.to_dict())
+    assert (table[["train_s", "image_ms", "backbone_ratio", "state_mb"]] > 0).all(axis=None)
+    assert {path.name for path in (study.data / "detectors").glob("*.safetensors")} >= {"uniad.safetensors", "pbas_carpet.safetensors"}
+    result = CliRunner().invoke(app, ["detectors", "tiny", "--only", "unaid"])
+    assert "--only unaid: did you mean 'uniad'" in str(result.exception)

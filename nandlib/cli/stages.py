@@ -156,3 +156,20 @@ def dependencies() -> None:
 
     for path in write_dependencies(project_root()):
         typer.echo(f"{path}: written anew")
+
+
+@app.command(rich_help_panel=STAGES)
+def detectors(
+    study: StudyName,
+    only: Annotated[list[str] | None, typer.Option(help="uniad, onenip, pbas, pradot; may be repeated; default: all four")] = None,
+) -> None:
+    """Stage 'detectors': UniAD, OneNIP, PBAS and PRADOT, trained on a study's images, beside PatchCore: figures/<study>/detectors/."""
+    from nandlib.detectors.fit import TRAINED
+    from nandlib.errors import PresetError, nearest
+    from nandlib.stages.detectors import write_detectors
+
+    unknown = [name for name in only or () if name not in TRAINED]
+    if unknown:
+        raise PresetError(f"--only {unknown[0]}: {nearest(unknown[0], TRAINED)}")
+    table = write_detectors(registered_study(study), only or tuple(TRAINED), progress())
+    typer.echo(table.round(1).to_string(index=False))

@@ -38,7 +38,7 @@ class TrainedConfig(Section):
     """What the settings of every trained detector have."""
 
     seed: int = 0
-    stages: tuple[int, ...] = Field((1, 2, 3), description="of the embedded tower (strides 4, 8, 16, 16, 32, 32), the finest first")
+    stages: tuple[int, ...] = Field((3, 4), description="of the embedded tower (strides 4, 8, 16, 16, 32, 32), the finest first")
     epochs: int = Field(30, ge=1)
     batch_size: int = Field(8, ge=1)
     official: bool = Field(False, description="maps as the official code gives them, without the floor of normal images")
@@ -54,13 +54,14 @@ class UniAdConfig(TrainedConfig):
     layers: tuple[int, int] = Field((2, 2), description="of encoder and decoder; published: 4 and 4")
     window: tuple[int, int] = (7, 7)
     dropout: float = Field(0.0, ge=0, lt=1, description="published: 0.1, over thirty times as many epochs")
-    epochs: int = Field(30, ge=1, description="published: 1000")
-    rate: float = Field(1e-3, gt=0, description="published: 1e-4; a tenth of it for the last fifth of the epochs")
+    epochs: int = Field(40, ge=1, description="published: 1000")
+    rate: float = Field(3e-3, gt=0, description="published: 1e-4; a tenth of it for the last fifth of the epochs")
 
 
 class OneNipConfig(UniAdConfig):
     """OneNIP, at embedded size: as UniAD's, and synthetic images that are drawn once."""
 
+    epochs: int = Field(20, ge=1, description="published: 1000")
     refiner: int = Field(32, description="width of the refiner; published: 128")
     versions: int = Field(2, ge=1, description="synthetic images of each normal one; published: new ones in every epoch")
 
@@ -68,7 +69,7 @@ class OneNipConfig(UniAdConfig):
 class PbasConfig(TrainedConfig):
     """PBAS, at embedded size: a narrower embedding, fewer epochs."""
 
-    stages: tuple[int, ...] = (1, 3)
+    stages: tuple[int, ...] = (2, 3)
     width: int = Field(256, description="of the embedding; published: 1536")
     hidden: int = Field(256, description="of the discriminator; published: 1024")
     epochs: int = Field(40, ge=1, description="published: 640")

@@ -25,8 +25,6 @@ from nandlib.models import VisionLanguageModel
 FORMAT = "1"  # of the files of state: raised when a network or its features change, so that old files are refused
 ONE = "object"  # the class of images that are given without one
 Images = Mapping[str, Sequence[ImageLike]]
-
-
 C = TypeVar("C", bound=TrainedConfig)
 N = TypeVar("N", bound=nn.Module)
 
@@ -90,10 +88,10 @@ class FittedDetector(TorchDetector, Generic[C]):
         features: The frozen backbone.
         tensors: Its state.
         fit: Settings and floors.
-        class_name: Of the images that it is asked about; None: its only class.
+        class_name: Of the images that it is asked about; None: its only class, or to be named by `of_class` before it is asked.
 
     Raises:
-        DataError: If it knows no such class, or several and none is named.
+        DataError: If it knows no such class.
     """
 
     name: ClassVar[str]
@@ -108,11 +106,9 @@ class FittedDetector(TorchDetector, Generic[C]):
         known = list(fit.floors)
         if class_name is None and len(known) == 1:
             class_name = known[0]
-        if class_name is None or class_name not in fit.floors:
-            said = f"knows no class '{class_name}'" if class_name else f"was trained on {len(known)} classes"
-            advice = nearest(class_name, known) if class_name else "say which with of_class(name)"
-            raise DataError(f"this {self.name} {said}: {advice}")
-        self.features, self.tensors, self.fitted, self.class_name = features, tensors, fit, str(class_name)
+        if class_name is not None and class_name not in fit.floors:
+            raise DataError(f"this {self.name} knows no class '{class_name}': {nearest(class_name, known)}")
+        self.features, self.tensors, self.fitted, self.class_name = features, tensors, fit, class_name
         self._build()
         super().__init__(features.preprocess, self._above_floor)
 
@@ -135,12 +131,14 @@ class FittedDetector(TorchDetector, Generic[C]):
         if batch.shape[-2:] != (self.features.size, self.features.size):
             sides = self.features.size, self.features.size, batch.shape[-1], batch.shape[-2]
             raise DataError("this {} was trained on images of {} x {} pixels, not {} x {}".format(self.name, *sides))
+        if self.class_name is None:
+            raise DataError(f"this {self.name} was trained on {len(self.classes)} classes: say which images these are, of_class(name)")
         return self.describe(self.features.layers(batch))
 
     @torch.no_grad()
     def _above_floor(self, batch: Tensor) -> Tensor:
         raw = self.raw_maps(self._see(batch))
-        return raw if self.fitted.config.official else (raw - self.fitted.floors[self.class_name]).clamp_min(0)
+        return raw if self.fitted.config.official else (raw - self.fitted.floors[str(self.class_name)]).clamp_min(0)
 
     @torch.no_grad()
     def image_scores(self, images: Sequence[ImageLike]) -> np.ndarray:
@@ -202,7 +200,7 @@ class FittedDetector(TorchDetector, Generic[C]):
         Args:
             path: The file.
             model: The embedded model, where it was trained on its features.
-            class_name: Of the images that it will be asked about; None: its first class, or its only one.
+            class_name: Of the images that it will be asked about; None: its only class, or to be named by `of_class`.
 
         Raises:
             ModelError: If the file is missing, of another version, detector or backbone.
@@ -225,5 +223,4 @@ class FittedDetector(TorchDetector, Generic[C]):
         features = cls.features_of(config, model)
         if features.name != said["features"]:
             raise ModelError(f"{path} was trained on the features '{said['features']}', not on '{features.name}'")
-        floors = json.loads(said["floors"])
-        return cls(features, tensors, Fit(config, floors), class_name or next(iter(floors)))
+        return cls(features, tensors, Fit(config, json.loads(said["floors"])), class_name)

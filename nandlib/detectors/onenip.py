@@ -17,7 +17,7 @@ from nandlib.detectors.onenip_network import OneNipNetwork, joined_map, losses, 
 from nandlib.detectors.rebuilt import distance_map, neck, pooled_score
 from nandlib.detectors.synthesis import cutpaste_anomaly, perlin_anomaly
 from nandlib.detectors.tokens import initialise
-from nandlib.detectors.training import Run, adamw, descend, rate, shuffled, train
+from nandlib.detectors.training import Run, adamw, descend, key_of, rate, shuffled, train
 from nandlib.models import VisionLanguageModel
 
 DICE = 0.5
@@ -31,14 +31,14 @@ class OneNip(FittedDetector[OneNipConfig]):
 
     def _build(self) -> None:
         self.network = restored(_network(self.fitted.config, self.tensors["mean"].shape[1]), self.tensors)
-        self.prompt = self.tensors[f"prompt.{self.class_name}"]
 
     def describe(self, layers: list[Tensor]) -> Tensor:
         """Standardised features ``(N, C, h, w)``."""
         return (neck(layers, _grid(self.fitted.config)) - self.tensors["mean"]) / self.tensors["std"]
 
     def _rebuilt(self, seen: Tensor) -> tuple[Tensor, Tensor]:
-        rebuilt = self.network(seen, self.prompt[None].expand(len(seen), -1, -1, -1))
+        prompt = self.tensors[f"prompt.{self.class_name}"]
+        rebuilt = self.network(seen, prompt.expand(len(seen), -1, -1, -1))
         size = self.features.size, self.features.size
         return distance_map(rebuilt, seen, size), self.network.seghead((rebuilt - seen).abs(), size).sigmoid()
 
@@ -92,7 +92,7 @@ class OneNip(FittedDetector[OneNipConfig]):
                 total += float(loss) * len(batch)
             return total / len(seen)
 
-        key = f"{config.model_dump_json()} {len(seen)}"
+        key = key_of(config, seen)
         train(cls.name, config.epochs, epoch, {"network": network, "optimiser": steps}, config.seed, run, key)
         parts = {name: seen[groups == k] for k, name in enumerate(images)}
         first = np.random.default_rng(config.seed)
@@ -102,7 +102,7 @@ class OneNip(FittedDetector[OneNipConfig]):
         with torch.no_grad():
             maps = [cls(features, tensors, fit, name)._rebuilt(own)[0] for name, own in parts.items()]
         tensors["scale"] = scale_of(torch.cat(maps))
-        return cls(features, tensors, fit, next(iter(parts))).with_floors(parts)
+        return cls(features, tensors, fit).with_floors(parts)
 
 
 def synthetic_image(number: int, images: Sequence[ImageLike], seed: int, size: int) -> tuple[np.ndarray, np.ndarray]:

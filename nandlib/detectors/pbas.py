@@ -12,7 +12,7 @@ from nandlib.data.images import ImageLike
 from nandlib.detectors.config import PbasConfig
 from nandlib.detectors.fitted import Fit, FittedDetector, Images, by_class, restored, state_of
 from nandlib.detectors.pbas_equations import embed, losses, networks, optimisers, remember, smooth_map
-from nandlib.detectors.training import Run, Stateful, shuffled, train
+from nandlib.detectors.training import Run, Stateful, key_of, shuffled, train
 from nandlib.models import VisionLanguageModel
 
 
@@ -82,6 +82,6 @@ class Pbas(FittedDetector[PbasConfig]):
             return total / len(seen)
 
         parts: dict[str, Stateful] = {"projection": projection, "discriminator": discriminator, "first": steps[0], "second": steps[1]}
-        train(cls.name, config.epochs, epoch, parts, config.seed, run, f"{config.model_dump_json()} {len(seen)}")
+        train(cls.name, config.epochs, epoch, parts, config.seed, run, key_of(config, seen))
         tensors = state_of(projection, "projection.") | state_of(discriminator, "discriminator.")
         return cls(features, tensors, Fit(config, {name: 0.0}), name).with_floors({name: seen})

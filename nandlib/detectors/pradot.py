@@ -15,7 +15,7 @@ from nandlib.detectors import pradot_transport as ot
 from nandlib.detectors.config import PradotConfig
 from nandlib.detectors.fitted import Fit, FittedDetector, Images, by_class
 from nandlib.detectors.rebuilt import aligned
-from nandlib.detectors.training import Run, shuffled, train
+from nandlib.detectors.training import Run, key_of, shuffled, train
 from nandlib.models import VisionLanguageModel
 
 
@@ -118,7 +118,7 @@ class Pradot(FittedDetector[PradotConfig]):
 
         parts = {str(k): one for k, (_, one) in enumerate(every)}
         with torch.no_grad():
-            train(cls.name, config.epochs, epoch, parts, config.seed, run, f"{config.model_dump_json()} {len(seen)}")
+            train(cls.name, config.epochs, epoch, parts, config.seed, run, key_of(config, seen))
         tensors = {f"prototypes.{k}": one.prototypes for k, (_, one) in enumerate(every)}
         tensors |= {f"scale.{k}": one.scale for k, (_, one) in enumerate(every)} | {"widths": torch.tensor(widths)}
         return cls(features, tensors, Fit(config, {name: 0.0}), name).with_floors({name: seen})

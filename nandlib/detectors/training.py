@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from nandlib.errors import DataError
+from nandlib.settings import Section
 
 
 class Stateful(Protocol):
@@ -82,6 +84,11 @@ def _resumed(path: Path, parts: Mapping[str, Stateful], key: str, name: str) -> 
     for part, own in parts.items():
         own.load_state_dict(state[part])
     return int(state["epoch"])
+
+
+def key_of(config: Section, seen: Tensor) -> str:
+    """Which training this is: its settings and the features of its images."""
+    return f"{config.model_dump_json()} {hashlib.sha256(seen.contiguous().numpy().tobytes()).hexdigest()}"
 
 
 def shuffled(count: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:

@@ -14,7 +14,7 @@ from nandlib.detectors.config import UniAdConfig
 from nandlib.detectors.fitted import Fit, FittedDetector, Images, by_class, restored, spread, state_of
 from nandlib.detectors.rebuilt import distance_map, neck, pooled_score
 from nandlib.detectors.tokens import initialise
-from nandlib.detectors.training import Run, adamw, descend, rate, shuffled, train
+from nandlib.detectors.training import Run, adamw, descend, key_of, rate, shuffled, train
 from nandlib.detectors.uniad_network import UniAdNetwork
 from nandlib.models import VisionLanguageModel
 
@@ -68,10 +68,10 @@ class UniAd(FittedDetector[UniAdConfig]):
                 total += float(loss) * len(batch)
             return total / len(every)
 
-        key = f"{config.model_dump_json()} {len(every)}"
+        key = key_of(config, every)
         train(cls.name, config.epochs, epoch, {"network": network, "optimiser": steps}, config.seed, run, key)
         tensors = state_of(network) | {"mean": mean, "std": std}
-        return cls(features, tensors, Fit(config, dict.fromkeys(seen, 0.0)), next(iter(seen))).with_floors(seen)
+        return cls(features, tensors, Fit(config, dict.fromkeys(seen, 0.0))).with_floors(seen)
 
 
 def _grid(config: UniAdConfig) -> tuple[int, int]:

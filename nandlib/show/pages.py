@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from nandlib.evaluation.paper import PUBLISHED_A0
 from nandlib.evaluation.result_tables import kshot_summary
 from nandlib.show.style import CONTEST, LABELS
 from nandlib.study.frames import read_table
@@ -105,6 +106,23 @@ def _worth(root: Path) -> str:
             counts = [int(chosen.sum()) for chosen in (table[column] == 1, table[column] > 1, table[column].isna())]
             rows.append([name, f"{(table['delta_text'] > 0).sum()} of {len(table)}", label, *map(str, counts)])
     return _markdown(["texts of", "raise AUROC", "as good as the text are", "one image", "more", "none that there are"], rows)
+
+
+def _trained(root: Path) -> str:
+    """`nandlib.stages.detectors`: ordinary AUROC, NAND by both rules, and cost of the detectors that are trained here."""
+    rows = []
+    for study, name in {"mini": "drawn (mini)", **REAL}.items():
+        if not (root / "figures" / study / "detectors/cost.csv").is_file():
+            continue
+        means = _read(root, f"{study}/detectors/detectors.csv").set_index(["rule", "detector"])
+        for row in _read(root, f"{study}/detectors/cost.csv").to_dict("records"):
+            paper, plus = (pd.Series(means.loc[(rule, row["detector"])]) for rule in ("nand", "nand_plus"))
+            a0 = f"{row['auroc_map']:.1f}, {row['auroc_official']:.1f}"
+            gains = [f"{paper['auroc_before']:.1f} → {paper['auroc_after']:.1f}", _gain(paper), _groups(paper), _gain(plus)]
+            cost = [f"{row['train_s']:.0f} s", f"{row['image_ms']:.0f} ms ({row['backbone_ratio']:.2f})", f"{row['state_mb']:.1f} MB"]
+            rows.append([name, LABELS[row["detector"]], a0, f"{PUBLISHED_A0[row['detector']]:.1f}", *gains, *cost])
+    head = ["images", "detector", "any defect: AUROC by the map, by the official score", "published, MVTec AD", "text added: AUROC", "gain"]
+    return _markdown([*head, "groups up", "gain by `nand_plus`", "to train", "an image (of the bare backbone)", "state"], rows)
 
 
 def _harm(root: Path) -> str:
@@ -226,6 +244,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "kshot": _kshot,
     "worth": _worth,
     "harm": _harm,
+    "trained": _trained,
     "results": _results,
     "real": _real,
     "models": _models,

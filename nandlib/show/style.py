@@ -24,6 +24,10 @@ LABELS = {
     "winclip_1": "WinCLIP-1",
     "winclip_5": "WinCLIP-5",
     "patchcore": "PatchCore",
+    "uniad": "UniAD",
+    "onenip": "OneNIP",
+    "pbas": "PBAS",
+    "pradot": "PRADOT",
 }
 CONTEST = {  # methods of `nandlib.evaluation.kshot`
     "nothing": "nothing added",

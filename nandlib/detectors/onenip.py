@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -11,30 +11,28 @@ from PIL import Image
 from torch import Tensor
 
 from nandlib.data.images import ImageLike, as_image
-from nandlib.detectors.config import OneNipConfig, UniAdConfig
-from nandlib.detectors.fitted import Fit, FittedDetector, Images, by_class, restored, spread, state_of
+from nandlib.detectors.config import OneNipConfig
+from nandlib.detectors.fitted import Fit, Images, by_class, restored, spread, state_of
 from nandlib.detectors.onenip_network import OneNipNetwork, joined_map, losses, scale_of
-from nandlib.detectors.rebuilt import distance_map, neck, pooled_score
+from nandlib.detectors.rebuilding import RebuildingDetector, epochs_of, on_grid, sizes_of
+from nandlib.detectors.rebuilt import distance_map
 from nandlib.detectors.synthesis import cutpaste_anomaly, perlin_anomaly
 from nandlib.detectors.tokens import initialise
-from nandlib.detectors.training import Run, adamw, descend, key_of, rate, shuffled, train
+from nandlib.detectors.training import Run, key_of, train
 from nandlib.models import VisionLanguageModel
 
 DICE = 0.5
 
 
-class OneNip(FittedDetector[OneNipConfig]):
+class OneNip(RebuildingDetector[OneNipConfig]):
     """OneNIP, trained on the normal images of one or several classes. At test every class has one fixed prompt: its first image in a seeded
     order; the refiner's scale comes from training-normal images."""
 
     name, config_type = "onenip", OneNipConfig
 
     def _build(self) -> None:
-        self.network = restored(_network(self.fitted.config, self.tensors["mean"].shape[1]), self.tensors)
-
-    def describe(self, layers: list[Tensor]) -> Tensor:
-        """Standardised features ``(N, C, h, w)``."""
-        return (neck(layers, _grid(self.fitted.config)) - self.tensors["mean"]) / self.tensors["std"]
+        network = OneNipNetwork(self.tensors["mean"].shape[1], **sizes_of(self.fitted.config))
+        self.network = restored(network, self.tensors)
 
     def _rebuilt(self, seen: Tensor) -> tuple[Tensor, Tensor]:
         prompt = self.tensors[f"prompt.{self.class_name}"]
@@ -44,9 +42,6 @@ class OneNip(FittedDetector[OneNipConfig]):
 
     def raw_maps(self, seen: Tensor) -> Tensor:
         return joined_map(*self._rebuilt(seen), self.tensors["scale"])
-
-    def official_scores(self, seen: Tensor) -> Tensor:
-        return pooled_score(self.raw_maps(seen))
 
     @classmethod
     def fit(
@@ -63,7 +58,7 @@ class OneNip(FittedDetector[OneNipConfig]):
         groups = np.repeat(np.arange(len(images)), [len(own) for own in images.values()])
 
         def stacked(layers: list[Tensor]) -> Tensor:
-            return neck(layers, _grid(config))
+            return on_grid(layers, config)
 
         raw = features.of(paths, stacked, run.progress)
         made = [synthetic_image(k, paths, config.seed + 1000 * v, features.size) for v in range(config.versions) for k in range(len(paths))]
@@ -71,29 +66,23 @@ class OneNip(FittedDetector[OneNipConfig]):
         masks = torch.stack([torch.from_numpy(mask) for _, mask in made]).unflatten(0, (config.versions, -1))
         mean, std = spread([raw])
         seen, other = (raw - mean) / std, (other - mean) / std
-        network = _network(config, seen.shape[1])
+        network = OneNipNetwork(seen.shape[1], **sizes_of(config))
         initialise(network, torch.Generator().manual_seed(config.seed))
-        steps = adamw(network, config.rate)
 
-        def epoch(number: int) -> float:
-            network.train()
-            for group in steps.param_groups:
-                group["lr"] = rate(number, config.epochs, config.rate)
-            rng, total = np.random.default_rng([config.seed, number, 1]), 0.0
-            for batch in shuffled(len(seen), config.batch_size, config.seed, number):
-                prompts = [int(rng.choice(np.flatnonzero(groups == groups[k]))) for k in batch]
-                version = number % config.versions
-                empty = torch.zeros(len(batch), *masks.shape[-2:])
-                noise = torch.randn(3 * len(batch), seen[0, 0].numel(), seen.shape[1])
-                given = seen[batch], other[version, batch], seen[prompts], noise, torch.cat([empty, masks[version, batch].float()])
-                _, _, rebuilding, dice = losses(network, *given)
-                loss = rebuilding + DICE * dice
-                descend(loss, network, steps)
-                total += float(loss) * len(batch)
-            return total / len(seen)
+        draws = dict[int, np.random.Generator]()  # of prompts, one sequence an epoch
 
-        key = key_of(config, seen)
-        train(cls.name, config.epochs, epoch, {"network": network, "optimiser": steps}, config.seed, run, key)
+        def loss_of(batch: list[int], number: int) -> Tensor:
+            rng = draws.setdefault(number, np.random.default_rng([config.seed, number, 1]))
+            prompts = [int(rng.choice(np.flatnonzero(groups == groups[k]))) for k in batch]
+            version = number % config.versions
+            empty = torch.zeros(len(batch), *masks.shape[-2:])
+            noise = torch.randn(3 * len(batch), seen[0, 0].numel(), seen.shape[1])
+            given = seen[batch], other[version, batch], seen[prompts], noise, torch.cat([empty, masks[version, batch].float()])
+            _, _, rebuilding, dice = losses(network, *given)
+            return rebuilding + DICE * dice
+
+        epoch, kept = epochs_of(network, config, len(seen), loss_of)
+        train(cls.name, config.epochs, epoch, kept, config.seed, run, key_of(config, seen))
         parts = {name: seen[groups == k] for k, name in enumerate(images)}
         first = np.random.default_rng(config.seed)
         tensors = state_of(network) | {"mean": mean, "std": std, "scale": torch.tensor(1.0)}
@@ -123,12 +112,3 @@ def synthetic_image(number: int, images: Sequence[ImageLike], seed: int, size: i
         texture = pixels(images[int(rng.integers(len(images)))])[::-1, ::-1, [1, 2, 0]]
         made, mask = perlin_anomaly(normal, texture, rng)
     return made.round().clip(0, 255).astype(np.uint8), mask
-
-
-def _grid(config: UniAdConfig) -> tuple[int, int]:
-    return config.grid, config.grid
-
-
-def _network(config: OneNipConfig, channels: int) -> OneNipNetwork:
-    sizes: dict[str, Any] = config.model_dump(include={"width", "heads", "feedforward", "layers", "window", "dropout", "refiner"})
-    return OneNipNetwork(channels, _grid(config), **sizes)

@@ -23,14 +23,13 @@ class Pbas(FittedDetector[PbasConfig]):
 
     def _build(self) -> None:
         config = self.fitted.config
-        self.width = config.width
         projection, discriminator = networks(config.width, config.hidden)
         self.projection = restored(projection, self.tensors, "projection.")
         self.discriminator = restored(discriminator, self.tensors, "discriminator.")
 
     def describe(self, layers: list[Tensor]) -> Tensor:
         """Embeddings of patches ``(N, h, w, width)``."""
-        return embed(layers, self.width).unflatten(0, (len(layers[0]), *layers[0].shape[-2:]))
+        return _embedded(layers, self.fitted.config.width)
 
     def _patches(self, seen: Tensor) -> Tensor:
         scores: Tensor = self.discriminator(self.projection(seen.flatten(0, 2)))
@@ -55,9 +54,7 @@ class Pbas(FittedDetector[PbasConfig]):
         config = config or PbasConfig()
         images, features = by_class(normals, "PBAS", most=1), cls.features_of(config, model)
         ((name, own),) = images.items()
-        seen = features.of(
-            own, lambda layers: embed(layers, config.width).unflatten(0, (len(layers[0]), *layers[0].shape[-2:])), run.progress
-        )
+        seen = features.of(own, lambda layers: _embedded(layers, config.width), run.progress)
         generator = torch.Generator().manual_seed(config.seed)
         projection, discriminator = networks(config.width, config.hidden, generator)
         bank: Tensor | None = None
@@ -85,3 +82,7 @@ class Pbas(FittedDetector[PbasConfig]):
         train(cls.name, config.epochs, epoch, parts, config.seed, run, key_of(config, seen))
         tensors = state_of(projection, "projection.") | state_of(discriminator, "discriminator.")
         return cls(features, tensors, Fit(config, {name: 0.0}), name).with_floors({name: seen})
+
+
+def _embedded(layers: list[Tensor], width: int) -> Tensor:
+    return embed(layers, width).unflatten(0, (len(layers[0]), *layers[0].shape[-2:]))

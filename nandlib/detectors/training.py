@@ -33,17 +33,15 @@ class Run:
     Attributes:
         resume: File in which every epoch's state is kept; one that is there is gone on with.
         progress: Show a bar with the time left.
-        stop_after: Epochs after which this call returns, to be resumed; None: all.
     """
 
     resume: Path | None = None
     progress: bool = False
-    stop_after: int | None = None
 
 
 def train(
     name: str, epochs: int, epoch: Callable[[int], float], parts: Mapping[str, Stateful], seed: int, run: Run = Run(), key: str = ""
-) -> bool:
+) -> None:
     """Run epochs. All that is drawn in one depends on the seed and its number alone: that is why a resumed training ends in the same bytes.
 
     Args:
@@ -55,15 +53,11 @@ def train(
         run: Resuming and progress.
         key: What the state depends on besides: a file with another key is refused.
 
-    Returns:
-        Whether all epochs are done.
-
     Raises:
         DataError: If a loss is not a number, or the file to resume from belongs to another training.
     """
     start = _resumed(run.resume, parts, key, name) if run.resume is not None and run.resume.is_file() else 0
-    end = epochs if run.stop_after is None else min(epochs, start + run.stop_after)
-    for number in tqdm(range(start, end), desc=name, initial=start, total=epochs, disable=not run.progress):
+    for number in tqdm(range(start, epochs), desc=name, initial=start, total=epochs, disable=not run.progress):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed * 1_000_003 + number)
             loss = epoch(number)
@@ -74,7 +68,6 @@ def train(
             partial = run.resume.with_suffix(".partial")
             torch.save({"key": key, "epoch": number + 1, **{part: own.state_dict() for part, own in parts.items()}}, partial)
             partial.replace(run.resume)
-    return end == epochs
 
 
 def _resumed(path: Path, parts: Mapping[str, Stateful], key: str, name: str) -> int:

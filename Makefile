@@ -1,7 +1,7 @@
 # make study   run the default study; STUDY=studies/<name>.yaml runs another
 # make sensitivity   every choice that the paper leaves open, set the other way
 # make seeds   the embedded study with two more seeds (about twenty minutes), and the spread over the three
-# make detectors   UniAD, OneNIP, PBAS and PRADOT trained on the study's normal images, beside PatchCore (about ten minutes)
+# make detectors   nine detectors on the embedded data: UniAD, OneNIP, PBAS and PRADOT are trained first (about twenty minutes)
 # make control   the embedded study with a model that shares no drawing code with it, three seeds, and the choice between the two
 # make numbers   every committed number made again from the committed csv files; ARGS=--write writes the pages' tables
 # make validation   the products on which nand_plus was chosen, and the values that were considered
@@ -39,8 +39,12 @@ seeds: .venv/installed
 	nand repro --single-item --force plus_notebook@mini
 
 detectors: .venv/installed
-	nand use $(STUDY)
-	nand repro studies/on_demand/dvc.yaml:detectors@$(NAME)
+	nand use studies/mini.yaml
+	nand repro images@mini
+	nand use studies/mini_detectors.yaml
+	nand repro report@mini_detectors studies/on_demand/dvc.yaml:one_example@mini_detectors
+	nand benchmark mini_detectors --detectors
+	nand notebook which mini_detectors
 
 control: .venv/installed
 	for name in mini_disjoint mini_disjoint1 mini_disjoint2 validation validation_disjoint pcb pcb_disjoint; do nand use studies/$$name.yaml; done

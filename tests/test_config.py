@@ -21,6 +21,7 @@ nand: {}
 detectors: [aprilgan]
 winclip: {}
 patchcore: {}
+trained: {}
 figures: {}
 """
 

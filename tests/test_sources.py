@@ -20,8 +20,10 @@ import nandlib.data.sources
 from nandlib.cli import app
 from nandlib.data.images import load_mask
 from nandlib.data.sources import Source, download, extract, fetch, source, source_of, sources, state, verify
+from nandlib.detectors.config import TRAINED_NAMES
 from nandlib.errors import DataError, ModelError, PresetError
 from nandlib.models.checkpoints import convert, read_state
+from nandlib.settings import RANDOM
 from nandlib.study.doctor import describe, examine
 from nandlib.study.preset import load_study
 
@@ -75,9 +77,10 @@ def test_the_manifest_is_complete_and_serves_the_papers_study():
         assert one.check
         assert len(next(iter(one.check.values()))) in (8, 40, 64)
         assert one.path.parts[0] == "data"
-    study = load_study(ROOT / "studies/mvtec_ad.yaml")
-    for path in (study.data.root, *study.weight_files().values()):
-        assert source_of(path) is not None, path
+    for name in ("mvtec_ad", "mvtec_ad_detectors"):
+        study = load_study(ROOT / f"studies/{name}.yaml")
+        for path in (study.data.root, *study.weight_files().values()):
+            assert source_of(path) is not None, path
     assert sum(a for a, _ in source("mvtec_ad").images.values()) == 3629
     assert sum(b for _, b in source("mvtec_ad").images.values()) == 1725
     with pytest.raises(PresetError, match=r"no source 'mvtec': did you mean 'mvtec_ad'\?"):
@@ -93,6 +96,16 @@ def test_the_dry_run_differs_from_the_papers_study_where_it_says():
         for key in ("name", "title", "figures"):
             del study[key]
     assert paper == dry
+
+
+def test_and_so_does_that_of_the_trained_detectors():
+    paper, dry = (load_study(ROOT / f"studies/{name}.yaml") for name in ("mvtec_ad_detectors", "mvtec_ad_detectors_random"))
+    assert set(dry.weight_files().values()) == {RANDOM} and len(paper.weight_files()) == len(dry.weight_files()) == 7
+    own = [study.trained.model_dump() for study in (paper, dry)]
+    for name in TRAINED_NAMES:
+        assert {key for key in own[0][name] if own[0][name][key] != own[1][name][key]} == {"backbone_weights", "epochs"}
+        assert own[0][name]["size"] == "full"
+    assert paper.data.model_copy(update={"root": dry.data.root, "drawn": dry.data.drawn}) == dry.data and paper.nand == dry.nand
 
 
 @pytest.mark.parametrize("kind", ["sha256", "sha256_prefix", "git_blob"])

@@ -1,27 +1,37 @@
 """UniAD, OneNIP, PBAS and PRADOT as detectors: trained, kept, resumed, asked, and refused what they cannot do."""
 
+import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torchvision
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
-from typer.testing import CliRunner
 
 from nandlib import add_normality, fit_detector, load_model, open_study
-from nandlib.cli import app
-from nandlib.detectors.config import OneNipConfig, PbasConfig, PradotConfig, UniAdConfig
-from nandlib.detectors.fit import TRAINED
+from nandlib.benchmarks.detectors import detector_cost
+from nandlib.detectors.backbones import EfficientNetB4, published_backbone
+from nandlib.detectors.config import OneNipConfig, PbasConfig, PradotConfig, TrainedDetectors, UniAdConfig
 from nandlib.detectors.onenip import OneNip, synthetic_image
 from nandlib.detectors.pbas import Pbas
 from nandlib.detectors.pradot import Pradot
+from nandlib.detectors.trained import TRAINED
 from nandlib.detectors.training import Run
 from nandlib.detectors.uniad import UniAd
 from nandlib.errors import DataError, ModelError
-from nandlib.stages.detectors import write_detectors
+from nandlib.method.operators import resize_map
+from nandlib.settings import RANDOM
+from nandlib.stages.maps import states_of, write_maps
+from nandlib.stages.protocol import write_protocol
+from nandlib.stages.scores import write_scores
+from nandlib.study.class_maps import ClassMaps
+from nandlib.study.images import image_paths
+from nandlib.study.open_study import OpenStudy
 
 SIDE = 96
 SMALL = {"width": 32, "heads": 2, "feedforward": 32, "layers": (1, 1), "window": (5, 5), "epochs": 4, "batch_size": 3}
@@ -144,9 +154,9 @@ def test_kept_on_disk_and_adapted(trained, name, model, tmp_path):
 def rewritten(path, tmp_path, **changes):
     """The same state with other words about it."""
     with safe_open(path, "pt") as file:
-        tensors, said = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
+        tensors, said = {key: file.get_tensor(key) for key in file.keys()}, json.loads(file.metadata()["nandlib"])  # noqa: SIM118
     other = tmp_path / "other.safetensors"
-    save_file(tensors, other, said | changes)
+    save_file(tensors, other, {"nandlib": json.dumps(said | changes)})
     return other
 
 
@@ -154,7 +164,7 @@ def test_states_that_do_not_fit_are_refused(trained, model, tmp_path):
     path = trained["pbas"].save(tmp_path / "state.safetensors")
     for place, message in (
         (tmp_path / "none.safetensors", "is missing: train a pbas"),
-        (rewritten(path, tmp_path, format="0"), "is of version 0, this is version 1: train it again"),
+        (rewritten(path, tmp_path, format="0"), "is of version 0, this is version 2: train it again"),
     ):
         with pytest.raises(ModelError, match=message):
             Pbas.load(place, model)
@@ -209,19 +219,109 @@ def test_by_name(model):
     assert detector(MARKED).max((1, 2)).min() > detector(UNSEEN).max((1, 2)).max()
 
 
-def test_on_a_whole_study(project, monkeypatch):
-    """`nand detectors`: PatchCore's rows are those of the study itself, and every number follows from the scores beside it."""
-    monkeypatch.chdir(project)
-    study = open_study("tiny", project)
-    table = write_detectors(study, ["uniad", "pbas"], progress=False).set_index("detector")
-    own = {name: pd.read_csv(study.figures / f"detectors/{name}.csv") for name in ("deltas", "base_auroc", "detectors", "cost")}
-    assert list(table.index) == ["uniad", "pbas", "patchcore"] and set(own["detectors"]["rule"]) == {"nand", "nand_plus"}
-    columns = ["class", "group", "auroc_before", "auroc_after", "auroc_others"]
-    here, there = (frame[frame["detector"] == "patchcore"][columns].reset_index(drop=True) for frame in (own["deltas"], study.deltas))
-    pd.testing.assert_frame_equal(here, there, rtol=1e-6)
-    means = own["base_auroc"].groupby("detector")["auroc"].mean()
-    assert table["auroc_map"].to_dict() == pytest.approx(means.to_dict())
-    assert (table[["train_s", "image_ms", "backbone_ratio", "state_mb"]] > 0).all(axis=None)
-    assert {path.name for path in (study.data / "detectors").glob("*.safetensors")} >= {"uniad.safetensors", "pbas_carpet.safetensors"}
-    result = CliRunner().invoke(app, ["detectors", "tiny", "--only", "unaid"])
-    assert "--only unaid: did you mean 'uniad'" in str(result.exception)
+@pytest.fixture(scope="module")
+def study(project, tmp_path_factory):
+    """The tiny study with two detectors that are trained for moments, in a place of its own."""
+    tiny, root = open_study("tiny", project), tmp_path_factory.mktemp("trained")
+    (root / "data").mkdir()
+    shutil.copytree(tiny.data, root / "data/tiny", symlinks=True)
+    small = TrainedDetectors(uniad=CONFIGS["uniad"], pbas=CONFIGS["pbas"])
+    names = (*tiny.config.detectors, "uniad", "pbas")
+    return OpenStudy(root, tiny.config.model_copy(update={"detectors": names, "trained": small}))
+
+
+def test_on_a_whole_study(study, project, model):
+    """The stages treat them as they treat the others; what is there already is not computed again."""
+    folder = study.data / "maps"
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("patchcore/*")}
+    write_maps(study, progress=False)
+    assert before and {path: path.stat().st_mtime_ns for path in folder.glob("patchcore/*")} == before
+    states = {path.name for path in states_of(study).iterdir()}
+    assert states == {"uniad.safetensors", "pbas_carpet.safetensors", "pbas_metal_nut.safetensors"}
+    detector = UniAd.load(states_of(study) / "uniad.safetensors", load_model("mini"), "carpet")
+    stored = ClassMaps.of(study, "carpet").base("uniad")
+    own = torch.from_numpy(detector(image_paths(study, "carpet")))
+    torch.testing.assert_close(resize_map(own, (64, 64)), stored, rtol=1e-4, atol=1e-4)
+    known = {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")}
+    write_maps(study, progress=False)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.safetensors")} == known
+    write_scores(study, progress=False)
+    assert list(dict.fromkeys(study.scores["detector"])) == list(study.config.detectors)
+    theirs = open_study("tiny", project).scores
+    pd.testing.assert_frame_equal(study.scores[study.scores["detector"].isin(theirs["detector"])].reset_index(drop=True), theirs)
+    write_protocol(study)
+    cost = detector_cost(study).set_index("detector")
+    assert list(cost.index) == ["patchcore", "uniad", "pbas"]
+    assert (cost[["train_s", "peak_gb", "image_ms", "backbone_ratio", "state_mb"]] > 0).all(axis=None)
+    assert cost.loc["patchcore", "auroc_map"] == cost.loc["patchcore", "auroc_official"] != cost.loc["pbas", "auroc_official"]
+
+
+def test_a_training_that_changes_what_it_sees_makes_new_maps(study):
+    path = study.data / "maps/uniad/carpet.safetensors"
+    write_maps(study, progress=False)
+    stamp = path.stat().st_mtime_ns
+    other = study.config.trained.model_copy(update={"uniad": CONFIGS["uniad"].model_copy(update={"seed": 5})})
+    write_maps(OpenStudy(study.root, study.config.model_copy(update={"trained": other})), progress=False)
+    assert path.stat().st_mtime_ns > stamp
+    none = study.config.model_copy(update={"detectors": ("patchcore",)})
+    write_maps(OpenStudy(study.root, none), progress=False)
+    assert not path.exists() and not states_of(study).exists()
+
+
+FULL = {  # published but for what takes long
+    "uniad": UniAdConfig(size="full", epochs=1, backbone_weights=RANDOM),
+    "onenip": OneNipConfig(size="full", epochs=1, backbone_weights=RANDOM),
+    "pbas": PbasConfig(size="full", epochs=1, backbone_weights=RANDOM),
+    "pradot": PradotConfig(size="full", epochs=1, per_cell=1, backbone_weights=RANDOM),
+}
+
+
+def test_full_size_means_what_was_published(name):
+    config = CONFIGS[name].__class__(size="full")
+    assert config.model_dump() | config.published == config.model_dump() and config.backbone != "embedded"
+    assert config.__class__.model_validate(config.model_dump()) == config
+    with pytest.raises(ModelError, match=f"the weights of {config.backbone} are missing"):
+        TRAINED[name].fit(NORMALS["narrow"], None, config)
+
+
+def test_at_full_size(name, tmp_path):
+    """One epoch over two images with random weights: every shape; the state comes back; nothing of the backbone is in it."""
+    images = NORMALS["narrow"][:2]
+    detector = TRAINED[name].fit(images, None, FULL[name])
+    side = detector.features.size
+    maps = detector(images)
+    assert maps.shape == (2, side, side) and side == (288 if name == "pbas" else 224) and np.isfinite(maps).all()
+    path = detector.save(tmp_path / "state.safetensors")
+    with pytest.raises(ModelError, match="backbone_weights"):
+        TRAINED[name].load(path)
+    np.testing.assert_array_equal(TRAINED[name].load(path, backbone_weights=RANDOM)(images), maps)
+
+
+@pytest.mark.parametrize("name", ["wide_resnet50_2", "resnet50"])
+def test_published_resnets_are_torchvisions(name, tmp_path):
+    torch.manual_seed(5)
+    expected = getattr(torchvision.models, name)(weights=None).eval()
+    torch.save(expected.state_dict(), tmp_path / "weights.pth")
+    backbone = published_backbone(name, (2, 3), tmp_path / "weights.pth")
+    batch = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        two = expected.layer2(expected.layer1(expected.maxpool(expected.relu(expected.bn1(expected.conv1(batch))))))
+        for own, there in zip(backbone(batch), (two, expected.layer3(two)), strict=True):
+            torch.testing.assert_close(own, there, rtol=1e-4, atol=1e-5)
+
+
+def test_the_published_efficientnet_by_its_files_names(tmp_path):
+    backbone = EfficientNetB4()
+    names = backbone.official_names()
+    assert names["blocks.1.0.conv_pwl.weight"] == "_blocks.2._project_conv.weight"
+    assert names["blocks.0.0.se.conv_reduce.bias"] == "_blocks.0._se_reduce.bias" and names["bn1.running_var"] == "_bn0.running_var"
+    state = {
+        names[own]: torch.randn(value.shape) if value.is_floating_point() else value for own, value in backbone.network.state_dict().items()
+    }
+    save_file(state, tmp_path / "weights.safetensors")
+    loaded = published_backbone("efficientnet_b4", (0, 1, 2, 3), tmp_path / "weights.safetensors")
+    assert all(torch.equal(value, state[names[own]]) for own, value in loaded.network.state_dict().items())
+    state.pop("_blocks.5._se_expand.bias")
+    save_file(state, tmp_path / "weights.safetensors")
+    with pytest.raises(ModelError, match="lacks 1 weights of efficientnet_b4, such as '_blocks.5._se_expand.bias'"):
+        published_backbone("efficientnet_b4", (0, 1, 2, 3), tmp_path / "weights.safetensors")

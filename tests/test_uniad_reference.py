@@ -219,7 +219,7 @@ def b4() -> EfficientNetB4:
     network = EfficientNetB4()
     for name, parameter in zip(official_names(), network.parameters(), strict=False):
         parameter.copy_(torch.from_numpy(weight(name, tuple(parameter.shape))))
-    return network.train()
+    return network.eval()
 
 
 STAGES = {1: (3, 9), 2: (3, 5), 3: (3, 3), 4: (7, 1)}  # every so many channels, every so many pixels

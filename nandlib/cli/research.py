@@ -89,8 +89,11 @@ def benchmark(
     texts: Annotated[bool, typer.Option("--texts", help="how fast the explorer answers: figures/<study>/model/explorer.csv")] = False,
     normality: Annotated[bool, typer.Option("--normality", help="cost of a text and of examples: figures/<study>/kshot/cost.csv")] = False,
     stages: Annotated[bool, typer.Option("--stages", help="time and memory of every stage: figures/<study>/model/stages.csv")] = False,
+    detectors: Annotated[
+        bool, typer.Option("--detectors", help="what detectors cost and find: figures/<study>/model/detectors.csv")
+    ] = False,
 ) -> None:
-    """Seconds an image of the whole study against a bare pass of the image tower, in one run; or of texts, normalities, stages. As JSON."""
+    """Seconds an image of the whole study against a bare pass of the image tower, in one run; or another cost, if named. As JSON."""
     opened = registered_study(study)
     if texts:
         from nandlib.benchmarks.texts import text_latency
@@ -107,6 +110,11 @@ def benchmark(
 
         table = stage_times(opened)
         opened.write_csv(table, "model/stages.csv")
+    elif detectors:
+        from nandlib.benchmarks.detectors import detector_cost
+
+        table = detector_cost(opened)
+        opened.write_csv(table, "model/detectors.csv")
     else:
         from nandlib.benchmarks.images import image_cost
 
@@ -135,6 +143,17 @@ def harm(study: StudyName) -> None:
     opened.write_csv(summary, "measure/harm.csv")
     typer.echo(summary.round(1).to_string(index=False))
     typer.echo(f"best threshold here: {best_threshold(table):.0f} % of the detection lost")
+
+
+@app.command("detector-selection", rich_help_panel=RESEARCH)
+def detector_selection(study: StudyName = "validation") -> None:
+    """The settings between which those of the trained detectors were chosen: figures/<study>/model/detector_selection.csv."""
+    from nandlib.evaluation.trained_selection import select_trained
+
+    opened = registered_study(study)
+    table = select_trained(opened, progress())
+    opened.write_csv(table, "model/detector_selection.csv")
+    typer.echo(table.round(1).to_string(index=False))
 
 
 @app.command("example-selection", rich_help_panel=RESEARCH)

@@ -68,7 +68,7 @@ def similarities(study: StudyName) -> None:
 
 @app.command(rich_help_panel=STAGES)
 def maps(study: StudyName) -> None:
-    """Stage 'maps': anomaly maps of WinCLIP and PatchCore."""
+    """Stage 'maps': anomaly maps of WinCLIP, PatchCore and the detectors that are trained."""
     from nandlib.stages.maps import write_maps
 
     write_maps(registered_study(study), progress())
@@ -109,7 +109,8 @@ def protocol(study: StudyName) -> None:
 @app.command(rich_help_panel=STAGES)
 def notebook(
     name: Annotated[
-        str, typer.Argument(help="item: fig1, table1, fig2, fig3, table2, table3, fig5, paper, measure, plus, failures, sensitivity")
+        str,
+        typer.Argument(help="item: the word after the number of notebooks/NN_ITEM_*.ipynb"),
     ],
     study: StudyName,
 ) -> None:
@@ -141,11 +142,14 @@ def kshot(
     study: StudyName,
     draws: Annotated[int, typer.Option(help="draws of examples", min=1)] = 10,
     retrained: Annotated[int, typer.Option(help="of them with PatchCore fitted anew, minutes each", min=0)] = 0,
+    every_detector: Annotated[bool, typer.Option("--every-detector", help="one example, for every detector of the study, instead")] = False,
 ) -> None:
     """Stage 'kshot': how many images is a text worth? Text, examples, both, or the images in PatchCore's memory: figures/<study>/kshot/."""
-    from nandlib.stages.kshot import write_kshot
+    from nandlib.stages.kshot import write_detectors, write_kshot
 
-    typer.echo(write_kshot(registered_study(study), draws, retrained, progress()).round(1).to_string(index=False))
+    opened = registered_study(study)
+    table = write_detectors(opened, draws, progress()) if every_detector else write_kshot(opened, draws, retrained, progress())
+    typer.echo(table.round(1).to_string(index=False))
 
 
 @app.command(rich_help_panel=STAGES)
@@ -156,20 +160,3 @@ def dependencies() -> None:
 
     for path in write_dependencies(project_root()):
         typer.echo(f"{path}: written anew")
-
-
-@app.command(rich_help_panel=STAGES)
-def detectors(
-    study: StudyName,
-    only: Annotated[list[str] | None, typer.Option(help="uniad, onenip, pbas, pradot; may be repeated; default: all four")] = None,
-) -> None:
-    """Stage 'detectors': UniAD, OneNIP, PBAS and PRADOT, trained on a study's images, beside PatchCore: figures/<study>/detectors/."""
-    from nandlib.detectors.fit import TRAINED
-    from nandlib.errors import PresetError, nearest
-    from nandlib.stages.detectors import write_detectors
-
-    unknown = [name for name in only or () if name not in TRAINED]
-    if unknown:
-        raise PresetError(f"--only {unknown[0]}: {nearest(unknown[0], TRAINED)}")
-    table = write_detectors(registered_study(study), only or tuple(TRAINED), progress())
-    typer.echo(table.round(1).to_string(index=False))

@@ -39,7 +39,7 @@ def fetch(
     root = project_root()
     entries = [source(name) for name in names or ()]
     if study is not None:
-        needed = missing_files(open_study(study, root), read_registry(root)).values()
+        needed = dict.fromkeys(missing_files(open_study(study, root), read_registry(root)).values())  # several keys may name one file
         entries += [entry for path in needed if (entry := source_of(path)) is not None]
     if not entries:
         typer.echo("nothing to fetch")

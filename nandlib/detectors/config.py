@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from nandlib.settings import Section
 
-DetectorName = Literal["aprilgan", "aprilgan_1", "aprilgan_5", "winclip_0", "winclip_1", "winclip_5", "patchcore"]
-DETECTORS: tuple[DetectorName, ...] = get_args(DetectorName)
+TrainedName = Literal["uniad", "onenip", "pbas", "pradot"]
+DetectorName = Literal["aprilgan", "aprilgan_1", "aprilgan_5", "winclip_0", "winclip_1", "winclip_5", "patchcore", TrainedName]
+TRAINED_NAMES: tuple[TrainedName, ...] = get_args(TrainedName)
+TOGETHER = ("uniad", "onenip")  # one model for all classes of a study
 
 
 class WinClipConfig(Section):
@@ -35,39 +37,65 @@ class PatchCoreConfig(Section):
 
 
 class TrainedConfig(Section):
-    """What the settings of every trained detector have."""
+    """What the settings of every trained detector have. Defaults are those of the embedded size; ``size: full`` sets what is not given to
+    the published values."""
 
+    published: ClassVar[dict[str, Any]]
+
+    size: Literal["embedded", "full"] = Field("embedded", description="full: the published backbone, sizes and schedule")
     seed: int = 0
+    backbone: Literal["embedded", "efficientnet_b4", "wide_resnet50_2", "resnet50"] = "embedded"
+    backbone_weights: Path | None = Field(None, description="of a published backbone; or 'random'")
+    image_size: int = Field(0, ge=0, description="side of the input of a published backbone")
     stages: tuple[int, ...] = Field((3, 4), description="of the embedded tower (strides 4, 8, 16, 16, 32, 32), the finest first")
     epochs: int = Field(30, ge=1)
     batch_size: int = Field(8, ge=1)
     official: bool = Field(False, description="maps as the official code gives them, without the floor of normal images")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _published(cls, given: Any) -> Any:
+        return cls.published | given if isinstance(given, dict) and given.get("size") == "full" else given
+
 
 class UniAdConfig(TrainedConfig):
-    """UniAD, at embedded size: narrower, fewer layers, fewer epochs at a higher rate, standardised features."""
+    """UniAD; at embedded size narrower, with fewer layers, and fewer epochs at a higher rate on standardised features."""
 
-    grid: int = Field(14, description="cells a side to which features are resized")
+    published: ClassVar[dict[str, Any]] = {
+        **{"backbone": "efficientnet_b4", "image_size": 224, "stages": (0, 1, 2, 3), "grid": 14, "standardise": False, "dropout": 0.1},
+        **{"width": 256, "heads": 8, "feedforward": 1024, "layers": (4, 4), "epochs": 1000, "rate": 1e-4},
+    }
+
+    standardise: bool = Field(True, description="features of every channel to mean 0 and deviation 1; published: as they are")
+    stages: tuple[int, ...] = Field((5,), description="of the embedded tower (strides 4, 8, 16, 16, 32, 32), the finest first")
+    grid: int = Field(10, description="cells a side to which features are resized; published: 14")
     width: int = 128
     heads: int = 4
     feedforward: int = 256
     layers: tuple[int, int] = Field((2, 2), description="of encoder and decoder; published: 4 and 4")
     window: tuple[int, int] = (7, 7)
-    dropout: float = Field(0.0, ge=0, lt=1, description="published: 0.1, over thirty times as many epochs")
-    epochs: int = Field(40, ge=1, description="published: 1000")
+    dropout: float = Field(0.0, ge=0, lt=1, description="published: 0.1, over many more epochs")
+    epochs: int = Field(120, ge=1, description="published: 1000")
     rate: float = Field(3e-3, gt=0, description="published: 1e-4; a tenth of it for the last fifth of the epochs")
 
 
 class OneNipConfig(UniAdConfig):
-    """OneNIP, at embedded size: as UniAD's, and synthetic images that are drawn once."""
+    """OneNIP; at embedded size as UniAD's, with synthetic images that are drawn once."""
 
-    epochs: int = Field(20, ge=1, description="published: 1000")
+    published: ClassVar[dict[str, Any]] = {**UniAdConfig.published, "refiner": 128, "versions": None}
+
+    epochs: int = Field(80, ge=1, description="published: 1000")
     refiner: int = Field(32, description="width of the refiner; published: 128")
-    versions: int = Field(2, ge=1, description="synthetic images of each normal one; published: new ones in every epoch")
+    versions: int | None = Field(2, ge=1, description="synthetic images of each normal one; None, as published: new ones in every epoch")
 
 
 class PbasConfig(TrainedConfig):
-    """PBAS, at embedded size: a narrower embedding, fewer epochs."""
+    """PBAS; at embedded size with a narrower embedding and fewer epochs at higher rates."""
+
+    published: ClassVar[dict[str, Any]] = {
+        **{"backbone": "wide_resnet50_2", "image_size": 288, "stages": (2, 3)},
+        **{"width": 1536, "hidden": 1024, "epochs": 640, "rate_factor": 1.0},
+    }
 
     stages: tuple[int, ...] = (2, 3)
     width: int = Field(256, description="of the embedding; published: 1536")
@@ -77,7 +105,12 @@ class PbasConfig(TrainedConfig):
 
 
 class PradotConfig(TrainedConfig):
-    """PRADOT, at embedded size: fewer prototypes and epochs, one level of features."""
+    """PRADOT; at embedded size with fewer prototypes and epochs, and one level of features."""
+
+    published: ClassVar[dict[str, Any]] = {
+        **{"backbone": "resnet50", "image_size": 224, "stages": (2, 3)},
+        **{"per_cell": 16.0, "epochs": 50, "batch_size": 64},
+    }
 
     stages: tuple[int, ...] = Field((3,), description="of the embedded tower, one model each; published: two levels")
     per_cell: float = Field(1.0, gt=0, description="prototypes a cell; published: 16")
@@ -85,3 +118,17 @@ class PradotConfig(TrainedConfig):
     epochs: int = Field(25, ge=1, description="published: 50")
     batch_size: int = Field(8, ge=1, description="published: 64, the incomplete batch dropped; here it is kept")
     official: bool = Field(False, description="scaled by each image's own maximum, and without the floor of normal images")
+
+
+class TrainedDetectors(Section):
+    """The detectors that are trained on a study's normal images."""
+
+    uniad: UniAdConfig = UniAdConfig()
+    onenip: OneNipConfig = OneNipConfig()
+    pbas: PbasConfig = PbasConfig()
+    pradot: PradotConfig = PradotConfig()
+
+    def of(self, name: str) -> TrainedConfig:
+        """The settings of one of `TRAINED_NAMES`."""
+        found: TrainedConfig = getattr(self, name)
+        return found

@@ -8,12 +8,17 @@ from dataclasses import dataclass
 import torch
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms import Compose, Normalize, Resize, ToTensor
 from tqdm.auto import tqdm
 
 from nandlib.data.images import ImageLike, as_image
+from nandlib.detectors.backbones import published_backbone
+from nandlib.detectors.config import TrainedConfig
 from nandlib.errors import ModelError
 from nandlib.models import VisionLanguageModel
 from nandlib.models.mini import IMAGE_SIZE, MiniModel
+
+IMAGENET = Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 @dataclass(frozen=True)
@@ -23,23 +28,25 @@ class FrozenFeatures:
     Attributes:
         name: Goes into the state of what is trained on it.
         preprocess: RGB image to the input ``(3, S, S)``.
-        layers: Inputs ``(N, 3, S, S)`` to maps ``(N, C_i, h_i, w_i)``.
+        layers: Inputs ``(N, 3, S, S)`` to maps ``(N, C_i, h_i, w_i)`` on `device`.
         size: S.
+        device: Where it runs, and what is trained on it.
     """
 
     name: str
     preprocess: Callable[[Image.Image], Tensor]
     layers: Callable[[Tensor], list[Tensor]]
     size: int
+    device: str = "cpu"
 
     @torch.no_grad()
     def of(
         self, images: Sequence[ImageLike], make: Callable[[list[Tensor]], Tensor], progress: bool = False, batch_size: int = 8
     ) -> Tensor:
-        """What `make` makes of the layers of all images, one after the other along the first axis."""
+        """What `make` makes of the layers of all images, one after the other along the first axis, in main memory."""
         starts = tqdm(range(0, len(images), batch_size), desc="features", disable=not progress)
         inputs = (torch.stack([self.preprocess(as_image(image)) for image in images[s : s + batch_size]]) for s in starts)
-        return torch.cat([make(self.layers(batch)) for batch in inputs])
+        return torch.cat([make(self.layers(batch)).cpu() for batch in inputs])
 
 
 def embedded_features(model: VisionLanguageModel | None, stages: Sequence[int]) -> FrozenFeatures:
@@ -50,11 +57,32 @@ def embedded_features(model: VisionLanguageModel | None, stages: Sequence[int]) 
     """
     if not isinstance(model, MiniModel):
         raise ModelError("at embedded size the detector is trained on the embedded model's features: give load_model('mini')")
-    tower = model.tower
+    tower, device = model.tower, str(model.placement.device)
 
     def layers(batch: Tensor) -> list[Tensor]:
-        found = tower(batch.to(model.placement.device))
-        return [found[k].float().cpu().contiguous() for k in stages]
+        found = tower(batch.to(device))
+        return [found[k].float().contiguous() for k in stages]
 
-    name = "mini:" + ",".join(map(str, stages))
-    return FrozenFeatures(name, model.preprocess, layers, IMAGE_SIZE)
+    return FrozenFeatures("mini:" + ",".join(map(str, stages)), model.preprocess, layers, IMAGE_SIZE, device)
+
+
+def published_features(config: TrainedConfig, device: str = "cpu") -> FrozenFeatures:
+    """The backbone of a detector's published size. Images of any shape are squashed to a square, bilinearly with anti-aliasing.
+
+    PBAS's official code crops the centre of what it has resized by the shorter side (and more of two classes): its map shows only a part
+    of an image that is not square. Here a map shows the whole image; for square ones that is the same.
+
+    Raises:
+        ModelError: If the file of weights is not named, missing, or lacks a weight.
+    """
+    if config.backbone_weights is None:
+        raise ModelError(f"the weights of {config.backbone} are missing: name their file (or 'random') as backbone_weights")
+    backbone = published_backbone(config.backbone, config.stages, config.backbone_weights).to(device)
+    side = (config.image_size, config.image_size)
+    prepare = Compose([Resize(side), ToTensor(), IMAGENET])
+
+    def layers(batch: Tensor) -> list[Tensor]:
+        return [layer.contiguous() for layer in backbone(batch.to(device))]
+
+    name = "{}@{}:{}".format(config.backbone, config.image_size, ",".join(map(str, config.stages)))
+    return FrozenFeatures(name, prepare, layers, config.image_size, device)

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from nandlib.data.images import ImageLike, as_image
 from nandlib.detectors.aprilgan import AprilGan
 from nandlib.detectors.base import TorchDetector
 from nandlib.detectors.config import PatchCoreConfig, WinClipConfig
-from nandlib.detectors.fitted import FittedDetector
-from nandlib.detectors.onenip import OneNip
 from nandlib.detectors.patchcore import PatchCore
-from nandlib.detectors.pbas import Pbas
-from nandlib.detectors.pradot import Pradot
+from nandlib.detectors.trained import TRAINED
 from nandlib.detectors.training import Run
-from nandlib.detectors.uniad import UniAd
 from nandlib.detectors.winclip import WinClip, WindowEncoder
 from nandlib.errors import DataError, PresetError, nearest
 from nandlib.method.config import NandConfig, PromptConfig
 from nandlib.method.prompts import PromptSet, load_prompts
 from nandlib.models import VisionLanguageModel, load_model
 
-TRAINED: dict[str, type[FittedDetector[Any]]] = {own.name: own for own in (UniAd, OneNip, Pbas, Pradot)}
 NAMES = ("aprilgan", "aprilgan_<k>", "winclip_<k>", "patchcore", *TRAINED)
 
 

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from nandlib.data.images import ImageLike, as_image
 from nandlib.detectors.base import TorchDetector
 from nandlib.detectors.config import TrainedConfig
-from nandlib.detectors.features import FrozenFeatures, embedded_features
+from nandlib.detectors.features import FrozenFeatures, embedded_features, published_features
 from nandlib.detectors.training import Run
 from nandlib.errors import DataError, ModelError, nearest
 from nandlib.models import VisionLanguageModel
 
-FORMAT = "1"  # of the files of state: raised when a network or its features change, so that old files are refused
+FORMAT = "2"  # of the files of state: raised when a network or its features change, so that old files are refused
 ONE = "object"  # the class of images that are given without one
 Images = Mapping[str, Sequence[ImageLike]]
 C = TypeVar("C", bound=TrainedConfig)
@@ -31,7 +31,7 @@ N = TypeVar("N", bound=nn.Module)
 
 def state_of(network: nn.Module, prefix: str = "network.") -> dict[str, Tensor]:
     """A network's tensors under names that begin with `prefix`."""
-    return {prefix + key: tensor.detach().clone() for key, tensor in network.state_dict().items()}
+    return {prefix + key: tensor.detach().cpu().clone() for key, tensor in network.state_dict().items()}
 
 
 def restored(network: N, tensors: Mapping[str, Tensor], prefix: str = "network.") -> N:
@@ -39,12 +39,6 @@ def restored(network: N, tensors: Mapping[str, Tensor], prefix: str = "network."
     network.load_state_dict({key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)})
     network.requires_grad_(False).eval()
     return network
-
-
-def spread(seen: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation ``(1, C, 1, 1)`` of every channel over ``(n, C, h, w)`` of all classes."""
-    every = torch.cat(list(seen))
-    return every.mean((0, 2, 3), keepdim=True), every.std((0, 2, 3), keepdim=True).clamp_min(1e-6)
 
 
 def by_class(images: Images | Sequence[ImageLike], name: str, most: int | None = None) -> dict[str, list[ImageLike]]:
@@ -98,9 +92,9 @@ class FittedDetector(TorchDetector, Generic[C]):
     config_type: ClassVar[type[TrainedConfig]]
 
     @classmethod
-    def features_of(cls, config: TrainedConfig, model: VisionLanguageModel | None) -> FrozenFeatures:
+    def features_of(cls, config: TrainedConfig, model: VisionLanguageModel | None, device: str = "cpu") -> FrozenFeatures:
         """The backbone that the settings name."""
-        return embedded_features(model, config.stages)
+        return embedded_features(model, config.stages) if config.backbone == "embedded" else published_features(config, device)
 
     def __init__(self, features: FrozenFeatures, tensors: Mapping[str, Tensor], fit: Fit[C], class_name: str | None = None) -> None:
         known = list(fit.floors)
@@ -109,11 +103,12 @@ class FittedDetector(TorchDetector, Generic[C]):
         if class_name is not None and class_name not in fit.floors:
             raise DataError(f"this {self.name} knows no class '{class_name}': {nearest(class_name, known)}")
         self.features, self.tensors, self.fitted, self.class_name = features, tensors, fit, class_name
+        self.placed = {key: tensor.to(features.device) for key, tensor in tensors.items()}
         self._build()
         super().__init__(features.preprocess, self._above_floor)
 
     def _build(self) -> None:
-        """Networks from `tensors`."""
+        """Networks from `placed`, the tensors where the backbone runs."""
 
     def describe(self, layers: list[Tensor]) -> Tensor:
         """What the detector sees of the backbone's layers: ``(N, …)``."""
@@ -137,13 +132,13 @@ class FittedDetector(TorchDetector, Generic[C]):
 
     @torch.no_grad()
     def _above_floor(self, batch: Tensor) -> Tensor:
-        raw = self.raw_maps(self._see(batch))
+        raw = self.raw_maps(self._see(batch)).cpu()
         return raw if self.fitted.config.official else (raw - self.fitted.floors[str(self.class_name)]).clamp_min(0)
 
     @torch.no_grad()
     def image_scores(self, images: Sequence[ImageLike]) -> np.ndarray:
         """The official image scores ``(N,)``; NAND takes the maximum of the map."""
-        return torch.cat([self.official_scores(self._see(self.preprocess(as_image(image))[None])) for image in images]).numpy()
+        return torch.cat([self.official_scores(self._see(self.preprocess(as_image(image))[None])) for image in images]).cpu().numpy()
 
     @torch.no_grad()
     def with_floors(self, seen: Mapping[str, Tensor], batch_size: int = 8) -> Self:
@@ -151,7 +146,7 @@ class FittedDetector(TorchDetector, Generic[C]):
         floors = {}
         for name, own in seen.items():
             one = self.of_class(name)
-            floors[name] = float(torch.cat([one.raw_maps(part) for part in own.split(batch_size)]).median())
+            floors[name] = float(torch.cat([one.raw_maps(part.to(one.features.device)).cpu() for part in own.split(batch_size)]).median())
         return type(self)(self.features, self.tensors, replace(self.fitted, floors=floors), self.class_name)
 
     @classmethod
@@ -162,12 +157,13 @@ class FittedDetector(TorchDetector, Generic[C]):
 
         Args:
             normals: Class → images, or the images of one class.
-            model: The embedded model.
+            model: The embedded model; not needed at full size.
             config: Sizes, epochs, seed; None: those of the embedded size.
-            run: Progress; where to keep the training's state.
+            run: Progress; where to keep the training's state, and where to run.
 
         Raises:
             DataError: If there are no images, more classes than it can be trained on together, or the loss is not a number.
+            ModelError: If the backbone's weights are missing.
         """
         raise NotImplementedError
 
@@ -188,19 +184,30 @@ class FittedDetector(TorchDetector, Generic[C]):
         """Write the state as safetensors: tensors, settings, classes and floors, not the frozen backbone."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        said = {"format": FORMAT, "detector": self.name, "features": self.features.name}
-        said |= {"config": self.fitted.config.model_dump_json(), "floors": json.dumps(dict(self.fitted.floors))}
-        save_file({key: tensor.contiguous() for key, tensor in self.tensors.items()}, path, said)
+        said = {"format": FORMAT, "detector": self.name, "features": self.features.name, "floors": dict(self.fitted.floors)}
+        said |= {"config": self.fitted.config.model_dump(mode="json", exclude={"backbone_weights"})}
+        entry = {"nandlib": json.dumps(said, sort_keys=True)}  # one: safetensors writes several in random order
+        save_file({key: tensor.contiguous() for key, tensor in self.tensors.items()}, path, entry)
         return path
 
     @classmethod
-    def load(cls, path: str | Path, model: VisionLanguageModel | None = None, class_name: str | None = None) -> Self:
+    def load(
+        cls,
+        path: str | Path,
+        model: VisionLanguageModel | None = None,
+        class_name: str | None = None,
+        *,
+        backbone_weights: Path | None = None,
+        device: str = "cpu",
+    ) -> Self:
         """From a file that `save` wrote.
 
         Args:
             path: The file.
             model: The embedded model, where it was trained on its features.
             class_name: Of the images that it will be asked about; None: its only class, or to be named by `of_class`.
+            backbone_weights: File of the published backbone's weights, where it was trained on that.
+            device: Of that backbone.
 
         Raises:
             ModelError: If the file is missing, of another version, detector or backbone.
@@ -211,7 +218,7 @@ class FittedDetector(TorchDetector, Generic[C]):
             raise ModelError(f"{path} is missing: train a {cls.name} and save it")
         try:
             with safe_open(path, "pt") as file:
-                said = file.metadata() or {}
+                said = json.loads((file.metadata() or {}).get("nandlib", "{}"))
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
         except SafetensorError as error:
             raise ModelError(f"{path} holds no state of a detector: {error}") from error
@@ -219,8 +226,8 @@ class FittedDetector(TorchDetector, Generic[C]):
             raise ModelError(f"{path} holds {said.get('detector') or 'something else'}, not {cls.name}")
         if said["format"] != FORMAT:
             raise ModelError(f"{path} is of version {said['format']}, this is version {FORMAT}: train it again")
-        config = cast(C, cls.config_type.model_validate_json(said["config"]))
-        features = cls.features_of(config, model)
+        config = cast(C, cls.config_type.model_validate(said["config"]))
+        features = cls.features_of(config.model_copy(update={"backbone_weights": backbone_weights}), model, device)
         if features.name != said["features"]:
             raise ModelError(f"{path} was trained on the features '{said['features']}', not on '{features.name}'")
-        return cls(features, tensors, Fit(config, json.loads(said["floors"])), class_name)
+        return cls(features, tensors, Fit(config, said["floors"]), class_name)

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from nandlib.data.images import ImageLike, as_image
 from nandlib.detectors.config import OneNipConfig
-from nandlib.detectors.fitted import Fit, Images, by_class, restored, spread, state_of
+from nandlib.detectors.fitted import Fit, Images, by_class, restored, state_of
 from nandlib.detectors.onenip_network import OneNipNetwork, joined_map, losses, scale_of
-from nandlib.detectors.rebuilding import RebuildingDetector, epochs_of, on_grid, sizes_of
+from nandlib.detectors.rebuilding import RebuildingDetector, epochs_of, on_grid, sizes_of, spread
 from nandlib.detectors.rebuilt import distance_map
-from nandlib.detectors.synthesis import cutpaste_anomaly, perlin_anomaly
+from nandlib.detectors.synthesis import changed, cutpaste_anomaly, perlin_anomaly
 from nandlib.detectors.tokens import initialise
 from nandlib.detectors.training import Run, key_of, train
 from nandlib.models import VisionLanguageModel
@@ -32,16 +32,16 @@ class OneNip(RebuildingDetector[OneNipConfig]):
 
     def _build(self) -> None:
         network = OneNipNetwork(self.tensors["mean"].shape[1], **sizes_of(self.fitted.config))
-        self.network = restored(network, self.tensors)
+        self.network = restored(network.to(self.features.device), self.placed)
 
     def _rebuilt(self, seen: Tensor) -> tuple[Tensor, Tensor]:
-        prompt = self.tensors[f"prompt.{self.class_name}"]
+        prompt = self.placed[f"prompt.{self.class_name}"]
         rebuilt = self.network(seen, prompt.expand(len(seen), -1, -1, -1))
         size = self.features.size, self.features.size
         return distance_map(rebuilt, seen, size), self.network.seghead((rebuilt - seen).abs(), size).sigmoid()
 
     def raw_maps(self, seen: Tensor) -> Tensor:
-        return joined_map(*self._rebuilt(seen), self.tensors["scale"])
+        return joined_map(*self._rebuilt(seen), self.placed["scale"])
 
     @classmethod
     def fit(
@@ -53,7 +53,7 @@ class OneNip(RebuildingDetector[OneNipConfig]):
     ) -> Self:
         """Train on normal images and synthetic anomalies; see `nandlib.detectors.fitted.FittedDetector.fit`."""
         config = config or OneNipConfig()
-        images, features = by_class(normals, "OneNIP"), cls.features_of(config, model)
+        images, features = by_class(normals, "OneNIP"), cls.features_of(config, model, run.device)
         paths = [image for own in images.values() for image in own]
         groups = np.repeat(np.arange(len(images)), [len(own) for own in images.values()])
 
@@ -61,24 +61,31 @@ class OneNip(RebuildingDetector[OneNipConfig]):
             return on_grid(layers, config)
 
         raw = features.of(paths, stacked, run.progress)
-        made = [synthetic_image(k, paths, config.seed + 1000 * v, features.size) for v in range(config.versions) for k in range(len(paths))]
-        other = features.of([Image.fromarray(pixels) for pixels, _ in made], stacked, run.progress).unflatten(0, (config.versions, -1))
-        masks = torch.stack([torch.from_numpy(mask) for _, mask in made]).unflatten(0, (config.versions, -1))
-        mean, std = spread([raw])
-        seen, other = (raw - mean) / std, (other - mean) / std
+        mean, std = spread(raw, config)
+        seen = (raw - mean) / std
+
+        def synthetic(batch: Sequence[int], version: int, progress: bool = False) -> tuple[Tensor, Tensor]:
+            """Features and masks of one version of synthetic images."""
+            made = [synthetic_image(k, paths, config.seed + 1000 * version, features.size) for k in batch]
+            found = features.of([Image.fromarray(pixels) for pixels, _ in made], stacked, progress)
+            return (found - mean) / std, torch.stack([torch.from_numpy(mask) for _, mask in made]).float()
+
+        kept_versions = [synthetic(range(len(paths)), version, run.progress) for version in range(config.versions or 0)]
         network = OneNipNetwork(seen.shape[1], **sizes_of(config))
         initialise(network, torch.Generator().manual_seed(config.seed))
-
+        network.to(features.device)
         draws = dict[int, np.random.Generator]()  # of prompts, one sequence an epoch
 
         def loss_of(batch: list[int], number: int) -> Tensor:
             rng = draws.setdefault(number, np.random.default_rng([config.seed, number, 1]))
             prompts = [int(rng.choice(np.flatnonzero(groups == groups[k]))) for k in batch]
-            version = number % config.versions
-            empty = torch.zeros(len(batch), *masks.shape[-2:])
+            if kept_versions:
+                others, masks = (part[batch] for part in kept_versions[number % len(kept_versions)])
+            else:
+                others, masks = synthetic(batch, number)
             noise = torch.randn(3 * len(batch), seen[0, 0].numel(), seen.shape[1])
-            given = seen[batch], other[version, batch], seen[prompts], noise, torch.cat([empty, masks[version, batch].float()])
-            _, _, rebuilding, dice = losses(network, *given)
+            given = seen[batch], others, seen[prompts], noise, torch.cat([torch.zeros_like(masks), masks])
+            _, _, rebuilding, dice = losses(network, *(part.to(features.device) for part in given))
             return rebuilding + DICE * dice
 
         epoch, kept = epochs_of(network, config, len(seen), loss_of)
@@ -89,7 +96,7 @@ class OneNip(RebuildingDetector[OneNipConfig]):
         tensors |= {f"prompt.{name}": own[int(first.integers(len(own)))].clone() for name, own in parts.items()}
         fit = Fit(config, dict.fromkeys(parts, 0.0))
         with torch.no_grad():
-            maps = [cls(features, tensors, fit, name)._rebuilt(own)[0] for name, own in parts.items()]
+            maps = [cls(features, tensors, fit, name)._rebuilt(own.to(features.device))[0].cpu() for name, own in parts.items()]
         tensors["scale"] = scale_of(torch.cat(maps))
         return cls(features, tensors, fit).with_floors(parts)
 
@@ -97,8 +104,8 @@ class OneNip(RebuildingDetector[OneNipConfig]):
 def synthetic_image(number: int, images: Sequence[ImageLike], seed: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """One normal image with a synthetic anomaly, uint8 ``(S, S, 3)``, and its mask ``(S, S)``: CutPaste or a texture, half each.
 
-    Textures are other training images, mirrored, their channels in another order (published: the Describable Textures, which are not
-    free to pass on).
+    Textures are other training images, each with three of ten changes (published: the Describable Textures, which are not free to pass
+    on, with the same changes).
     """
     rng = np.random.default_rng([seed, number])
 
@@ -109,6 +116,6 @@ def synthetic_image(number: int, images: Sequence[ImageLike], seed: int, size: i
     if rng.random() < 0.5:
         made, mask = cutpaste_anomaly(normal, rng)
     else:
-        texture = pixels(images[int(rng.integers(len(images)))])[::-1, ::-1, [1, 2, 0]]
-        made, mask = perlin_anomaly(normal, texture, rng)
+        texture = pixels(images[int(rng.integers(len(images)))])
+        made, mask = perlin_anomaly(normal, changed(texture, rng), rng)
     return made.round().clip(0, 255).astype(np.uint8), mask

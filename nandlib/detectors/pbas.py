@@ -24,8 +24,9 @@ class Pbas(FittedDetector[PbasConfig]):
     def _build(self) -> None:
         config = self.fitted.config
         projection, discriminator = networks(config.width, config.hidden)
-        self.projection = restored(projection, self.tensors, "projection.")
-        self.discriminator = restored(discriminator, self.tensors, "discriminator.")
+        device = self.features.device
+        self.projection = restored(projection.to(device), self.placed, "projection.")
+        self.discriminator = restored(discriminator.to(device), self.placed, "discriminator.")
 
     def describe(self, layers: list[Tensor]) -> Tensor:
         """Embeddings of patches ``(N, h, w, width)``."""
@@ -52,15 +53,15 @@ class Pbas(FittedDetector[PbasConfig]):
     ) -> Self:
         """Train on normal images of one class; see `nandlib.detectors.fitted.FittedDetector.fit`."""
         config = config or PbasConfig()
-        images, features = by_class(normals, "PBAS", most=1), cls.features_of(config, model)
+        images, features = by_class(normals, "PBAS", most=1), cls.features_of(config, model, run.device)
         ((name, own),) = images.items()
         seen = features.of(own, lambda layers: _embedded(layers, config.width), run.progress)
         generator = torch.Generator().manual_seed(config.seed)
-        projection, discriminator = networks(config.width, config.hidden, generator)
+        projection, discriminator = (network.to(features.device) for network in networks(config.width, config.hidden, generator))
         bank: Tensor | None = None
         with torch.no_grad():
             for batch in shuffled(len(seen), config.batch_size, config.seed, 1_000_000):
-                bank = remember(bank, projection(seen[batch].flatten(1, 2)))
+                bank = remember(bank, projection(seen[batch].to(features.device).flatten(1, 2)))
         assert bank is not None  # there are images
         steps, centres = optimisers(projection, discriminator, config.rate_factor), bank
 
@@ -68,7 +69,7 @@ class Pbas(FittedDetector[PbasConfig]):
             discriminator.train()
             total = 0.0
             for batch in shuffled(len(seen), config.batch_size, config.seed, number):
-                terms = losses(projection(seen[batch].flatten(0, 2)), centres, discriminator)
+                terms = losses(projection(seen[batch].to(features.device).flatten(0, 2)), centres, discriminator)
                 loss = torch.stack(list(terms.values())).sum()
                 for step in steps:
                     step.zero_grad()

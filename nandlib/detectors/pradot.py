@@ -7,7 +7,6 @@ from itertools import product
 from typing import Any, Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from nandlib.data.images import ImageLike
@@ -23,7 +22,12 @@ class _Prototypes:
     """Prototypes ``(m, C)`` of one level and α, with the maxima by which the costs of the last epoch were divided."""
 
     def __init__(self, prototypes: Tensor, places: Tensor, alpha: float) -> None:
-        self.prototypes, self.places, self.alpha, self.scale = prototypes, places, alpha, torch.zeros(2)
+        self.prototypes, self.places, self.alpha = prototypes, places, alpha
+        self.forget()
+
+    def forget(self) -> None:
+        """The maxima."""
+        self.scale = self.prototypes.new_zeros(2)
 
     def state_dict(self) -> dict[str, Any]:
         return {"prototypes": self.prototypes, "scale": self.scale}
@@ -31,9 +35,10 @@ class _Prototypes:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.prototypes, self.scale = state_dict["prototypes"], state_dict["scale"]
 
-    def learn(self, maps: Tensor, grid: tuple[int, int]) -> float:
+    def learn(self, maps: Tensor) -> float:
         """One batch of ``(n, C, h, w)``: transport, barycentres, moving average; ⟨T, M⟩."""
-        patches, places = maps.flatten(2).transpose(1, 2).flatten(0, 1), ot.grid_places(grid).repeat(len(maps), 1)
+        grid = (maps.shape[-2], maps.shape[-1])
+        patches, places = maps.flatten(2).transpose(1, 2).flatten(0, 1), ot.grid_places(grid).repeat(len(maps), 1).to(maps.device)
         matrix = ot.cost(patches, self.prototypes, (places, self.places), self.alpha)
         plan = ot.transport(matrix)
         self.prototypes = ot.moved(self.prototypes, ot.barycentres(plan, patches))
@@ -51,26 +56,21 @@ class Pradot(FittedDetector[PradotConfig]):
     name, config_type = "pradot", PradotConfig
 
     def describe(self, layers: list[Tensor]) -> Tensor:
-        """The levels on the finest one's grid, stacked: ``(N, ΣC, h, w)``."""
-        return _stacked(layers)
-
-    def _patches(self, seen: Tensor) -> Tensor:
-        """The mean over models of m · least cost ``(N, h, w)``."""
-        grid = (seen.shape[-2], seen.shape[-1])
-        config, places = self.fitted.config, ot.grid_places(grid)
-        widths = self.tensors["widths"].tolist()
-        found = []
-        for number, (level, alpha) in enumerate(product(range(len(widths)), config.alphas)):
-            prototypes, scale = self.tensors[f"prototypes.{number}"], self.tensors[f"scale.{number}"]
-            own = ot.prototype_places(grid, config.per_cell)
-            for image in seen.split(widths, 1)[level]:
-                kept = None if config.official else (scale[0], scale[1])
-                matrix = ot.cost(image.flatten(1).T, prototypes, (places, own), alpha, kept)
-                found.append(ot.nearest_cost(matrix).reshape(grid))
-        return torch.stack(found).unflatten(0, (-1, len(seen))).mean(0)
+        """The levels, each as one row an image: ``(N, Σ C·h·w)``."""
+        return _joined(layers)
 
     def raw_maps(self, seen: Tensor) -> Tensor:
-        return aligned(self._patches(seen)[:, None], (self.features.size, self.features.size))[:, 0]
+        """The mean over models of m · least cost, each resized from its own grid."""
+        config, size = self.fitted.config, (self.features.size, self.features.size)
+        found = []
+        for number, (level, alpha) in enumerate(product(_apart(seen, self.tensors["shapes"]), config.alphas)):
+            grid = (level.shape[-2], level.shape[-1])
+            prototypes, scale = self.placed[f"prototypes.{number}"], self.placed[f"scale.{number}"]
+            places = ot.grid_places(grid).to(seen.device), ot.prototype_places(grid, config.per_cell).to(seen.device)
+            kept = None if config.official else (scale[0], scale[1])
+            matrices = (ot.cost(image.flatten(1).T, prototypes, places, alpha, kept) for image in level)
+            found.append(aligned(torch.stack([ot.nearest_cost(matrix).reshape(1, *grid) for matrix in matrices]), size)[:, 0])
+        return torch.stack(found).mean(0)
 
     def official_scores(self, seen: Tensor) -> Tensor:
         """The maximum of the map."""
@@ -89,41 +89,46 @@ class Pradot(FittedDetector[PradotConfig]):
         The official code drops an incomplete batch, and a class with fewer images than a batch is never trained: here every image counts.
         """
         config = config or PradotConfig()
-        images, features = by_class(normals, "PRADOT", most=1), cls.features_of(config, model)
+        images, features = by_class(normals, "PRADOT", most=1), cls.features_of(config, model, run.device)
         ((name, own),) = images.items()
-        widths: list[int] = []
+        shapes: list[list[int]] = []
 
-        def stacked(layers: list[Tensor]) -> Tensor:
-            widths[:] = [layer.shape[1] for layer in layers]
-            return _stacked(layers)
+        def joined(layers: list[Tensor]) -> Tensor:
+            shapes[:] = [list(layer.shape[1:]) for layer in layers]
+            return _joined(layers)
 
-        seen = features.of(own, stacked, run.progress)
-        grid = (seen.shape[-2], seen.shape[-1])
-        levels, generator = seen.split(widths, 1), torch.Generator().manual_seed(config.seed)
+        seen = features.of(own, joined, run.progress)
+        levels, generator = _apart(seen, torch.tensor(shapes)), torch.Generator().manual_seed(config.seed)
 
         def models() -> Iterator[tuple[Tensor, _Prototypes]]:
-            places = ot.prototype_places(grid, config.per_cell)
             for level, alpha in product(levels, config.alphas):
-                yield level, _Prototypes(torch.rand(len(places), level.shape[1], generator=generator), places, alpha)
+                places = ot.prototype_places((level.shape[-2], level.shape[-1]), config.per_cell)
+                prototypes = torch.rand(len(places), level.shape[1], generator=generator)
+                yield level, _Prototypes(prototypes.to(features.device), places.to(features.device), alpha)
 
         every = list(models())
 
         def epoch(number: int) -> float:
             total = 0.0
             for level, one in every:
-                one.scale = torch.zeros(2)
+                one.forget()
                 for batch in shuffled(len(seen), config.batch_size, config.seed, number):
-                    total += one.learn(level[batch], grid) * len(batch)
+                    total += one.learn(level[batch].to(features.device)) * len(batch)
             return total / len(seen) / len(every)
 
         parts = {str(k): one for k, (_, one) in enumerate(every)}
         with torch.no_grad():
             train(cls.name, config.epochs, epoch, parts, config.seed, run, key_of(config, seen))
-        tensors = {f"prototypes.{k}": one.prototypes for k, (_, one) in enumerate(every)}
-        tensors |= {f"scale.{k}": one.scale for k, (_, one) in enumerate(every)} | {"widths": torch.tensor(widths)}
+        tensors = {f"prototypes.{k}": one.prototypes.cpu() for k, (_, one) in enumerate(every)}
+        tensors |= {f"scale.{k}": one.scale.cpu() for k, (_, one) in enumerate(every)} | {"shapes": torch.tensor(shapes)}
         return cls(features, tensors, Fit(config, {name: 0.0}), name).with_floors({name: seen})
 
 
-def _stacked(layers: Sequence[Tensor]) -> Tensor:
-    grid = layers[0].shape[-2:]
-    return torch.cat([layer if layer.shape[-2:] == grid else F.interpolate(layer, grid, mode="bilinear") for layer in layers], 1)
+def _joined(layers: Sequence[Tensor]) -> Tensor:
+    return torch.cat([layer.flatten(1) for layer in layers], 1)
+
+
+def _apart(seen: Tensor, shapes: Tensor) -> list[Tensor]:
+    """The levels ``(N, C, h, w)`` of ``(N, Σ C·h·w)``."""
+    sizes = [tuple(shape) for shape in shapes.tolist()]
+    return [part.unflatten(1, size) for part, size in zip(seen.split([c * h * w for c, h, w in sizes], 1), sizes, strict=True)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from nandlib.detectors.config import UniAdConfig
@@ -20,8 +21,8 @@ class RebuildingDetector(FittedDetector[R]):
     """A detector whose tensors hold a network, and the mean and deviation by which its features are standardised."""
 
     def describe(self, layers: list[Tensor]) -> Tensor:
-        """Standardised features ``(N, C, h, w)``."""
-        return (on_grid(layers, self.fitted.config) - self.tensors["mean"]) / self.tensors["std"]
+        """Features ``(N, C, h, w)``, standardised where the settings say so."""
+        return (on_grid(layers, self.fitted.config) - self.placed["mean"]) / self.placed["std"]
 
     def official_scores(self, seen: Tensor) -> Tensor:
         """The maximum of the map after a 16 × 16 average pool."""
@@ -31,6 +32,13 @@ class RebuildingDetector(FittedDetector[R]):
 def on_grid(layers: list[Tensor], config: UniAdConfig) -> Tensor:
     """Layers of a backbone on the grid of the settings, stacked: ``(N, ΣC, h, w)``."""
     return neck(layers, (config.grid, config.grid))
+
+
+def spread(every: Tensor, config: UniAdConfig) -> tuple[Tensor, Tensor]:
+    """Mean and deviation ``(1, C, 1, 1)`` by which the channels of ``(n, C, h, w)`` are standardised; 0 and 1 where they are not."""
+    if not config.standardise:
+        return torch.zeros(1, every.shape[1], 1, 1), torch.ones(1, every.shape[1], 1, 1)
+    return every.mean((0, 2, 3), keepdim=True), every.std((0, 2, 3), keepdim=True).clamp_min(1e-6)
 
 
 def sizes_of(config: UniAdConfig) -> dict[str, Any]:

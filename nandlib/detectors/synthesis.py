@@ -5,8 +5,11 @@ All draws come from a generator that is given. Images are RGB, float32 in [0, 25
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from PIL import Image
+from torchvision.transforms import functional as change
 
 THRESHOLD, OPACITY = 0.5, 0.8  # of the noise field; β is drawn below
 
@@ -55,13 +58,40 @@ def perlin_anomaly(image: np.ndarray, texture: np.ndarray, rng: np.random.Genera
     return paste(image, texture, mask.astype(np.float32), rng.uniform(0, OPACITY)).astype(np.float32), mask
 
 
-def _jittered(patch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Brightness, contrast and saturation of a patch by factors of 0.6 to 1.4 (official: the hue by up to 0.1 as well)."""
-    bright, contrast, saturation = rng.uniform(0.6, 1.4, 3)
-    patch = patch * bright
-    patch = (patch - patch.mean()) * contrast + patch.mean()
-    grey = patch.mean(2, keepdims=True)
-    return np.asarray((grey + (patch - grey) * saturation).clip(0, 255))
+def changed(texture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A texture after three of DRAEM's ten changes: gamma, brightness, sharpness, hue and saturation, solarised, fewer bits, inverted,
+    stretched, equalised, turned by up to 45 degrees."""
+    image = Image.fromarray(texture.round().clip(0, 255).astype(np.uint8))
+    turn = partial(change.rotate, interpolation=change.InterpolationMode.BILINEAR)
+    ways = (
+        lambda one: change.adjust_gamma(one, rng.uniform(0.5, 2.0)),
+        lambda one: change.adjust_brightness(one, rng.uniform(0.8, 1.2)),
+        lambda one: change.adjust_sharpness(one, rng.uniform(1.0, 3.0)),
+        lambda one: change.adjust_saturation(change.adjust_hue(one, rng.uniform(-0.2, 0.2)), rng.uniform(0.5, 1.5)),
+        lambda one: change.solarize(one, int(rng.integers(32, 129))),
+        lambda one: change.posterize(one, int(rng.integers(2, 7))),
+        change.invert,
+        change.autocontrast,
+        change.equalize,
+        lambda one: turn(one, rng.uniform(-45, 45)),
+    )
+    for k in rng.choice(len(ways), 3, replace=False):
+        image = ways[k](image)
+    return np.asarray(image, np.float32)
+
+
+def _jittered(patch: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Brightness, contrast and saturation of a patch by factors of 0.6 to 1.4 and its hue by up to a tenth of the circle, in any order."""
+    bright, contrast, saturation, hue = *rng.uniform(0.6, 1.4, 3), rng.uniform(-0.1, 0.1)
+    ways = (
+        partial(change.adjust_brightness, brightness_factor=bright),
+        partial(change.adjust_contrast, contrast_factor=contrast),
+        partial(change.adjust_saturation, saturation_factor=saturation),
+        partial(change.adjust_hue, hue_factor=hue),
+    )
+    for k in rng.permutation(len(ways)):
+        patch = ways[k](patch)
+    return patch
 
 
 def cutpaste_anomaly(image: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -79,7 +109,7 @@ def cutpaste_anomaly(image: np.ndarray, rng: np.random.Generator) -> tuple[np.nd
         tall, wide = np.sqrt(area / aspect), np.sqrt(area * aspect)
     h, w = (int(min(max(2, round(side)), most - 1)) for side, most in ((tall, height), (wide, width)))
     top, left = rng.integers(0, height - h), rng.integers(0, width - w)
-    patch = Image.fromarray(_jittered(image[top : top + h, left : left + w], rng).astype(np.uint8))
+    patch = _jittered(Image.fromarray(image[top : top + h, left : left + w].round().clip(0, 255).astype(np.uint8)), rng)
     angle = rng.uniform(-45, 45) if scar else 0.0
     turned = patch.rotate(angle, Image.Resampling.BILINEAR, expand=True)
     cover = np.asarray(Image.new("L", patch.size, 255).rotate(angle, Image.Resampling.NEAREST, expand=True)) > 0

@@ -28,15 +28,17 @@ class Stateful(Protocol):
 
 @dataclass(frozen=True)
 class Run:
-    """How a training is shown and kept.
+    """How a training is shown, kept, and where it runs.
 
     Attributes:
         resume: File in which every epoch's state is kept; one that is there is gone on with.
         progress: Show a bar with the time left.
+        device: Of a published backbone and of what is trained on it; at embedded size it is the embedded model's.
     """
 
     resume: Path | None = None
     progress: bool = False
+    device: str = "cpu"
 
 
 def train(
@@ -80,8 +82,8 @@ def _resumed(path: Path, parts: Mapping[str, Stateful], key: str, name: str) -> 
 
 
 def key_of(config: Section, seen: Tensor) -> str:
-    """Which training this is: its settings and the features of its images."""
-    return f"{config.model_dump_json()} {hashlib.sha256(seen.contiguous().numpy().tobytes()).hexdigest()}"
+    """Which training this is: its settings (but where its weights lie) and the features of its images."""
+    return f"{config.model_dump_json(exclude={'backbone_weights'})} {hashlib.sha256(seen.contiguous().numpy().tobytes()).hexdigest()}"
 
 
 def shuffled(count: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:

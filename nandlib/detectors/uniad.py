@@ -11,8 +11,8 @@ from torch import Tensor
 
 from nandlib.data.images import ImageLike
 from nandlib.detectors.config import UniAdConfig
-from nandlib.detectors.fitted import Fit, Images, by_class, restored, spread, state_of
-from nandlib.detectors.rebuilding import RebuildingDetector, epochs_of, on_grid, sizes_of
+from nandlib.detectors.fitted import Fit, Images, by_class, restored, state_of
+from nandlib.detectors.rebuilding import RebuildingDetector, epochs_of, on_grid, sizes_of, spread
 from nandlib.detectors.rebuilt import distance_map
 from nandlib.detectors.tokens import initialise
 from nandlib.detectors.training import Run, key_of, train
@@ -27,7 +27,7 @@ class UniAd(RebuildingDetector[UniAdConfig]):
 
     def _build(self) -> None:
         network = UniAdNetwork(self.tensors["mean"].shape[1], **sizes_of(self.fitted.config))
-        self.network = restored(network, self.tensors)
+        self.network = restored(network.to(self.features.device), self.placed)
 
     def raw_maps(self, seen: Tensor) -> Tensor:
         return distance_map(self.network(seen), seen, (self.features.size, self.features.size))
@@ -42,16 +42,17 @@ class UniAd(RebuildingDetector[UniAdConfig]):
     ) -> Self:
         """Train on normal images: see `nandlib.detectors.fitted.FittedDetector.fit`."""
         config = config or UniAdConfig()
-        images, features = by_class(normals, "UniAD"), cls.features_of(config, model)
+        images, features = by_class(normals, "UniAD"), cls.features_of(config, model, run.device)
         raw = {name: features.of(own, lambda layers: on_grid(layers, config), run.progress) for name, own in images.items()}
-        mean, std = spread(list(raw.values()))
+        mean, std = spread(torch.cat(list(raw.values())), config)
         seen = {name: (own - mean) / std for name, own in raw.items()}
         every = torch.cat(list(seen.values()))
         network = UniAdNetwork(every.shape[1], **sizes_of(config))
         initialise(network, torch.Generator().manual_seed(config.seed))
+        network.to(features.device)
 
         def loss_of(batch: list[int], _: int) -> Tensor:
-            x = every[batch]
+            x = every[batch].to(features.device)
             return F.mse_loss(network(x, torch.randn_like(x.flatten(2).transpose(1, 2))), x)
 
         epoch, parts = epochs_of(network, config, len(every), loss_of)

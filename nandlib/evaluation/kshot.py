@@ -136,26 +136,35 @@ def continued(new: Tensor, distances: Tensor, ratio: float) -> list[int]:
     return chosen
 
 
-def contest(study: OpenStudy, class_name: str) -> Contest:
-    """One class of a study whose maps and similarities have been computed."""
+def contests(study: OpenStudy, class_name: str, detectors: Sequence[str] = ("patchcore",)) -> Iterator[Contest]:
+    """One class of a study whose maps and similarities have been computed, with the maps of each detector in turn.
+
+    Examples are compared by PatchCore's descriptors and memory, whatever the detector.
+    """
     maps = ClassMaps.of(study, class_name)
-    base, batch = maps.base("patchcore"), maps.batch()
+    batch, paths = maps.batch(), image_paths(study, class_name)
     network = PatchCore(model_of(study), image_paths(study, class_name, "train"), study.config.patchcore)
-    paths = image_paths(study, class_name)
     descriptors = network.describe(paths)
-    regions = find_regions(base, (descriptors.shape[-2], descriptors.shape[-1]), study.config.nand.plus)
-    return Contest(
-        class_name,
-        study.rows(class_name, "test")["group"].to_numpy(),
-        base,
-        {group: batch.suppression(f"+{group}", "patchcore") for group in maps.groups},
-        descriptors,
-        network,
-        regions,
-        directions(descriptors, network.memory, regions),
-        paths,
-        study.config.nand.examples,
-    )
+    for detector in detectors:
+        base = maps.base(detector)
+        regions = find_regions(base, (descriptors.shape[-2], descriptors.shape[-1]), study.config.nand.plus)
+        yield Contest(
+            class_name,
+            study.rows(class_name, "test")["group"].to_numpy(),
+            base,
+            {group: batch.suppression(f"+{group}", detector) for group in maps.groups},
+            descriptors,
+            network,
+            regions,
+            directions(descriptors, network.memory, regions),
+            paths,
+            study.config.nand.examples,
+        )
+
+
+def contest(study: OpenStudy, class_name: str) -> Contest:
+    """One class with PatchCore's maps: see `contests`."""
+    return next(contests(study, class_name))
 
 
 @dataclass(frozen=True)
@@ -219,10 +228,18 @@ class KShot:
         draws: Of examples.
         retrained: How many of them with a detector trained anew.
         resamples: Test sets of the paired bootstrap over images.
+        methods: Of `METHODS`, without the last.
     """
 
-    def __init__(self, ks: Sequence[int] = KS, draws: int = DRAWS, retrained: int = 0, resamples: int = 1000) -> None:
-        self.ks, self.draws, self.retrained, self.resamples = ks, draws, retrained, resamples
+    def __init__(
+        self,
+        ks: Sequence[int] = KS,
+        draws: int = DRAWS,
+        retrained: int = 0,
+        resamples: int = 1000,
+        methods: Sequence[str] = METHODS[:-1],
+    ) -> None:
+        self.ks, self.draws, self.retrained, self.resamples, self.methods = ks, draws, retrained, resamples, methods
         self._rows: list[tuple[object, ...]] = []
         self._samples: dict[tuple[int, str], list[np.ndarray]] = defaultdict(list)  # one array a group and draw
 
@@ -234,7 +251,7 @@ class KShot:
         for draw in draws_of(one, self.ks, self.draws):
             first, alone = draw.areas(before)
             known = {"nothing": before, "text": text[draw.group]}  # whatever the examples
-            for method in METHODS if draw.k == RETRAINED_K and draw.number < self.retrained else METHODS[:-1]:
+            for method in METHODS if draw.k == RETRAINED_K and draw.number < self.retrained else self.methods:
                 after = (known[method] if method in known else one.scores(method, draw.group, draw.examples))[draw.keep]
                 removed = 100 * (1 - after / np.maximum(before[draw.keep], 1e-12))
                 place = one.class_name, draw.group, draw.k, draw.number, method
@@ -301,3 +318,12 @@ def kshot(study: OpenStudy, draws: int = DRAWS, retrained: int = 0, progress: bo
         found.add(one)
         halves += list(a2n_rows(one))
     return {"kshot": found.table(), "intervals": found.intervals(), "a2n": pd.DataFrame(halves, columns=A2N_COLUMNS)}
+
+
+def every_detector(study: OpenStudy, draws: int = DRAWS, progress: bool = True) -> dict[str, pd.DataFrame]:
+    """Detector → `COLUMNS` with one example: nothing, text, example, both. ``bank`` is PatchCore's own and left out."""
+    found = {name: KShot((1,), draws, resamples=1, methods=METHODS[:4]) for name in study.config.detectors}
+    for class_name in tqdm(study.classes(), desc="one example", disable=not progress):
+        for own, one in zip(found.values(), contests(study, class_name, list(found)), strict=True):
+            own.add(one)
+    return {name: own.table() for name, own in found.items()}

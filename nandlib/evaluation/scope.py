@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from nandlib.data.images import load_mask
+from nandlib.detectors.config import TRAINED_NAMES
 from nandlib.study.open_study import OpenStudy
 
-MEASURED = ("aprilgan", "patchcore")  # the detector that reads text, and the one that does not
+MEASURED = ("aprilgan", "patchcore", *TRAINED_NAMES)  # the detector that reads text, and those that do not
 
 
 def measured(study: OpenStudy) -> Sequence[str]:

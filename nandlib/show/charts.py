@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nandlib.show.style import CONTEST, DELTA_COLOURS, LABELS, OURS, PAPER, SUPPRESSION_COLOURS, WIDTH, pretty
@@ -107,6 +108,17 @@ def agreement_scatter(compared: pd.DataFrame) -> Figure:
     return figure
 
 
+def _panels(count: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
+    """One panel for each of several detectors, in rows of at most three, with one vertical axis; `size` of one or two panels in inches."""
+    columns = count if count <= 2 else 3
+    rows = -(-count // columns)
+    width, height = size if columns <= 2 else (9.0, rows * size[1])
+    figure, axes = plt.subplots(rows, columns, figsize=(width, height), sharey=True, squeeze=False)
+    for ax in axes.flat[count:]:
+        ax.set_axis_off()
+    return figure, list(axes.flat[:count])
+
+
 def control_bars(table: pd.DataFrame) -> Figure:
     """Mean Δ AUROC of the text, of its controls and of the mask oracle, a panel a detector.
 
@@ -114,8 +126,8 @@ def control_bars(table: pd.DataFrame) -> Figure:
         table: `nandlib.evaluation.controls.control_table`.
     """
     detectors = list(dict.fromkeys(table["detector"]))
-    figure, axes = plt.subplots(1, len(detectors), figsize=(WIDTH / 2 * min(len(detectors), 2), 3.0), sharey=True, squeeze=False)
-    for ax, detector in zip(axes[0], detectors, strict=True):
+    figure, axes = _panels(len(detectors), (WIDTH / 2 * min(len(detectors), 2), 3.0))
+    for ax, detector in zip(axes, detectors, strict=True):
         part = table[table["detector"] == detector]
         colours = [OURS if c == "its text" else PAPER if c == "mask oracle" else "0.7" for c in part["control"]]
         bars = ax.barh(part["control"], part["delta"], color=colours)
@@ -123,7 +135,7 @@ def control_bars(table: pd.DataFrame) -> Figure:
         ax.axvline(0, color="0.4", lw=0.8)
         ax.margins(x=0.22)
         ax.set(xlabel="mean Δ AUROC (points)", title=LABELS.get(detector, detector))
-    axes[0, 0].invert_yaxis()
+    axes[0].invert_yaxis()
     sns.despine(figure, left=True)
     return figure
 
@@ -181,9 +193,9 @@ def ablation_steps(table: pd.DataFrame) -> Figure:
     """
     shown = table[table["kind"] != "frontier"]
     detectors = list(dict.fromkeys(shown["detector"]))
-    figure, axes = plt.subplots(1, len(detectors), figsize=(WIDTH, 3.6), sharey=True, squeeze=False)
+    figure, axes = _panels(len(detectors), (WIDTH, 3.6))
     colours = {"nand": "0.2", "path": OURS, "plus": OURS, "without": "0.6", "known": PAPER, "open": PAPER}
-    for ax, detector in zip(axes[0], detectors, strict=True):
+    for ax, detector in zip(axes, detectors, strict=True):
         for k, row in enumerate(shown[shown["detector"] == detector].itertuples()):
             ax.plot([row.delta_low, row.delta_high], [k, k], color=colours[row.kind], lw=2)
             ax.plot(row.delta, k, "o", color=colours[row.kind], ms=7)
@@ -204,8 +216,8 @@ def frontier(table: pd.DataFrame) -> Figure:
         table: `nandlib.evaluation.ablation.ablation_tables`' ``ablation``.
     """
     detectors = list(dict.fromkeys(table["detector"]))
-    figure, axes = plt.subplots(1, len(detectors), figsize=(WIDTH, 3.7), sharey=True, squeeze=False)
-    for ax, detector in zip(axes[0], detectors, strict=True):
+    figure, axes = _panels(len(detectors), (WIDTH, 3.7))
+    for ax, detector in zip(axes, detectors, strict=True):
         own = table[table["detector"] == detector]
         line = own[own["kind"].isin(["frontier", "plus"])].sort_values("removed_own")
         reach = max(line["removed_own"].max(), own["removed_own"].max())
@@ -222,8 +234,8 @@ def frontier(table: pd.DataFrame) -> Figure:
             point = own[own["kind"] == kind]
             ax.plot(point["removed_own"], point["removed_other"], marker, color=colour, ms=8, label=label, zorder=3)
         ax.set(xlabel="removed of the added type (%)", title=LABELS.get(detector, detector), xlim=(0, None))
-    axes[0, 0].set(ylabel="removed of other types (%)", ylim=(0, None))
-    handles, labels = axes[0, -1].get_legend_handles_labels()
+    axes[0].set(ylabel="removed of other types (%)", ylim=(0, None))
+    handles, labels = axes[-1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=8, frameon=False)
     sns.despine(figure)
     return figure

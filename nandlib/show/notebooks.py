@@ -19,7 +19,7 @@ from nandlib.study.open_study import OpenStudy
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-ON_DEMAND = ("kshot", "sensitivity")  # longer studies of their own: results in figures/<study>/<item>/, not in the report
+ON_DEMAND = ("kshot", "sensitivity", "which")  # longer studies of their own: results in figures/<study>/<item>/, not in the report
 KERNEL = [sys.executable, "-m", "nandlib.warm", "ipykernel_launcher", "-f", "{connection_file}"]  # in a warm process if one waits
 VOLATILE = [
     "metadata.papermill",

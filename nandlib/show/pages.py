@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nandlib.evaluation.paper import PUBLISHED_A0
 from nandlib.evaluation.result_tables import kshot_summary
+from nandlib.show.comparison import comparison
 from nandlib.show.style import CONTEST, LABELS
 from nandlib.study.frames import read_table
+from nandlib.study.open_study import open_study
 
 PAGES = ("README.md", "REPRODUCING.md", "nandlib/models/MODEL_CARD.md")
 BLOCK = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -109,20 +110,18 @@ def _worth(root: Path) -> str:
 
 
 def _trained(root: Path) -> str:
-    """`nandlib.stages.detectors`: ordinary AUROC, NAND by both rules, and cost of the detectors that are trained here."""
-    rows = []
-    for study, name in {"mini": "drawn (mini)", **REAL}.items():
-        if not (root / "figures" / study / "detectors/cost.csv").is_file():
-            continue
-        means = _read(root, f"{study}/detectors/detectors.csv").set_index(["rule", "detector"])
-        for row in _read(root, f"{study}/detectors/cost.csv").to_dict("records"):
-            paper, plus = (pd.Series(means.loc[(rule, row["detector"])]) for rule in ("nand", "nand_plus"))
-            a0 = f"{row['auroc_map']:.1f}, {row['auroc_official']:.1f}"
-            gains = [f"{paper['auroc_before']:.1f} → {paper['auroc_after']:.1f}", _gain(paper), _groups(paper), _gain(plus)]
-            cost = [f"{row['train_s']:.0f} s", f"{row['image_ms']:.0f} ms ({row['backbone_ratio']:.2f})", f"{row['state_mb']:.1f} MB"]
-            rows.append([name, LABELS[row["detector"]], a0, f"{PUBLISHED_A0[row['detector']]:.1f}", *gains, *cost])
+    """`nandlib.show.comparison`: ordinary AUROC, NAND by both rules and with an example, cost."""
+    names, rows = {"mini_detectors": "drawn (mini)", **REAL}, []
+    for row in comparison([open_study(name, root) for name in names]).to_dict("records"):
+        own = pd.Series(row)
+        a0 = f"{row['auroc_any']:.1f}, {row['auroc_official']:.1f}"
+        gains = [f"{row['auroc_before']:.1f} → {row['auroc_after']:.1f}", _gain(own), _groups(own)]
+        gains += [f"{row['delta_plus']:+.1f}", f"{row['delta_both']:+.1f}"]
+        cost = [f"{row['train_s']:.0f} s", f"{row['image_ms']:.0f} ms ({row['backbone_ratio']:.2f})", f"{row['state_mb']:.1f} MB"]
+        rows.append([names[row["study"]], LABELS[row["detector"]], a0, f"{row['published']:.1f}", *gains, *cost])
     head = ["images", "detector", "any defect: AUROC by the map, by the official score", "published, MVTec AD", "text added: AUROC", "gain"]
-    return _markdown([*head, "groups up", "gain by `nand_plus`", "to train", "an image (of the bare backbone)", "state"], rows)
+    head += ["groups up", "by `nand_plus`", "with one example too", "to train", "an image (of the bare backbone)", "state"]
+    return _markdown(head, rows)
 
 
 def _harm(root: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from nandlib.evaluation.kshot import DRAWS, kshot
+from nandlib.evaluation.kshot import DRAWS, every_detector, kshot
 from nandlib.evaluation.result_tables import kshot_summary, kshot_worth
 from nandlib.study.open_study import OpenStudy
 
@@ -23,3 +23,17 @@ def write_kshot(study: OpenStudy, draws: int = DRAWS, retrained: int = 0, progre
     for name, table in tables.items():
         study.write_csv(table, f"kshot/{name}.csv")
     return tables["summary"]
+
+
+def write_detectors(study: OpenStudy, draws: int = DRAWS, progress: bool = True) -> pd.DataFrame:
+    """Write ``kshot/detectors.csv``: the summary with one example, for every detector of a study.
+
+    Args:
+        study: Whose maps and similarities have been computed.
+        draws: Of examples.
+        progress: Show a progress bar.
+    """
+    found = every_detector(study, draws, progress)
+    table = pd.concat([kshot_summary(own).assign(detector=name) for name, own in found.items()], ignore_index=True)
+    study.write_csv(table, "kshot/detectors.csv")
+    return table

@@ -1,9 +1,15 @@
-"""What detectors need beyond the similarities: maps of WinCLIP and PatchCore, reference distances of few-shot APRIL-GAN."""
+"""What detectors need beyond the similarities: maps of WinCLIP, PatchCore and the trained ones, distances of few-shot APRIL-GAN."""
 
 from __future__ import annotations
 
+import json
+import resource
+import shutil
+import time
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,8 +20,11 @@ from tqdm.auto import tqdm
 from nandlib.data.images import load_image
 from nandlib.detectors.aprilgan import ReferenceDistance
 from nandlib.detectors.base import TorchDetector
-from nandlib.detectors.config import DetectorName, PatchCoreConfig
+from nandlib.detectors.config import TOGETHER, TRAINED_NAMES, DetectorName, PatchCoreConfig
+from nandlib.detectors.fitted import FittedDetector
 from nandlib.detectors.patchcore import PatchCore
+from nandlib.detectors.trained import TRAINED
+from nandlib.detectors.training import Run
 from nandlib.detectors.winclip import ClipWindowEncoder, WinClip, WindowEncoder
 from nandlib.errors import DataError, PresetError
 from nandlib.method.operators import resize_map
@@ -29,17 +38,31 @@ from nandlib.study.store import is_current, keep_only, save
 
 CODE = ("nandlib.detectors.aprilgan", "nandlib.detectors.patchcore", "nandlib.detectors.winclip", "nandlib.study.images")  # that compute
 FAMILIES = ("aprilgan", "winclip", "patchcore")
+FITTING = "fitting.json"  # beside a study's maps, not one of the pipeline's files: seconds differ from run to run
 
 
 def write_maps(study: OpenStudy, progress: bool = True) -> None:
-    """``test`` (and ``train``) maps ``(N, S, S)`` float32, one file a family of detectors and class; PatchCore's ``normals`` as well."""
-    for family in FAMILIES:
+    """``test`` (and ``train``) maps ``(N, S, S)`` float32, one file a family of detectors and class; PatchCore's ``normals`` as well.
+
+    Detectors that are trained leave their state in ``maps/states/``, and so does a training that is stopped: it is gone on with.
+    """
+    for family in (*FAMILIES, *TRAINED_NAMES):
         keep_only(study.data / "maps" / family, study.classes() if _names(study, family) else [])
     present = tuple(family for family in FAMILIES if _names(study, family))
-    for families in [present] if study.config.model.name == "mini" else [(family,) for family in present]:  # large ones one by one
-        work = _Maps(study, families)
+    together = [present] if study.config.model.name == "mini" else [(family,) for family in present]  # large ones one by one
+    trained = [name for name in TRAINED_NAMES if name in study.config.detectors]
+    if not trained:
+        shutil.rmtree(states_of(study), ignore_errors=True)
+    for families in [*together, *((name,) for name in trained)]:
+        work = _Maps(study, families, progress)
         for class_name in tqdm(study.classes(), desc=" ".join(families), disable=not progress):
             work.bring_up_to_date(class_name)
+        work.finish()
+
+
+def states_of(study: OpenStudy) -> Path:
+    """Folder of the trained detectors' states: ``<detector>.safetensors``, or ``<detector>_<class>.safetensors`` of each class."""
+    return study.data / "maps" / "states"
 
 
 def _names(study: OpenStudy, family: str) -> list[DetectorName]:
@@ -49,10 +72,24 @@ def _names(study: OpenStudy, family: str) -> list[DetectorName]:
 class _Maps:
     """Writes one class's files of some families of detectors, which share the pass of an image through the embedded tower."""
 
-    def __init__(self, study: OpenStudy, families: Sequence[str]) -> None:
-        self.study, self.families, self.config = study, families, study.config
-        self.code = source_code(__name__, *CODE)
-        self.weights = {family: weight_contents(study, "model", family) for family in families}
+    def __init__(self, study: OpenStudy, families: Sequence[str], progress: bool) -> None:
+        self.study, self.families, self.config, self.progress = study, families, study.config, progress
+        trained = [TRAINED[family].__module__ for family in families if family in TRAINED]
+        self.code = source_code(__name__, *(trained or CODE), "nandlib.study.images")
+        self.weights = {family: weight_contents(study, "model", family, f"trained.{family}") for family in families}
+        self.seconds, self.unfinished, self.joint = dict[str, list[float]](), list[Path](), dict[str, FittedDetector[Any]]()
+
+    def finish(self) -> None:
+        """Forget what stopped trainings had left; note how long fitting took, where all of it was done now, and this process's memory."""
+        for path in self.unfinished:
+            path.unlink(missing_ok=True)
+        path, expected = self.study.data / FITTING, len(self.study.classes())
+        peak = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2)  # kilobytes
+        complete = {k: sum(own) for k, own in self.seconds.items() if len(own) == (1 if k in TOGETHER else expected)}
+        found = {name: {"train_s": round(seconds, 1), "peak_gb": peak} for name, seconds in complete.items()}
+        if found:
+            known = json.loads(path.read_text()) if path.is_file() else {}
+            path.write_text(json.dumps(known | found, indent=2) + "\n")
 
     def bring_up_to_date(self, class_name: str) -> None:
         keys = {family: self._fingerprint(family, class_name) for family in self.families}
@@ -64,14 +101,21 @@ class _Maps:
 
     def _fingerprint(self, family: str, class_name: str) -> str:
         config, study = self.config, self.study
-        parameters = {
-            "aprilgan": (config.winclip.seed, config.nand.align_corners),
-            "winclip": config.winclip.model_dump(),
-            "patchcore": config.patchcore.model_dump(),
-        }[family]
+        if family in TRAINED:
+            parameters: Any = config.trained.of(family).model_dump()
+        elif family == "aprilgan":
+            parameters = (config.winclip.seed, config.nand.align_corners)
+        else:
+            parameters = (config.winclip if family == "winclip" else config.patchcore).model_dump()
         images = [content(image_paths(study, class_name, split)) for split in ("train", "test")]
+        if family in TOGETHER:
+            images += self._all_normals
         settings = (config.model.model_dump(), parameters, config.nand.map_size, _names(study, family), splits(study), class_name)
         return digest(self.code, self.weights[family], *settings, images)
+
+    @cached_property
+    def _all_normals(self) -> list[list[str]]:
+        return [content(image_paths(self.study, class_name, "train")) for class_name in self.study.classes()]
 
     @torch.no_grad()
     def _compute(self, class_name: str, families: Sequence[str]) -> dict[str, Tensor]:
@@ -94,13 +138,40 @@ class _Maps:
         return tensors
 
     def _build(self, name: DetectorName, class_name: str) -> TorchDetector:
-        if name == "patchcore":
-            lent = self._model if self.config.patchcore.backbone_weights is None else None
-            return PatchCore(lent, image_paths(self.study, class_name, "train"), self._patchcore, placement(self.study))
+        if name == "patchcore" or name in TRAINED:
+            start, fitted = time.perf_counter(), len(self.joint)
+            found = self._patchcore_of(class_name) if name == "patchcore" else self._trained(name, class_name)
+            if name not in TOGETHER or len(self.joint) > fitted:
+                self.seconds.setdefault(name, []).append(time.perf_counter() - start)
+            return found
         references = _references(self.study, class_name, name)
         if name.startswith("winclip"):
             return WinClip(self._encoder, class_name, references)
         return ReferenceDistance(self._model, references, self.config.nand)
+
+    def _patchcore_of(self, class_name: str) -> PatchCore:
+        lent = self._model if self.config.patchcore.backbone_weights is None else None
+        return PatchCore(lent, image_paths(self.study, class_name, "train"), self._patchcore, placement(self.study))
+
+    def _trained(self, name: str, class_name: str) -> FittedDetector[Any]:
+        """Trained on this class, or once on all of them."""
+        if name not in TOGETHER:
+            return self._fitted(name, f"{name}_{class_name}", [class_name])
+        if name not in self.joint:
+            self.joint[name] = self._fitted(name, name, self.study.classes())
+        return self.joint[name].of_class(class_name)
+
+    def _fitted(self, name: str, stem: str, classes: Sequence[str]) -> FittedDetector[Any]:
+        folder, config = states_of(self.study), self.config.trained.of(name)
+        if config.backbone_weights is not None:
+            config = config.model_copy(update={"backbone_weights": self.study.resolve(config.backbone_weights)})
+        run = Run(folder / f"{stem}.pt", self.progress, self.config.model.device)
+        normals = {class_name: image_paths(self.study, class_name, "train") for class_name in classes}
+        with torch.enable_grad():
+            found = TRAINED[name].fit(normals, self._model if config.backbone == "embedded" else None, config, run)
+        found.save(folder / f"{stem}.safetensors")
+        self.unfinished.append(folder / f"{stem}.pt")
+        return found
 
     @cached_property
     def _model(self) -> VisionLanguageModel:

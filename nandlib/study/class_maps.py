@@ -72,10 +72,6 @@ class ClassMaps:
         texts, grid, bank = (json.loads(metadata[key]) for key in ("texts", "grid", "bank"))
         return cls(class_name, study.config.nand, cos, texts, tuple(grid), float(metadata["temperature"]), stored, bank)
 
-    def with_stored(self, maps: Mapping[str, Tensor]) -> ClassMaps:
-        """The same class with these maps in place of the stored ones: ``<detector>/<split>`` → ``(n, S, S)``."""
-        return ClassMaps(self.class_name, self.nand, self.cos, self.texts, self.grid, self.temperature, lambda _: maps, self.bank)
-
     def __len__(self) -> int:
         return len(self.cos["test"])
 

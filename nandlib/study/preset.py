@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from nandlib.data.config import DataConfig
-from nandlib.detectors.config import DetectorName, PatchCoreConfig, WinClipConfig
+from nandlib.detectors.config import TRAINED_NAMES, DetectorName, PatchCoreConfig, TrainedDetectors, WinClipConfig
 from nandlib.errors import PresetError, nearest
 from nandlib.method.config import NandConfig, PromptConfig
 from nandlib.settings import EMBEDDED_HEADS, RANDOM, Section, read_yaml
@@ -74,6 +74,7 @@ class Study(Section):
     detectors: tuple[DetectorName, ...] = Field(min_length=1)
     winclip: WinClipConfig
     patchcore: PatchCoreConfig
+    trained: TrainedDetectors
     figures: FigureConfig
 
     def required_for_clip(self) -> dict[str, Path | None]:
@@ -96,6 +97,8 @@ class Study(Section):
         }
         if "patchcore" not in self.detectors:
             del files["patchcore.backbone_weights"]
+        for name in set(TRAINED_NAMES) & set(self.detectors):
+            files[f"trained.{name}.backbone_weights"] = self.trained.of(name).backbone_weights
         return {key: path for key, path in files.items() if path is not None}
 
     @property

@@ -1,0 +1,13 @@
+"""The detectors that are trained here, by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nandlib.detectors.fitted import FittedDetector
+from nandlib.detectors.onenip import OneNip
+from nandlib.detectors.pbas import Pbas
+from nandlib.detectors.pradot import Pradot
+from nandlib.detectors.uniad import UniAd
+
+TRAINED: dict[str, type[FittedDetector[Any]]] = {own.name: own for own in (UniAd, OneNip, Pbas, Pradot)}

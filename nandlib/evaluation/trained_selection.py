@@ -1,0 +1,77 @@
+"""How the embedded settings of the trained detectors were chosen: A0 on products that no table reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from nandlib.data.images import as_image
+from nandlib.detectors.config import TOGETHER
+from nandlib.detectors.fitted import FittedDetector
+from nandlib.detectors.trained import TRAINED
+from nandlib.evaluation.protocol import auroc
+from nandlib.models import VisionLanguageModel
+from nandlib.study.images import image_paths
+from nandlib.study.model import model_of
+from nandlib.study.open_study import OpenStudy
+
+CANDIDATES: Mapping[str, Sequence[Mapping[str, Any]]] = {  # what differs from the settings as they stand
+    "uniad": (
+        {},
+        {"epochs": 40},
+        {"stages": (4, 5)},
+        {"stages": (4, 5), "grid": 14, "epochs": 80},
+        {"stages": (3, 4), "grid": 14, "epochs": 80},
+    ),
+    "onenip": ({}, {"stages": (4, 5), "epochs": 40}),
+    "pbas": ({}, {"stages": (2, 3, 4)}, {"stages": (3, 4)}),
+    "pradot": ({}, {"stages": (4,)}),
+}
+LONGER: Mapping[str, Mapping[str, Any]] = {  # what the reduction costs: four, three, four and four times the epochs
+    "uniad": {"epochs": 480},
+    "onenip": {"epochs": 240},
+    "pbas": {"epochs": 160},
+    "pradot": {"epochs": 100},
+}
+COLUMNS = ["detector", "changed", "auroc_map", "auroc_official", "kind"]
+
+
+def select_trained(study: OpenStudy, progress: bool = True) -> pd.DataFrame:
+    """`COLUMNS`: mean A0 over the classes of a study (image AUROC of good against all others, percent) by the map's maximum and by the
+    official score; the settings as they stand are ``{}``.
+
+    ``kind``: ``chosen`` for the candidate with the highest A0 by the map, ``candidate`` for the others, ``longer`` for what longer
+    training would give: no candidate, since a study should train in minutes.
+    """
+    model, rows = model_of(study), []
+    every = [(name, change, "candidate") for name, changes in CANDIDATES.items() for change in changes]
+    every += [(name, change, "longer") for name, change in LONGER.items()]
+    for name, change, kind in tqdm(every, desc="candidates", disable=not progress):
+        found = [_a0(one, study, class_name) for class_name, one in _fitted(name, change, study, model).items()]
+        rows.append((name, str(dict(change)), *np.mean(found, axis=0), kind))
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    best = table[table["kind"] == "candidate"].groupby("detector")["auroc_map"].idxmax()
+    table.loc[best, "kind"] = "chosen"
+    return table
+
+
+def _fitted(name: str, change: Mapping[str, Any], study: OpenStudy, model: VisionLanguageModel) -> dict[str, FittedDetector[Any]]:
+    kind, normals = TRAINED[name], {class_name: image_paths(study, class_name, "train") for class_name in study.classes()}
+    config = kind.config_type.model_validate(dict(change))
+    if name in TOGETHER:
+        whole = kind.fit(normals, model, config)
+        return {class_name: whole.of_class(class_name) for class_name in normals}
+    return {class_name: kind.fit({class_name: own}, model, config) for class_name, own in normals.items()}
+
+
+@torch.no_grad()
+def _a0(detector: FittedDetector[Any], study: OpenStudy, class_name: str) -> tuple[float, float]:
+    label, paths = study.rows(class_name)["group"] != "good", image_paths(study, class_name)
+    peaks: list[Tensor] = [detector.maps(detector.preprocess(as_image(path))[None]).amax() for path in paths]
+    return auroc(label, torch.stack(peaks)), auroc(label, detector.image_scores(paths))

@@ -1,0 +1,109 @@
+"""Which detector? What several studies measured of PatchCore and the detectors that are trained, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from nandlib.evaluation.paper import PUBLISHED_A0
+from nandlib.show.style import LABELS, OURS, PAPER
+from nandlib.study.frames import read_table
+from nandlib.study.open_study import OpenStudy
+
+WAYS = {  # column → name, colour and marker
+    "auroc_before": ("nothing added", "0.45", "o"),
+    "auroc_after": ("a text, the paper's rule", PAPER, "s"),
+    "auroc_plus": ("a text, nand_plus", OURS, "D"),
+    "auroc_both": ("text and one example", "#009E73", "^"),
+}
+MEASURES = ["auroc_any", "auroc_official", "published"]
+COST = ["train_s", "peak_gb", "image_ms", "backbone_ratio", "state_mb"]
+
+
+def comparison(studies: Sequence[OpenStudy]) -> pd.DataFrame:
+    """One row a study and detector, of the studies for which ``nand benchmark STUDY --detectors`` was run.
+
+    Returns:
+        ``study``, ``detector``; any defect against normal images, by the map's maximum and by the official score, and the published
+        value on MVTec AD (image AUROC in percent); mean over groups before (``auroc_before``) and with a text by the paper's rule
+        (``auroc_after``, ``delta`` with its interval) and by `nand_plus` (``auroc_plus``), and with text and one example
+        (``auroc_both``, over ten draws); by how much less other groups score then (``removed_plus``, inside masks, ``removed_both``, of
+        the image score, in percent); `COST` as in `nandlib.benchmarks.detectors.COLUMNS`.
+    """
+    return pd.DataFrame([row for study in studies for row in _rows(study)])
+
+
+def _rows(study: OpenStudy) -> Iterator[dict[str, object]]:
+    if not (study.figures / "model/detectors.csv").is_file():
+        return
+    means, steps = study.detectors.set_index("detector"), study.ablation
+    plus = steps[steps["kind"] == "plus"].set_index("detector")
+    shown = study.kshot("detectors").set_index(["detector", "method"])
+    for cost in read_table(study.figures / "model/detectors.csv").to_dict("records"):
+        name = cost["detector"]
+        paper, own, both = means.loc[name], plus.loc[name], shown.loc[(name, "both")]
+        yield {
+            "study": study.name,
+            "detector": name,
+            "auroc_any": cost["auroc_map"],
+            "auroc_official": cost["auroc_official"],
+            "published": PUBLISHED_A0[name],
+            **paper[["auroc_before", "auroc_after", "delta", "delta_low", "delta_high", "n_improved", "n_better", "n_groups"]],
+            "auroc_plus": own["auroc_after"],
+            "delta_plus": own["delta"],
+            "removed_plus": own["removed_other"],
+            "auroc_both": paper["auroc_before"] + both["auroc_after"] - both["auroc_before"],  # whose test set lacks the example
+            "delta_both": both["auroc_after"] - both["auroc_before"],
+            "removed_both": both["removed_other"],
+            **{key: cost[key] for key in COST},
+        }
+
+
+def gains_chart(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
+    """AUROC before and after for every detector, a panel a study.
+
+    Args:
+        table: Of `comparison`.
+        titles: Study → title.
+    """
+    studies = list(dict.fromkeys(table["study"]))
+    columns = min(2, len(studies))
+    rows = -(-len(studies) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns, 0.9 + 2.1 * rows), squeeze=False)
+    for ax, study in zip(axes.flat, studies, strict=False):
+        own = table[table["study"] == study].reset_index(drop=True)
+        y = np.arange(len(own))[::-1]
+        ax.hlines(y, own[list(WAYS)].min(axis=1), own[list(WAYS)].max(axis=1), color="0.8", lw=1.2, zorder=0)
+        for shift, (column, (label, colour, marker)) in zip((0.0, 0.14, -0.14, -0.28), WAYS.items(), strict=True):
+            ax.plot(own[column], y + shift, marker, color=colour, ms=5.5, label=label)
+        ax.set(yticks=y, yticklabels=[LABELS[name] for name in own["detector"]], ylim=(-0.6, len(own) - 0.4))
+        ax.set(xlabel="AUROC (%)", title=titles[study])
+    for ax in axes.flat[len(studies) :]:
+        ax.set_axis_off()
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=4 if columns > 1 else 2, fontsize=8, frameon=False)
+    sns.despine(figure)
+    return figure
+
+
+def cost_chart(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
+    """What any defect's AUROC costs: seconds to fit, and milliseconds an image; a marker a study, a colour a detector."""
+    figure, axes = plt.subplots(1, 2, figsize=(8.4, 3.6), sharey=True)
+    colours = dict(zip(dict.fromkeys(table["detector"]), sns.color_palette("colorblind"), strict=False))
+    markers = dict(zip(titles, "osD^vP", strict=False))
+    for ax, column, label in zip(axes, ("train_s", "image_ms"), ("seconds to fit, all classes", "milliseconds an image"), strict=True):
+        for row in table.to_dict("records"):
+            ax.plot(row[column], row["auroc_any"], markers[row["study"]], color=colours[row["detector"]], ms=7, mec="white")
+        ax.set(xlabel=label)
+    axes[0].set(xscale="log", ylabel="any defect: AUROC (%)")
+    kinds = [Line2D([], [], ls="", marker="o", color=colour, label=LABELS[name]) for name, colour in colours.items()]
+    kinds += [Line2D([], [], ls="", marker=markers[name], color="0.4", label=titles[name]) for name in dict.fromkeys(table["study"])]
+    figure.legend(handles=kinds, loc="outside upper center", ncols=5, fontsize=8, frameon=False)
+    sns.despine(figure)
+    return figure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,7 +15,6 @@ from matplotlib.lines import Line2D
 from nandlib.evaluation.paper import PUBLISHED_A0
 from nandlib.show.style import LABELS, OURS, PAPER
 from nandlib.study.frames import read_table
-from nandlib.study.open_study import OpenStudy
 
 WAYS = {  # column → name, colour and marker
     "auroc_before": ("nothing added", "0.45", "o"),
@@ -26,8 +26,12 @@ MEASURES = ["auroc_any", "auroc_official", "published"]
 COST = ["train_s", "peak_gb", "image_ms", "backbone_ratio", "state_mb"]
 
 
-def comparison(studies: Sequence[OpenStudy]) -> pd.DataFrame:
+def comparison(figures: Path, studies: Sequence[str]) -> pd.DataFrame:
     """One row a study and detector, of the studies for which ``nand benchmark STUDY --detectors`` was run.
+
+    Args:
+        figures: The project's folder of results.
+        studies: Their names.
 
     Returns:
         ``study``, ``detector``; any defect against normal images, by the map's maximum and by the official score, and the published
@@ -36,20 +40,18 @@ def comparison(studies: Sequence[OpenStudy]) -> pd.DataFrame:
         (``auroc_both``, over ten draws); by how much less other groups score then (``removed_plus``, inside masks, ``removed_both``, of
         the image score, in percent); `COST` as in `nandlib.benchmarks.detectors.COLUMNS`.
     """
-    return pd.DataFrame([row for study in studies for row in _rows(study)])
+    ran = [study for study in studies if (figures / study / "model/detectors.csv").is_file()]
+    return pd.DataFrame([{"study": study, **row} for study in ran for row in _rows(figures / study)])
 
 
-def _rows(study: OpenStudy) -> Iterator[dict[str, object]]:
-    if not (study.figures / "model/detectors.csv").is_file():
-        return
-    means, steps = study.detectors.set_index("detector"), study.ablation
+def _rows(folder: Path) -> Iterator[dict[str, object]]:
+    means, steps = read_table(folder / "detectors.csv").set_index("detector"), read_table(folder / "plus/ablation.csv")
     plus = steps[steps["kind"] == "plus"].set_index("detector")
-    shown = study.kshot("detectors").set_index(["detector", "method"])
-    for cost in read_table(study.figures / "model/detectors.csv").to_dict("records"):
+    shown = read_table(folder / "kshot/detectors.csv").set_index(["detector", "method"])
+    for cost in read_table(folder / "model/detectors.csv").to_dict("records"):
         name = cost["detector"]
         paper, own, both = means.loc[name], plus.loc[name], shown.loc[(name, "both")]
         yield {
-            "study": study.name,
             "detector": name,
             "auroc_any": cost["auroc_map"],
             "auroc_official": cost["auroc_official"],

@@ -13,7 +13,6 @@ from nandlib.evaluation.result_tables import kshot_summary
 from nandlib.show.comparison import comparison
 from nandlib.show.style import CONTEST, LABELS
 from nandlib.study.frames import read_table
-from nandlib.study.open_study import open_study
 
 PAGES = ("README.md", "REPRODUCING.md", "nandlib/models/MODEL_CARD.md")
 BLOCK = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
@@ -112,7 +111,7 @@ def _worth(root: Path) -> str:
 def _trained(root: Path) -> str:
     """`nandlib.show.comparison`: ordinary AUROC, NAND by both rules and with an example, cost."""
     names, rows = {"mini_detectors": "drawn (mini)", **REAL}, []
-    for row in comparison([open_study(name, root) for name in names]).to_dict("records"):
+    for row in comparison(root / "figures", list(names)).to_dict("records"):
         own = pd.Series(row)
         a0 = f"{row['auroc_any']:.1f}, {row['auroc_official']:.1f}"
         gains = [f"{row['auroc_before']:.1f} → {row['auroc_after']:.1f}", _gain(own), _groups(own)]

@@ -93,6 +93,8 @@ def wait() -> None:
             work = _Work(listener)
             working[work.ended] = work
         elif sys.stdin in ready:
+            for work in working.values():  # a kernel that nobody shut down
+                os.kill(work.process, signal.SIGKILL)
             return
         elif packages:
             with suppress(ImportError):  # a fork that needs it says what is missing

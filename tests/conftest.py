@@ -1,5 +1,8 @@
+"""What tests share. They run in two processes of one thread each (`make test`): nearly twice as fast on two cores as one of two threads."""
+
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -14,7 +17,8 @@ from PIL import Image
 from nandlib.models.mini import Heads, MiniModel, save_heads
 from nandlib.warm import warm_processes
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # of what the tests start
 
 
 @pytest.fixture(scope="session")
@@ -78,6 +82,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     tiny_project.WARM = {}
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """test_pipeline.py last: it changes the tiny study that other files look at."""
+    """What runs in one process, and in which order: all that looks at the tiny study, test_pipeline.py last, since it changes it; all that
+    compares with stored references, whose last file counts what was compared; else every file for itself."""
     items.sort(key=lambda item: item.path.name == "test_pipeline.py")
+    for item in items:
+        stem, fixtures = item.path.stem, getattr(item, "fixturenames", ())
+        comparing = "reference" in stem or stem == "test_projection_training"
+        item.add_marker(pytest.mark.xdist_group("project" if "project" in fixtures else "references" if comparing else stem))

@@ -1,17 +1,20 @@
 """Real images from end to end: the circuit boards that come with the project, and the numbers that are committed of them."""
 
-import shutil
-from pathlib import Path
+import re
 
 import pandas as pd
 import pytest
 from tiny_project import ROOT, run
 
+DETECTORS = ("aprilgan", "winclip_1", "patchcore")
+
 
 @pytest.fixture(scope="module")
 def boards(project):
     (project / "data/pcb_ad").symlink_to(ROOT / "data/pcb_ad")
-    preset = Path(shutil.copy(ROOT / "studies/pcb.yaml", project / "studies"))
+    preset = project / "studies/pcb.yaml"  # one detector of each family: to train the others takes minutes
+    text, shorter = (ROOT / "studies/pcb.yaml").read_text(), f"detectors: [{', '.join(DETECTORS)}]"
+    preset.write_text(re.sub(r"^detectors: .*$", shorter, text, flags=re.MULTILINE))
     registry = (project / "params.yaml").read_text()
     run(project, "nand", "use", "studies/pcb.yaml")
     run(project, "nand", "repro", "protocol@pcb")
@@ -24,7 +27,7 @@ def test_the_numbers_are_those_that_are_committed(boards):
     """Another processor may exchange a pair of images: one of 30 x 190 pairs is 0.02 points."""
     keys = ["detector", "class", "group"]
     ours, theirs = (pd.read_csv(folder / "deltas.csv").set_index(keys) for folder in (boards, ROOT / "figures/pcb"))
-    assert len(ours) == 5 * 6 and set(ours["origin"]) == {"given"}
+    assert len(ours) == len(DETECTORS) * 6 and set(ours["origin"]) == {"given"}
     columns = ["auroc_before", "auroc_after", "auroc_others", "ap_before", "ap_after"]
     difference = (ours[columns] - theirs[columns].reindex(ours.index)).abs()
     assert difference.mean().max() < 0.05 and difference.max().max() < 0.5

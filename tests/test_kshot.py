@@ -13,13 +13,15 @@ from tiny_project import ROOT, executed
 
 from nandlib import add_normality, fit_detector, load_model
 from nandlib.errors import DataError
+from nandlib.evaluation.contest import METHODS, Contest, continued, draws_of
 from nandlib.evaluation.example_selection import COLUMNS as CANDIDATE
 from nandlib.evaluation.example_selection import best_candidate, best_weight, select_examples
-from nandlib.evaluation.kshot import COLUMNS, METHODS, Contest, KShot, a2n_rows, continued, draws_of, kshot
+from nandlib.evaluation.kshot import COLUMNS, KShot, a2n_rows, kshot, mask_rows
 from nandlib.evaluation.protocol import auroc
 from nandlib.evaluation.result_tables import kshot_summary, kshot_worth
 from nandlib.method.config import ExampleConfig
 from nandlib.method.examples import both, directions
+from nandlib.method.operators import resize_map
 from nandlib.method.plus import find_regions
 from nandlib.study.open_study import open_study
 
@@ -75,7 +77,7 @@ def test_the_greedy_choice_goes_on():
 
 
 def test_examples_leave_the_evaluation_for_every_method(one, monkeypatch):
-    monkeypatch.setattr("nandlib.evaluation.kshot.LEAST_LEFT", 2)
+    monkeypatch.setattr("nandlib.evaluation.contest.LEAST_LEFT", 2)
     found = KShot(ks=(1, 2, 8), draws=3, resamples=200)
     found.add(one)
     table = found.table()
@@ -98,12 +100,25 @@ def test_examples_leave_the_evaluation_for_every_method(one, monkeypatch):
 
 
 def test_a_detector_trained_anew_takes_part_where_it_is_asked_to(one, monkeypatch):
-    monkeypatch.setattr("nandlib.evaluation.kshot.LEAST_LEFT", 2)
-    monkeypatch.setattr("nandlib.evaluation.kshot.RETRAINED_K", 2)
+    monkeypatch.setattr("nandlib.evaluation.contest.LEAST_LEFT", 2)
     found = KShot(ks=(1, 2), draws=2, retrained=1, resamples=50)
     found.add(replace(one, text={"bar": one.text["bar"]}))
     rows = found.table().query("method == 'retrained'")
-    assert rows[["k", "draw"]].to_numpy().tolist() == [[2, 0]]
+    assert rows[["k", "draw"]].to_numpy().tolist() == [[1, 0], [2, 0]]
+
+
+def test_what_is_removed_inside_masks(one, monkeypatch):
+    monkeypatch.setattr("nandlib.evaluation.contest.LEAST_LEFT", 2)
+    masks = torch.zeros(len(IMAGES), 32, 32, dtype=torch.bool)
+    masks[3:, 8:20, 8:20] = True  # all but the good ones
+    rows = {(group, method): removed for _, group, _, method, *removed in mask_rows(one, masks, (2,))}
+    assert len(rows) == 2 * 4
+    examples = np.random.default_rng([0, 2, *b"bar"]).permutation(np.arange(7, 11))[:2].tolist()
+    base, final = (resize_map(maps, (32, 32))[:, 8:20, 8:20] for maps in (one.base, one.maps("examples", "bar", examples)))
+    left = [k for k in range(7, 11) if k not in examples]
+    for removed, images in zip(rows["bar", "examples"], (left, [3, 4, 5, 6]), strict=True):
+        assert removed == pytest.approx(100 * (1 - float(final[images].sum() / base[images].sum())), rel=1e-4)
+    assert one.maps("examples", "bar", examples).amax((1, 2)).numpy() == pytest.approx(one.scores("examples", "bar", examples))
 
 
 def test_half_of_a_type_by_name_is_shown_and_the_other_half_tested(one):
@@ -150,7 +165,7 @@ def test_the_selection_on_a_study(one, monkeypatch):
     for name, value in values.items():
         monkeypatch.setattr(f"nandlib.evaluation.example_selection.{name}", value)
     monkeypatch.setattr("nandlib.evaluation.example_selection.contest", lambda study, name: one)
-    monkeypatch.setattr("nandlib.evaluation.kshot.LEAST_LEFT", 2)
+    monkeypatch.setattr("nandlib.evaluation.contest.LEAST_LEFT", 2)
     table = select_examples([SimpleNamespace(name="toy", classes=lambda: ["plate"])], progress=False)
     assert table["similarity"].tolist()[:2] == [0.5, 0.6] and table["chosen"].sum() == 2 and len(table) == 4
     after = [

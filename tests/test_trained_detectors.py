@@ -24,6 +24,8 @@ from nandlib.detectors.trained import TRAINED
 from nandlib.detectors.training import Run
 from nandlib.detectors.uniad import UniAd
 from nandlib.errors import DataError, ModelError
+from nandlib.evaluation import trained_selection
+from nandlib.evaluation.protocol import auroc
 from nandlib.method.operators import resize_map
 from nandlib.settings import RANDOM
 from nandlib.stages.maps import states_of, write_maps
@@ -266,6 +268,20 @@ def test_a_training_that_changes_what_it_sees_makes_new_maps(study):
     none = study.config.model_copy(update={"detectors": ("patchcore",)})
     write_maps(OpenStudy(study.root, none), progress=False)
     assert not path.exists() and not states_of(study).exists()
+
+
+def test_settings_are_chosen_by_what_they_find(study, model, monkeypatch):
+    monkeypatch.setattr(trained_selection, "CANDIDATES", {"pbas": ({"epochs": 1}, {"epochs": 4})})
+    monkeypatch.setattr(trained_selection, "LONGER", {"pbas": {"epochs": 6}})
+    table = trained_selection.select_trained(study, progress=False)
+    assert list(table.columns) == trained_selection.COLUMNS and list(table["kind"])[2] == "longer"
+    assert table.loc[table["kind"] == "chosen", "auroc_map"].tolist() == [table["auroc_map"][:2].max()]
+    found = []
+    for class_name in study.classes():
+        normals, paths = (image_paths(study, class_name, split) for split in ("train", "test"))
+        detector = Pbas.fit(normals, load_model("mini"), PbasConfig(epochs=4))
+        found.append(auroc(study.rows(class_name)["group"] != "good", detector(paths).max((1, 2))))
+    assert table["auroc_map"][1] == pytest.approx(np.mean(found))
 
 
 FULL = {  # published but for what takes long

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nandlib.data.images import ImageLike
 from nandlib.detectors.patchcore import PatchCore
-from nandlib.evaluation.kshot import KS, RETRAINED_K, continued
+from nandlib.evaluation.contest import KS, continued
 from nandlib.method.adapt import AdaptedDetector
 from nandlib.method.descriptors import Descriptors
 from nandlib.method.normality import add_normality
@@ -23,7 +23,7 @@ from nandlib.study.model import model_of
 from nandlib.study.open_study import OpenStudy
 
 COLUMNS = ["method", "k", "adapt_s", "image_ms", "bytes"]
-REPEATS, IMAGES = 3, 8
+REPEATS, IMAGES, RETRAINED_K = 3, 8, 4
 
 
 def _seconds(run: Callable[..., object], *given: object, repeats: int = REPEATS) -> float:

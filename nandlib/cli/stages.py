@@ -141,7 +141,7 @@ def sensitivity(study: StudyName) -> None:
 def kshot(
     study: StudyName,
     draws: Annotated[int, typer.Option(help="draws of examples", min=1)] = 10,
-    retrained: Annotated[int, typer.Option(help="of them with PatchCore fitted anew, minutes each", min=0)] = 0,
+    retrained: Annotated[int, typer.Option(help="of them with PatchCore fitted anew too", min=0)] = 1,
     every_detector: Annotated[bool, typer.Option("--every-detector", help="one example, for every detector of the study, instead")] = False,
 ) -> None:
     """Stage 'kshot': how many images is a text worth? Text, examples, both, or the images in PatchCore's memory: figures/<study>/kshot/."""

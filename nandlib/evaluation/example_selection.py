@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from nandlib.evaluation.kshot import contest, draws_of
+from nandlib.evaluation.contest import contest, draws_of
 from nandlib.evaluation.protocol import auroc
 from nandlib.evaluation.uncertainty import gap_closed
 from nandlib.method.config import ExampleConfig

@@ -95,6 +95,37 @@ def _kshot(root: Path) -> str:
     return _markdown(["images", "what is given", *(f"k = {k}" for k in ks), "removed of own, of others (k = 4)"], rows)
 
 
+def _contests(root: Path, name: str) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Label and table ``kshot/<name>.csv`` of every study that has one."""
+    for study, label in {**REAL, "mini": "drawn (mini)"}.items():
+        if (root / "figures" / study / "kshot" / f"{name}.csv").is_file():
+            yield label, _read(root, f"{study}/kshot/{name}.csv")
+
+
+def _anew(root: Path) -> str:
+    """AUROC after with PatchCore fitted anew, and by the other methods on the same draws."""
+    names = {"nothing": CONTEST["nothing"], "examples": CONTEST["examples"], "bank": CONTEST["bank"], "retrained": "PatchCore fitted anew"}
+    ks, rows = (1, 2, 4, 8, 16), []
+    for label, table in _contests(root, "kshot"):
+        drawn = table.loc[table["method"] == "retrained", "draw"].unique()
+        means = table[table["draw"].isin(drawn)].groupby(["method", "k"])["auroc_after"].mean()
+        for method, name in names.items() if len(drawn) else ():
+            found = means[method].reindex(ks)
+            rows.append([label, name, *("–" if np.isnan(after) else f"{after:.1f}" for after in found)])
+    return _markdown(["images", "what is given", *(f"k = {k}" for k in ks)], rows)
+
+
+def _masks(root: Path) -> str:
+    """`nandlib.evaluation.kshot.mask_rows`: mean over groups."""
+    rows = []
+    for label, table in _contests(root, "masks"):
+        means = table.groupby(["k", "method"])[["removed_own", "removed_other"]].mean()
+        for k in sorted(set(table["k"])):
+            cells = ["{:.1f} %, {:.1f} %".format(*means.loc[(k, method)]) for method in ("text", "examples", "both", "bank")]
+            rows.append([label, str(k), *cells])
+    return _markdown(["images", "k", *(CONTEST[method] for method in ("text", "examples", "both", "bank"))], rows)
+
+
 def _worth(root: Path) -> str:
     """`nandlib.evaluation.result_tables.kshot_worth`: how many groups need how many images to do as well as the text."""
     rows = []
@@ -241,6 +272,8 @@ def _overlap(root: Path) -> str:
 TABLES: dict[str, Callable[[Path], str]] = {
     "kshot": _kshot,
     "worth": _worth,
+    "anew": _anew,
+    "masks": _masks,
     "harm": _harm,
     "trained": _trained,
     "results": _results,

@@ -29,7 +29,7 @@ LABELS = {
     "pbas": "PBAS",
     "pradot": "PRADOT",
 }
-CONTEST = {  # methods of `nandlib.evaluation.kshot`
+CONTEST = {  # methods of `nandlib.evaluation.contest`
     "nothing": "nothing added",
     "text": "text",
     "examples": "k examples",

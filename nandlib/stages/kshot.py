@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pandas as pd
 
-from nandlib.evaluation.kshot import DRAWS, every_detector, kshot
+from nandlib.evaluation.contest import DRAWS
+from nandlib.evaluation.kshot import every_detector, kshot
 from nandlib.evaluation.result_tables import kshot_summary, kshot_worth
 from nandlib.study.open_study import OpenStudy
 
 
-def write_kshot(study: OpenStudy, draws: int = DRAWS, retrained: int = 0, progress: bool = True) -> pd.DataFrame:
-    """Write ``kshot/{kshot,intervals,a2n,summary,worth}.csv``; the summary is returned.
+def write_kshot(study: OpenStudy, draws: int = DRAWS, retrained: int = 1, progress: bool = True) -> pd.DataFrame:
+    """Write ``kshot/{kshot,intervals,a2n,masks,summary,worth}.csv``; the summary is returned.
 
     Args:
         study: Whose maps and similarities have been computed.

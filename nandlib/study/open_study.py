@@ -154,7 +154,7 @@ class OpenStudy:
         return read_table(_existing(self.figures / "sensitivity" / "sensitivity.csv", "sensitivity"))
 
     def kshot(self, name: str) -> pd.DataFrame:
-        """A table of the contest of texts and examples (`nandlib.stages.kshot`): kshot, summary, intervals, worth, a2n."""
+        """A table of the contest of texts and examples (`nandlib.stages.kshot`): kshot, summary, intervals, worth, a2n, masks."""
         return read_table(_existing(self.figures / "kshot" / f"{name}.csv", "kshot"))
 
     @cached_property

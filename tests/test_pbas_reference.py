@@ -7,6 +7,8 @@ from regenerated import normal, reference, regenerate, weight
 from torch import Tensor
 
 from nandlib.detectors import pbas_equations as pbas
+from nandlib.detectors import smoothing
+from nandlib.detectors.smoothing import smooth_map
 
 OFFICIAL = reference("pbas_official")
 TOLERANCE = {"rtol": 0, "atol": 1e-5}  # an independent implementation came within 4.8e-7
@@ -49,7 +51,7 @@ def banks(projection) -> list[Tensor]:
 def judged(projection, discriminator) -> dict[str, Tensor]:
     with torch.no_grad():
         scores = discriminator.eval()(projection(pbas.embed(layers(TESTED), 16))).reshape(2, 6, 5)
-    return {"patch_scores": scores, "image_score": scores.amax((1, 2)), "map": pbas.smooth_map(scores, (48, 40))}
+    return {"patch_scores": scores, "image_score": scores.amax((1, 2)), "map": smooth_map(scores, (48, 40))}
 
 
 def trained() -> tuple[dict[str, list], tuple]:
@@ -143,7 +145,7 @@ def test_the_published_size():
         torch.testing.assert_close(discriminator(projected)[::7, 0], OFFICIAL["full_discriminator_eval_mode"], **TOLERANCE)
         torch.testing.assert_close(discriminator.train()(projected)[::7, 0], OFFICIAL["full_discriminator_train_mode"], **TOLERANCE)
     scores = torch.sigmoid(given(330, (1, 36, 36)))
-    torch.testing.assert_close(pbas.smooth_map(scores, (288, 288))[:, ::5, ::5], OFFICIAL["full_map_from_patch_scores"], **TOLERANCE)
+    torch.testing.assert_close(smooth_map(scores, (288, 288))[:, ::5, ::5], OFFICIAL["full_map_from_patch_scores"], **TOLERANCE)
     assert [sum(p.numel() for p in network.parameters()) for network in (projection, discriminator)] == [2_360_832, 1_576_960]
 
 
@@ -185,6 +187,6 @@ def test_the_comparison_notices_a_broken_step(monkeypatch):
 
 @pytest.mark.parametrize("sigma", [3.0, 5.0])
 def test_another_smoothing_is_noticed(monkeypatch, sigma):
-    monkeypatch.setattr(pbas, "SIGMA", sigma)
+    monkeypatch.setattr(smoothing, "SIGMA", sigma)
     scores = torch.sigmoid(given(330, (1, 36, 36)))
-    assert (pbas.smooth_map(scores, (288, 288))[:, ::5, ::5] - OFFICIAL["full_map_from_patch_scores"]).abs().max() > 1e-3
+    assert (smooth_map(scores, (288, 288))[:, ::5, ::5] - OFFICIAL["full_map_from_patch_scores"]).abs().max() > 1e-3

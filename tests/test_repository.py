@@ -74,12 +74,14 @@ def test_unknown_notebook_parameter_is_refused():
 def test_the_pipeline_names_files_that_are_there():
     stages = {name: stage for path in PIPELINES for name, stage in read_yaml(ROOT / path)["stages"].items()}
     for name, stage in stages.items():
-        for path in stage["do"]["deps"]:
+        for path in stage.get("do", stage)["deps"]:
             if "${" not in path and not path.startswith(("data", "figures")):
                 assert (ROOT / path).exists(), (name, path)
-        for params in stage["do"].get("params", []):
-            for section in next(iter(params.values())) if "params.yaml" not in params else ():
-                assert section.split(".")[0] in read_yaml(ROOT / "studies/mini.yaml"), (name, section)
+        for params in stage.get("do", stage).get("params", []):
+            ((path, sections),) = params.items() if isinstance(params, dict) else (("params.yaml", []),)
+            preset = ROOT / ("studies/mini.yaml" if "${" in path else path)
+            for section in sections if path != "params.yaml" else ():
+                assert section.split(".")[0] in read_yaml(preset), (name, section)
 
 
 def test_registry_follows_the_preset(tmp_path):

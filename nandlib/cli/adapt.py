@@ -28,7 +28,8 @@ DetectorName = Annotated[
     str | None,
     typer.Option(
         "--detector",
-        help="aprilgan, aprilgan_<k>, winclip_<k>, patchcore, uniad, onenip, pbas, pradot; with --checkpoint an anomalib class",
+        help="aprilgan, aprilgan_<k>, winclip_<k>, patchcore, uniad, onenip, pbas, pradot, hetnet_style, fader_style; "
+        "with --checkpoint an anomalib class",
     ),
 ]
 MapsFolder = Annotated[Path | None, typer.Option("--maps", help="folder of your own anomaly maps (.npy, .tiff) under the images' names")]

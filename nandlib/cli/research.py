@@ -169,6 +169,20 @@ def example_selection(
     typer.echo(table[table["chosen"]].round(2).to_string(index=False))
 
 
+@app.command("signal-selection", rich_help_panel=RESEARCH)
+def signal_selection(name: Annotated[str, typer.Argument(help="name of a study of signals")] = "heartbeat") -> None:
+    """The settings between which those of normality by example in time were chosen, on made-up anomalies: figures/<name>/selection.csv."""
+    from nandlib.evaluation.signal_selection import select_signals
+    from nandlib.stages.signals import splits_of
+    from nandlib.study.open_kind import open_signals
+    from nandlib.study.open_study import project_root
+
+    study = open_signals(name, project_root())
+    table = select_signals(splits_of(study, progress())["typed"].train.signals, study.config.nearest, progress())
+    study.write_csv(table, "selection.csv")
+    typer.echo(table.round(1).to_string(index=False))
+
+
 @app.command(rich_help_panel=RESEARCH)
 def seeds(
     study: StudyName,

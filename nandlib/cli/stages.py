@@ -116,8 +116,11 @@ def notebook(
 ) -> None:
     """Execute the notebook of one item of the paper for one study."""
     from nandlib.show.notebooks import execute
+    from nandlib.study.open_kind import is_kind, open_signals
+    from nandlib.study.open_study import project_root
 
-    execute(name, registered_study(study))
+    root = project_root()
+    execute(name, open_signals(study, root) if is_kind(study, root) else registered_study(study))
 
 
 @app.command(rich_help_panel=STAGES)
@@ -150,6 +153,16 @@ def kshot(
     opened = registered_study(study)
     table = write_detectors(opened, draws, progress()) if every_detector else write_kshot(opened, draws, retrained, progress())
     typer.echo(table.round(1).to_string(index=False))
+
+
+@app.command(rich_help_panel=STAGES)
+def signals(name: Annotated[str, typer.Argument(help="name of a study of signals: studies/kinds/<name>.yaml")]) -> None:
+    """Stage of a study of signals: detection of records and points, and normality by example: figures/<name>/."""
+    from nandlib.stages.signals import write_signals
+    from nandlib.study.open_kind import open_signals
+    from nandlib.study.open_study import project_root
+
+    write_signals(open_signals(name, project_root()), progress())
 
 
 @app.command(rich_help_panel=STAGES)

@@ -9,10 +9,15 @@ from pydantic import Field, model_validator
 
 from nandlib.settings import Section
 
-TrainedName = Literal["uniad", "onenip", "pbas", "pradot"]
+TrainedName = Literal["uniad", "onenip", "pbas", "pradot", "hetnet_style", "fader_style"]
 DetectorName = Literal["aprilgan", "aprilgan_1", "aprilgan_5", "winclip_0", "winclip_1", "winclip_5", "patchcore", TrainedName]
 TRAINED_NAMES: tuple[TrainedName, ...] = get_args(TrainedName)
 TOGETHER = ("uniad", "onenip")  # one model for all classes of a study
+
+
+def family_of(detector: str) -> str:
+    """What detectors that differ in the number of reference images alone have in common: ``winclip`` of ``winclip_5``."""
+    return detector if detector in TRAINED_NAMES else detector.split("_")[0]
 
 
 class WinClipConfig(Section):
@@ -120,6 +125,39 @@ class PradotConfig(TrainedConfig):
     official: bool = Field(False, description="scaled by each image's own maximum, and without the floor of normal images")
 
 
+class HetNetConfig(TrainedConfig):
+    """HetNet-style. Only what the project page shows is known (`nandlib.detectors.hetnet_network`); sizes and schedule are this study's."""
+
+    published: ClassVar[dict[str, Any]] = {}
+
+    size: Literal["embedded"] = Field("embedded", description="the only one")
+    stages: tuple[int, ...] = Field((1, 3, 5), min_length=3, max_length=3, description="of the first teacher, each half as fine")
+    second: Literal["random", "self_trained"] = Field(
+        "self_trained", description="the second teacher, a small transformer on pixels: as it starts, or trained to fill in patches"
+    )
+    second_epochs: int = Field(20, ge=1, description="of that training")
+    width: int = Field(64, ge=8, description="of the fused features and the students")
+    epsilon: float = Field(1e-2, gt=0, description="added to the variance of every channel of the noise, as a share of their mean")
+    boxes: int = Field(2, ge=1, description="that are replaced by noise, at most, in each training image")
+    epochs: int = Field(30, ge=1)
+    rate: float = Field(2e-3, gt=0)
+
+
+class FaderConfig(TrainedConfig):
+    """FADeR-style. Only the abstract's description is known (`nandlib.detectors.fader_network`); sizes and schedule are this study's."""
+
+    published: ClassVar[dict[str, Any]] = {"side": 256, "widths": (32, 64, 128, 256), "epochs": 200, "gate_epochs": 60}  # not published
+
+    stages: tuple[int, ...] = Field((), max_length=0, description="no backbone: it sees pixels")
+    side: int = Field(96, ge=32, description="pixels a side of what the U-Net sees")
+    widths: tuple[int, ...] = Field((8, 16, 32, 48), min_length=2, description="channels of the U-Net's levels, the finest first")
+    cell: int = Field(8, ge=1, description="pixels a side of the mask's cells, at `side`")
+    epochs: int = Field(40, ge=1, description="of the U-Net")
+    gate_epochs: int = Field(20, ge=1, description="of the gates, with the U-Net frozen")
+    versions: int = Field(2, ge=1, description="synthetic corruptions of each normal image")
+    rate: float = Field(2e-3, gt=0)
+
+
 class TrainedDetectors(Section):
     """The detectors that are trained on a study's normal images."""
 
@@ -127,6 +165,8 @@ class TrainedDetectors(Section):
     onenip: OneNipConfig = OneNipConfig()
     pbas: PbasConfig = PbasConfig()
     pradot: PradotConfig = PradotConfig()
+    hetnet_style: HetNetConfig = HetNetConfig()
+    fader_style: FaderConfig = FaderConfig()
 
     def of(self, name: str) -> TrainedConfig:
         """The settings of one of `TRAINED_NAMES`."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import Compose, Normalize, Resize, ToTensor
@@ -16,7 +17,7 @@ from nandlib.detectors.backbones import published_backbone
 from nandlib.detectors.config import TrainedConfig
 from nandlib.errors import ModelError
 from nandlib.models import VisionLanguageModel
-from nandlib.models.mini import IMAGE_SIZE, MiniModel
+from nandlib.models.mini import IMAGE_SIZE, MiniModel, preprocess
 
 IMAGENET = Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -64,6 +65,21 @@ def embedded_features(model: VisionLanguageModel | None, stages: Sequence[int]) 
         return [found[k].float().contiguous() for k in stages]
 
     return FrozenFeatures("mini:" + ",".join(map(str, stages)), model.preprocess, layers, IMAGE_SIZE, device)
+
+
+def pixel_features(side: int, device: str = "cpu") -> FrozenFeatures:
+    """No backbone: one layer, the image itself, ``(N, 3, side, side)``, RGB in [0, 1]."""
+
+    def layers(batch: Tensor) -> list[Tensor]:
+        return [pixels(batch.to(device), side)]
+
+    return FrozenFeatures(f"pixels:{side}", preprocess, layers, IMAGE_SIZE, device)
+
+
+def pixels(batch: Tensor, side: int) -> Tensor:
+    """The embedded model's input ``(N, 3, 320, 320)`` as RGB in [0, 1], ``(N, 3, side, side)``."""
+    small = F.interpolate(batch, size=(side, side), mode="bilinear", align_corners=False, antialias=True)
+    return ((small * 128 + 127) / 255).clamp(0, 1)
 
 
 def published_features(config: TrainedConfig, device: str = "cpu") -> FrozenFeatures:

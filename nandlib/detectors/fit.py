@@ -37,7 +37,8 @@ def fit_detector(
 
     Args:
         name: ``aprilgan`` (zero-shot), ``aprilgan_<k>``, ``winclip_0`` (zero-shot), ``winclip_<k>``, ``patchcore``, or one that is
-            trained, for which more can be set by its own ``fit``: ``uniad``, ``onenip``, ``pbas``, ``pradot``. k is the number of
+            trained, for which more can be set by its own ``fit``: ``uniad``, ``onenip``, ``pbas``, ``pradot``, ``hetnet_style``,
+            ``fader_style``. k is the number of
             reference images: the first k of `normals`.
         model: Its image and text towers; None: the embedded one.
         noun: What the images show, for the texts of APRIL-GAN and WinCLIP.

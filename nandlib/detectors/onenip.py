@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from nandlib.data.images import ImageLike, as_image
+from nandlib.data.images import ImageLike
 from nandlib.detectors.config import OneNipConfig
 from nandlib.detectors.fitted import Fit, Images, by_class, restored, state_of
 from nandlib.detectors.onenip_network import OneNipNetwork, joined_map, losses, scale_of
 from nandlib.detectors.rebuilding import RebuildingDetector, epochs_of, on_grid, sizes_of, spread
 from nandlib.detectors.rebuilt import distance_map
-from nandlib.detectors.synthesis import changed, cutpaste_anomaly, perlin_anomaly
+from nandlib.detectors.synthesis import synthetic_image
 from nandlib.detectors.tokens import initialise
 from nandlib.detectors.training import Run, key_of, train
 from nandlib.models import VisionLanguageModel
@@ -99,23 +99,3 @@ class OneNip(RebuildingDetector[OneNipConfig]):
             maps = [cls(features, tensors, fit, name)._rebuilt(own.to(features.device))[0].cpu() for name, own in parts.items()]
         tensors["scale"] = scale_of(torch.cat(maps))
         return cls(features, tensors, fit).with_floors(parts)
-
-
-def synthetic_image(number: int, images: Sequence[ImageLike], seed: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """One normal image with a synthetic anomaly, uint8 ``(S, S, 3)``, and its mask ``(S, S)``: CutPaste or a texture, half each.
-
-    Textures are other training images, each with three of ten changes (published: the Describable Textures, which are not free to pass
-    on, with the same changes).
-    """
-    rng = np.random.default_rng([seed, number])
-
-    def pixels(image: ImageLike) -> np.ndarray:
-        return np.asarray(as_image(image).resize((size, size), Image.Resampling.BICUBIC), np.float32)
-
-    normal = pixels(images[number])
-    if rng.random() < 0.5:
-        made, mask = cutpaste_anomaly(normal, rng)
-    else:
-        texture = pixels(images[int(rng.integers(len(images)))])
-        made, mask = perlin_anomaly(normal, changed(texture, rng), rng)
-    return made.round().clip(0, 255).astype(np.uint8), mask

@@ -11,7 +11,8 @@ from torch import Tensor
 from nandlib.data.images import ImageLike
 from nandlib.detectors.config import PbasConfig
 from nandlib.detectors.fitted import Fit, FittedDetector, Images, by_class, restored, state_of
-from nandlib.detectors.pbas_equations import embed, losses, networks, optimisers, remember, smooth_map
+from nandlib.detectors.pbas_equations import embed, losses, networks, optimisers, remember
+from nandlib.detectors.smoothing import smooth_map
 from nandlib.detectors.training import Run, Stateful, key_of, shuffled, train
 from nandlib.models import VisionLanguageModel
 
@@ -76,7 +77,7 @@ class Pbas(FittedDetector[PbasConfig]):
                 loss.backward()
                 for step in steps:
                     step.step()
-                total += float(loss) * len(batch)
+                total += float(loss.detach()) * len(batch)
             return total / len(seen)
 
         parts: dict[str, Stateful] = {"projection": projection, "discriminator": discriminator, "first": steps[0], "second": steps[1]}

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from anomalib.models.image.glass.components import Aggregator, Discriminator, Preprocessing, Projection
-from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
-BEYOND, KEPT, SIGMA, PATCH = 0.25, 0.9, 4.0, 3
+BEYOND, KEPT, PATCH = 0.25, 0.9, 3
 
 
 def embed(layers: Sequence[Tensor], width: int) -> Tensor:
@@ -90,12 +88,6 @@ def losses(projected: Tensor, bank: Tensor, discriminator: nn.Module) -> dict[st
         "normal": F.binary_cross_entropy(normal, torch.zeros_like(normal)),
         "synthesised": F.binary_cross_entropy(other, torch.ones_like(other)),
     }
-
-
-def smooth_map(patch_scores: Tensor, size: tuple[int, int]) -> Tensor:
-    """Patch scores ``(B, h, w)`` as maps ``(B, H, W)``: bilinear with half-pixel centres, Gaussian σ = 4, the border mirrored."""
-    large = F.interpolate(patch_scores[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
-    return torch.from_numpy(np.stack([gaussian_filter(single, SIGMA) for single in large.detach().cpu().numpy()]))
 
 
 def optimisers(projection: nn.Module, discriminator: nn.Module, factor: float = 1.0) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:

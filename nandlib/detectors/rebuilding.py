@@ -67,7 +67,7 @@ def epochs_of(
         for batch in shuffled(count, config.batch_size, config.seed, number):
             loss = loss_of(batch, number)
             descend(loss, network, steps)
-            total += float(loss) * len(batch)
+            total += float(loss.detach()) * len(batch)
         return total / count
 
     return epoch, {"network": network, "optimiser": steps}

@@ -5,11 +5,14 @@ All draws come from a generator that is given. Images are RGB, float32 in [0, 25
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 from PIL import Image
 from torchvision.transforms import functional as change
+
+from nandlib.data.images import ImageLike, as_image
 
 THRESHOLD, OPACITY = 0.5, 0.8  # of the noise field; β is drawn below
 
@@ -120,3 +123,23 @@ def cutpaste_anomaly(image: np.ndarray, rng: np.random.Generator) -> tuple[np.nd
     made = image.copy()
     made[mask] = np.asarray(turned, np.float32)[: cover.shape[0], : cover.shape[1]][cover]
     return made, mask
+
+
+def synthetic_image(number: int, images: Sequence[ImageLike], seed: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """One normal image with a synthetic anomaly, uint8 ``(S, S, 3)``, and its mask ``(S, S)``: CutPaste or a texture, half each.
+
+    Textures are other training images, each with three of ten changes (published: the Describable Textures, which are not free to pass
+    on, with the same changes).
+    """
+    rng = np.random.default_rng([seed, number])
+
+    def pixels(image: ImageLike) -> np.ndarray:
+        return np.asarray(as_image(image).resize((size, size), Image.Resampling.BICUBIC), np.float32)
+
+    normal = pixels(images[number])
+    if rng.random() < 0.5:
+        made, mask = cutpaste_anomaly(normal, rng)
+    else:
+        texture = pixels(images[int(rng.integers(len(images)))])
+        made, mask = perlin_anomaly(normal, changed(texture, rng), rng)
+    return made.round().clip(0, 255).astype(np.uint8), mask

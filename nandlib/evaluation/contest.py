@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -37,6 +38,27 @@ from nandlib.study.open_study import OpenStudy
 
 KS, DRAWS, LEAST_LEFT = (1, 2, 4, 8, 16), 10, 4  # images of a group that must be left for the evaluation
 METHODS = ("nothing", "text", "examples", "both", "bank", "retrained")
+
+
+class Contestant(Protocol):
+    """Anything that answers with one score an item: images, or whatever else has maps."""
+
+    @property
+    def class_name(self) -> str: ...
+
+    @property
+    def groups(self) -> np.ndarray:
+        """``(N,)`` group of each tested item: ``"good"``, a name, or ``""``, which is always abnormal."""
+        ...
+
+    @property
+    def added(self) -> Sequence[str]:
+        """The groups that are added, one at a time."""
+        ...
+
+    def scores(self, method: str, group: str, examples: Sequence[int]) -> np.ndarray:
+        """``(N,)`` by one of its methods (``nothing`` among them), with `examples`, positions of items of `group`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -67,11 +89,21 @@ class Contest:
     paths: Sequence[Path] = ()
     config: ExampleConfig = ExampleConfig()
 
+    @property
+    def added(self) -> list[str]:
+        """The groups that are added, one at a time."""
+        return list(self.text)
+
     @cached_property
     def heights(self) -> list[Tensor]:
         """The peak of every region, image by image."""
         parts = zip(self.base, self.regions.labels, self.found, strict=True)
         return [torch.from_numpy(ndimage.maximum(single.numpy(), labels, np.arange(len(own)))) for single, labels, own in parts]
+
+    @cached_property
+    def _found(self) -> Tensor:
+        """`found` in one."""
+        return torch.cat(self.found)
 
     @cached_property
     def patches(self) -> Tensor:
@@ -109,7 +141,7 @@ class Contest:
 
     def _shown(self, examples: Sequence[int], config: ExampleConfig) -> list[Tensor]:
         directions = torch.stack([self.found[k][int(self.heights[k].argmax())] for k in examples])
-        return [probability(own, directions, config) for own in self.found]
+        return list(probability(self._found, directions, config).split([len(own) for own in self.found]))
 
     def _nearest(self, memory: Tensor) -> list[Tensor]:
         return [torch.cdist(patches, memory).amin(1) for patches in self.patches]
@@ -209,9 +241,9 @@ class Draw:
         return auroc(self.label, kept), auroc(self.label[~self.own], kept[~self.own])
 
 
-def draws_of(one: Contest, ks: Sequence[int] = KS, draws: int = DRAWS) -> Iterator[Draw]:
+def draws_of(one: Contestant, ks: Sequence[int] = KS, draws: int = DRAWS) -> Iterator[Draw]:
     """Every draw of one class; groups with fewer than k + `LEAST_LEFT` images are left out at that k."""
-    for group in one.text:
+    for group in one.added:
         own = np.flatnonzero(one.groups == group)
         for k, number in product([k for k in ks if len(own) >= k + LEAST_LEFT], range(draws)):
             examples = np.random.default_rng([number, k, *group.encode()]).permutation(own)[:k].tolist()

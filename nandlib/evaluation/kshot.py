@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from nandlib.errors import DataError
-from nandlib.evaluation.contest import DRAWS, KS, LEAST_LEFT, METHODS, Contest, Draw, contest, contests, draws_of
+from nandlib.evaluation.contest import DRAWS, KS, LEAST_LEFT, METHODS, Contest, Contestant, Draw, contest, contests, draws_of
 from nandlib.evaluation.protocol import auroc
 from nandlib.evaluation.scope import masks_of
 from nandlib.evaluation.selectivity import PIXEL_SIDE
@@ -53,14 +53,16 @@ class KShot:
         self._rows: list[tuple[object, ...]] = []
         self._samples: dict[tuple[int, str], list[np.ndarray]] = defaultdict(list)  # one array a group and draw
 
-    def add(self, one: Contest) -> None:
+    def add(self, one: Contestant) -> None:
         """One class."""
         weights = drawn_weights(0, one.class_name, one.groups, self.resamples)
         before = one.scores("nothing", "", ())
-        text = {group: one.scores("text", group, ()) for group in one.text}
+        text = {group: one.scores("text", group, ()) for group in one.added if "text" in self.methods}
         for draw in draws_of(one, self.ks, self.draws):
             first, alone = draw.areas(before)
-            known = {"nothing": before, "text": text[draw.group]}  # whatever the examples
+            known = {"nothing": before}  # whatever the examples
+            if text:
+                known["text"] = text[draw.group]
             for method in METHODS if draw.number < self.retrained else self.methods:
                 after = (known[method] if method in known else one.scores(method, draw.group, draw.examples))[draw.keep]
                 removed = 100 * (1 - after / np.maximum(before[draw.keep], 1e-12))
@@ -77,7 +79,8 @@ class KShot:
         return pd.DataFrame(self._rows, columns=COLUMNS)
 
     def intervals(self) -> pd.DataFrame:
-        """`INTERVALS`: 95 % intervals of the mean AUROC after, and of its difference from the text's and the memory's, over images.
+        """`INTERVALS`: 95 % intervals of the mean AUROC after, and of its difference from the text's and the memory's, over images; NaN
+        where these take no part.
 
         Every resampled test set is the same for all methods and draws of a class: differences are paired.
         """
@@ -85,7 +88,7 @@ class KShot:
         for (k, method), own in means.items():
             row: list[object] = [k, method, *interval(own)]
             for rival in ("text", "bank"):
-                gain = own - means[k, rival]
+                gain = own - means.get((k, rival), np.nan)
                 row += [float(gain.mean()), *interval(gain)]
             rows.append(row)
         return pd.DataFrame(rows, columns=INTERVALS)

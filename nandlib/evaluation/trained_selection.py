@@ -32,6 +32,8 @@ CANDIDATES: Mapping[str, Sequence[Mapping[str, Any]]] = {  # what differs from t
     "onenip": ({}, {"stages": (4, 5), "epochs": 40}),
     "pbas": ({}, {"stages": (2, 3, 4)}, {"stages": (3, 4)}),
     "pradot": ({}, {"stages": (4,)}),
+    "hetnet_style": ({}, {"second": "random"}),
+    "fader_style": ({}, {"side": 128}),
 }
 LONGER: Mapping[str, Mapping[str, Any]] = {  # what the reduction costs: four, three, four and four times the epochs
     "uniad": {"epochs": 480},

@@ -60,14 +60,14 @@ def find_regions(maps: Tensor, grid: tuple[int, int], plus: PlusConfig = PlusCon
     Args:
         maps: ``(n, H, W)``, larger is more anomalous.
         grid: ``(h, w)`` of the patch tokens.
-        plus: ``peak_distance`` between peaks, as a share of the map's side; ``focus``: a pixel counts (A / peak)^focus.
+        plus: ``peak_distance`` between peaks, as a share of the map's longer side; ``focus``: a pixel counts (A / peak)^focus.
     """
     n, height, width = maps.shape
     cell = (np.arange(height) * grid[0] // height)[:, None] * grid[1] + np.arange(width) * grid[1] // width
     cells = grid[0] * grid[1]
     labels, weights = np.empty((n, height, width), np.int64), []
     for k, single in enumerate(maps.numpy().astype(np.float64)):
-        peaks = peak_local_max(single, min_distance=max(1, round(plus.peak_distance * height)), exclude_border=False)
+        peaks = peak_local_max(single, min_distance=max(1, round(plus.peak_distance * max(height, width))), exclude_border=False)
         markers = np.zeros(single.shape, np.int64)
         markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
         labels[k] = watershed(-single, markers) - 1 if len(peaks) else 0  # a flat map is one region

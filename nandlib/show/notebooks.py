@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import run_sync
@@ -19,7 +19,12 @@ from nandlib.study.open_study import OpenStudy
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-ON_DEMAND = ("kshot", "sensitivity", "which")  # longer studies of their own: results in figures/<study>/<item>/, not in the report
+ON_DEMAND = (
+    "heartbeat",
+    "kshot",
+    "sensitivity",
+    "which",
+)  # longer studies of their own: results in figures/<study>/<item>/, not in the report
 KERNEL = [sys.executable, "-m", "nandlib.warm", "ipykernel_launcher", "-f", "{connection_file}"]  # in a warm process if one waits
 VOLATILE = [
     "metadata.papermill",
@@ -28,6 +33,22 @@ VOLATILE = [
     "cell.metadata.papermill",
     "cell.metadata.execution",
 ]
+
+
+class Place(Protocol):
+    """What a notebook needs of a study, of images or of another kind."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def root(self) -> Path: ...
+
+    @property
+    def figures(self) -> Path: ...
+
+    @property
+    def watermark(self) -> str: ...
 
 
 def _by_item(folder: Path) -> dict[str, Path]:
@@ -67,7 +88,7 @@ def check_parameters(notebook: Path, given: Mapping[str, object]) -> None:
             raise PresetError(f"{notebook}: unknown parameter '{name}': {nearest(name, known)}")
 
 
-def execute(item: str, study: OpenStudy) -> Path:
+def execute(item: str, study: Place) -> Path:
     """Run the notebook of one item for one study; the executed copy goes to ``figures/<study>/notebooks/`` (or ``<item>/``).
 
     A notebook that fails leaves its copy, with the traceback, at that place.

@@ -28,6 +28,8 @@ LABELS = {
     "onenip": "OneNIP",
     "pbas": "PBAS",
     "pradot": "PRADOT",
+    "hetnet_style": "HetNet-style",
+    "fader_style": "FADeR-style",
 }
 CONTEST = {  # methods of `nandlib.evaluation.contest`
     "nothing": "nothing added",

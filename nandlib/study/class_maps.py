@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from nandlib.detectors.aprilgan import anomaly_map
+from nandlib.detectors.config import family_of
 from nandlib.errors import DataError
 from nandlib.method.config import NandConfig, PlusConfig
 from nandlib.method.detection import image_probability
@@ -86,7 +87,7 @@ class ClassMaps:
         return maps
 
     def _raw(self, detector: str, rows: slice, split: str) -> Tensor:
-        family = detector.split("_")[0]
+        family = family_of(detector)
         zero_shot = self._zero_shot(rows, split) if family == "aprilgan" else torch.zeros(())
         return zero_shot if detector == "aprilgan" else zero_shot + self._stored(family)[f"{detector}/{split}"][rows]
 
@@ -96,7 +97,7 @@ class ClassMaps:
 
     def _floor(self, detector: str) -> float:
         if detector not in self._floors:
-            family = {} if detector == "aprilgan" else self._stored(detector.split("_")[0])
+            family = {} if detector == "aprilgan" else self._stored(family_of(detector))
             normal = family.get(f"{detector}/normals")  # without what a detector's memory holds of each image itself
             self._floors[detector] = float(np.quantile((self._raw(detector, ALL, "train") if normal is None else normal).numpy(), 0.99))
         return self._floors[detector]
@@ -112,7 +113,7 @@ class ClassMaps:
             normal, abnormal = self.cos["normal_states"].unbind(1)
             maps = anomaly_map(abnormal, normal, grid=self.grid, temperature=self.temperature, nand=self.nand)
         else:
-            found = self._stored(detector.split("_")[0]).get(f"{detector}/normals")
+            found = self._stored(family_of(detector)).get(f"{detector}/normals")
             if found is None:
                 return None
             maps = found

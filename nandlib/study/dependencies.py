@@ -88,7 +88,7 @@ def derive(pipeline: Path, notebooks: Path) -> Any:
     """The content of a pipeline file with the code dependencies of every stage derived anew; all else as it is."""
     content = _yaml().load(pipeline.read_text(encoding="utf-8"))
     for stage in content["stages"].values():
-        body = stage["do"]
+        body = stage.get("do", stage)
         kept = [path for path in body.get("deps", ()) if not path.startswith("nandlib/")]
         body["deps"] = [*kept, *code_dependencies(body["cmd"], notebooks)]
     return content

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from nandlib.data.config import DataConfig
-from nandlib.detectors.config import TRAINED_NAMES, DetectorName, PatchCoreConfig, TrainedDetectors, WinClipConfig
+from nandlib.detectors.config import TRAINED_NAMES, DetectorName, PatchCoreConfig, TrainedDetectors, WinClipConfig, family_of
 from nandlib.errors import PresetError, nearest
 from nandlib.method.config import NandConfig, PromptConfig
 from nandlib.settings import EMBEDDED_HEADS, RANDOM, Section, read_yaml
@@ -79,7 +79,7 @@ class Study(Section):
 
     def required_for_clip(self) -> dict[str, Path | None]:
         """The full-size networks of the detectors in use: key of the preset → file of weights."""
-        families = {name.split("_")[0] for name in self.detectors}
+        families = {family_of(name) for name in self.detectors}
         files = {"model.weights": self.model.weights, "model.clip_weights": self.model.clip_weights}
         if "winclip" in families:
             files["winclip.weights"] = self.winclip.weights

@@ -1,0 +1,48 @@
+"""The plain baseline: how far a record is, point by point, from the normal ones that are nearest to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+ROWS = 256  # records at a time
+
+
+@dataclass(frozen=True)
+class NearestRecords:
+    """A(t) = mean over leads and the k nearest normal records of (x(t) - nearest(t))², less its median over normal records.
+
+    Attributes:
+        memory: ``(M, K, Q)`` normal records.
+        k: How many are nearest.
+        floor: Median of the raw maps of normal records, each without itself.
+    """
+
+    memory: Tensor
+    k: int
+    floor: float = 0.0
+    name: str = "nearest_records"
+
+    @classmethod
+    def fit(cls, normals: Tensor, k: int) -> NearestRecords:
+        """From normal records ``(M, K, Q)``."""
+        raw = cls(normals, k)._raw(normals, skip=1)
+        return cls(normals, k, float(raw.median()))
+
+    def maps(self, signals: Tensor) -> Tensor:
+        """``(N, K, Q)`` to A ``(N, Q)``."""
+        return (self._raw(signals) - self.floor).clamp_min(0)
+
+    def with_more(self, signals: Tensor) -> NearestRecords:
+        """The rival of an example: the same records in its memory."""
+        return NearestRecords(torch.cat([self.memory, signals]), self.k, self.floor)
+
+    def _raw(self, signals: Tensor, skip: int = 0) -> Tensor:
+        """Maps before the floor; `skip`: of the nearest, which are the records themselves."""
+        found = []
+        for part in signals.split(ROWS):
+            nearest = torch.cdist(part.flatten(1), self.memory.flatten(1)).topk(self.k + skip, largest=False).indices[:, skip:]
+            found.append((part[:, None] - self.memory[nearest]).square().mean((1, 2)))
+        return torch.cat(found)

@@ -1,0 +1,172 @@
+"""Records of signals: ECG5000's beats, and PTB-XL's twelve leads in WFDB format. N records, K leads, Q samples."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from nandlib.errors import DataError
+
+GOOD, ALWAYS_ABNORMAL = "good", ""
+ECG5000_TYPES = {1: GOOD, 2: "r_on_t", 3: "premature_ventricular", 4: "supraventricular", 5: "unclassified"}  # as UCR numbers them
+PTBXL_TEST_FOLD = 10  # the published split: folds 1 to 8 train, 9 validates, 10 is tested
+PTBXL_TRAIN_FOLDS = tuple(range(1, 9))
+
+
+@dataclass(frozen=True)
+class Records:
+    """Signals with what is known of them.
+
+    Attributes:
+        signals: ``(N, K, Q)`` float32.
+        groups: ``(N,)``: ``"good"``, the type of the anomaly, or ``""`` for what is abnormal but of no single type.
+    """
+
+    signals: np.ndarray
+    groups: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.signals.ndim != 3 or len(self.signals) != len(self.groups):
+            raise DataError(
+                f"signals must be (records, leads, samples) with one group each, not {self.signals.shape} and {self.groups.shape}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.signals)
+
+    def of(self, chosen: np.ndarray) -> Records:
+        """Some of them: positions, or a mask."""
+        return Records(self.signals[chosen], self.groups[chosen])
+
+
+@dataclass(frozen=True)
+class Split:
+    """Normal records to train on, and records to be tested."""
+
+    train: Records
+    test: Records
+
+
+def check_signals(signals: np.ndarray, samples: int | None = None, source: str = "the signals") -> np.ndarray:
+    """Signals ``(N, K, Q)`` as float32.
+
+    Args:
+        signals: Of records.
+        samples: Q that is expected; None: any.
+        source: What they are, for messages.
+
+    Raises:
+        DataError: If there is none, their length is another, a value is missing or not finite, or a record is constant in every lead.
+    """
+    found = np.asarray(signals, np.float32)
+    if found.ndim == 2:
+        found = found[:, None]
+    if found.ndim != 3 or not found.size:
+        raise DataError(f"{source}: expected (records, leads, samples), got {np.shape(signals)}")
+    if samples is not None and found.shape[2] != samples:
+        raise DataError(f"{source}: {found.shape[2]} samples a record, where {samples} are expected: cut or resample them first")
+    gaps = ~np.isfinite(found).all((1, 2))
+    if gaps.any():
+        raise DataError(f"{source}: record {int(gaps.argmax())} has gaps (values that are no numbers): fill them, or leave it out")
+    flat = (found.max(2) == found.min(2)).all(1)
+    if flat.any():
+        raise DataError(f"{source}: record {int(flat.argmax())} is constant: nothing was measured; leave it out")
+    return found
+
+
+def read_ecg5000(path: Path, *, typed: bool, seed: int = 0, train_share: float = 0.6) -> Split:
+    """ECG5000 (one patient's heartbeats, 140 samples each) from ``ecg5000.npz``.
+
+    Its two parts are scaled differently and share beats: one is never trained on where the other is tested.
+
+    Args:
+        path: The file: ``train_normal``, ``test``, ``test_abnormal`` (each scaled to 0..1 by column), ``typed``, ``typed_class``.
+        typed: The 500 beats with types, of whose normal ones a share is trained on; else the part that knows only normal from abnormal.
+        seed: Of the draw of those.
+        train_share: How many of the normal beats with types are trained on.
+
+    Raises:
+        DataError: If the file is missing or lacks an array.
+    """
+    if not path.is_file():
+        raise DataError(f"{path} is missing: see data/README.md for where ECG5000 comes from")
+    with np.load(path, allow_pickle=False) as file:
+        names = ("typed", "typed_class") if typed else ("train_normal", "test", "test_abnormal")
+        missing = [name for name in names if name not in file]
+        if missing:
+            raise DataError(f"{path} lacks the array '{missing[0]}': it is not ECG5000 as data/README.md describes it")
+        arrays = [file[name] for name in names]
+    signals = [check_signals(own, source=f"{path}: {name}") for name, own in zip(names, arrays, strict=True) if own.ndim == 2]
+    if not typed:
+        labels = np.where(arrays[2] == 1, "abnormal", GOOD)
+        return Split(Records(signals[0], np.full(len(signals[0]), GOOD)), Records(signals[1], labels))
+    groups = np.array([ECG5000_TYPES[int(number)] for number in arrays[1]])
+    normal = np.random.default_rng(seed).permutation(np.flatnonzero(groups == GOOD))
+    trained = np.sort(normal[: round(train_share * len(normal))])
+    every = Records(signals[0], groups)
+    return Split(every.of(trained), every.of(np.setdiff1d(np.arange(len(every)), trained)))
+
+
+def read_ptbxl(folder: Path, rate: int = 100, progress: bool = False) -> Split:
+    """PTB-XL in its own layout (``ptbxl_database.csv``, ``scp_statements.csv``, records in WFDB format), by its published folds.
+
+    A record is good if its only diagnostic superclass is NORM; it has a type if it has exactly one other; all else, more than one or none,
+    is abnormal without a type and left out where none is diagnosed.
+
+    Args:
+        folder: Of the data set.
+        rate: 100 or 500 samples a second, as it is distributed.
+        progress: Show a bar.
+
+    Raises:
+        DataError: If a table or record is missing, or a record cannot be used (`check_signals`).
+    """
+    table, statements = (_table(folder / name) for name in ("ptbxl_database.csv", "scp_statements.csv"))
+    classes = statements.dropna(subset=["diagnostic_class"]).iloc[:, 0].to_numpy(), statements["diagnostic_class"].dropna().to_numpy()
+    superclass = dict(zip(*classes, strict=True))
+    found = [{superclass[code] for code in ast.literal_eval(codes) if code in superclass} for codes in table["scp_codes"]]
+    table = table.assign(group=[_ptbxl_group(own) for own in found])[[bool(own) for own in found]]
+    column = {100: "filename_lr", 500: "filename_hr"}[rate]
+    train = table[table["strat_fold"].isin(PTBXL_TRAIN_FOLDS) & (table["group"] == GOOD)]
+    test = table[table["strat_fold"] == PTBXL_TEST_FOLD]
+    return Split(*(Records(_wfdb(folder, rows[column], progress), rows["group"].to_numpy(str)) for rows in (train, test)))
+
+
+def _ptbxl_group(superclasses: set[str]) -> str:
+    if len(superclasses) != 1:
+        return ALWAYS_ABNORMAL
+    (only,) = superclasses
+    return GOOD if only == "NORM" else only.lower()
+
+
+def _table(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise DataError(f"{path} is missing: PTB-XL's folder holds ptbxl_database.csv, scp_statements.csv and the records")
+    return pd.read_csv(path)
+
+
+def _wfdb(folder: Path, names: Sequence[str] | pd.Series, progress: bool) -> np.ndarray:
+    """Records ``(N, K, Q)`` of one length."""
+    import wfdb
+
+    found = list[np.ndarray]()
+    for name in tqdm(list(names), desc="records", disable=not progress):
+        try:
+            signal, _ = wfdb.rdsamp(str(folder / name))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{folder / name}: not a record in WFDB format ({error})") from error
+        found.append(signal.T)
+    lengths = {own.shape for own in found}
+    if len(lengths) > 1:
+        raise DataError(
+            f"{folder}: records of {len(lengths)} shapes, such as {sorted(lengths)[:2]}: all must be of one length and have the same leads"
+        )
+    if not found:
+        raise DataError(f"{folder}: no record of the wanted folds")
+    return check_signals(np.stack(found), source=str(folder))

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 EXTRAS = {  # names as they are imported; a test compares with pyproject.toml
     "study": (
-        *("IPython", "bs4", "cv2", "dvc", "grimp", "ipykernel", "ipywidgets", "jinja2", "jupyterlab", "latex2mathml", "nbclient"),
+        *(
+            "IPython",
+            "albumentations",
+            "bs4",
+            "cv2",
+            "dvc",
+            "grimp",
+            "ipykernel",
+            "ipywidgets",
+            "jinja2",
+            "jupyterlab",
+            "latex2mathml",
+            "nbclient",
+        ),
         *("nbconvert", "nbformat", "nbstripout", "pandera", "papermill", "pooch", "psutil", "pyarrow", "pygments", "requests", "seaborn"),
         *("statsmodels", "tabulate", "voila", "wfdb"),
     ),

@@ -29,7 +29,7 @@ from nandlib.evaluation import trained_selection
 from nandlib.evaluation.protocol import auroc
 from nandlib.method.operators import resize_map
 from nandlib.settings import RANDOM
-from nandlib.stages.maps import states_of, write_maps
+from nandlib.stages.maps import write_maps
 from nandlib.stages.protocol import write_protocol
 from nandlib.stages.scores import write_scores
 from nandlib.study.class_maps import ClassMaps
@@ -241,9 +241,9 @@ def test_on_a_whole_study(study, project, model):
     before = {path: path.stat().st_mtime_ns for path in folder.glob("patchcore/*")}
     write_maps(study, progress=False)
     assert before and {path: path.stat().st_mtime_ns for path in folder.glob("patchcore/*")} == before
-    states = {path.name for path in states_of(study).iterdir()}
+    states = {path.name for path in study.states.iterdir()}
     assert states == {"uniad.safetensors", "pbas_carpet.safetensors", "pbas_metal_nut.safetensors"}
-    detector = UniAd.load(states_of(study) / "uniad.safetensors", load_model("mini"), "carpet")
+    detector = UniAd.load(study.states / "uniad.safetensors", load_model("mini"), "carpet")
     stored = ClassMaps.of(study, "carpet").base("uniad")
     own = torch.from_numpy(detector(image_paths(study, "carpet")))
     torch.testing.assert_close(resize_map(own, (64, 64)), stored, rtol=1e-4, atol=1e-4)
@@ -270,7 +270,7 @@ def test_a_training_that_changes_what_it_sees_makes_new_maps(study):
     assert path.stat().st_mtime_ns > stamp
     none = study.config.model_copy(update={"detectors": ("patchcore",)})
     write_maps(OpenStudy(study.root, none), progress=False)
-    assert not path.exists() and not states_of(study).exists()
+    assert not path.exists() and not study.states.exists()
 
 
 def test_settings_are_chosen_by_what_they_find(study, model, monkeypatch):

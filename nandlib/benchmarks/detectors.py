@@ -21,7 +21,7 @@ from nandlib.detectors.trained import TRAINED
 from nandlib.errors import DataError
 from nandlib.evaluation.protocol import auroc
 from nandlib.models import VisionLanguageModel
-from nandlib.stages.maps import FITTING, states_of
+from nandlib.stages.maps import FITTING
 from nandlib.study.images import image_paths
 from nandlib.study.model import model_of
 from nandlib.study.open_study import OpenStudy
@@ -62,7 +62,7 @@ def detector_cost(study: OpenStudy) -> pd.DataFrame:
 
 def _detectors(name: str, study: OpenStudy, model: VisionLanguageModel) -> dict[str, TorchDetector]:
     """Class → the detector that answers for it."""
-    folder, classes = states_of(study), study.classes()
+    folder, classes = study.states, study.classes()
     if name == "patchcore":
         return {class_name: PatchCore(model, image_paths(study, class_name, "train"), study.config.patchcore) for class_name in classes}
     if name in TOGETHER:

@@ -156,6 +156,19 @@ def kshot(
 
 
 @app.command(rich_help_panel=STAGES)
+def robustness(
+    study: StudyName,
+    classes: Annotated[int, typer.Option(min=1, help="how many classes, the first ones")] = 3,
+    most: Annotated[int, typer.Option(min=2, help="images of every group")] = 10,
+) -> None:
+    """Stage 'robustness': AUROC and what a text gains under bad light, blur, another view and noise: figures/<study>/robustness/."""
+    from nandlib.evaluation.robustness import robustness as measure_robustness
+
+    opened = registered_study(study)
+    opened.write_csv(measure_robustness(opened, opened.classes()[:classes], most, progress()), "robustness/robustness.csv")
+
+
+@app.command(rich_help_panel=STAGES)
 def signals(name: Annotated[str, typer.Argument(help="name of a study of signals: studies/kinds/<name>.yaml")]) -> None:
     """Stage of a study of signals: detection of records and points, and normality by example: figures/<name>/."""
     from nandlib.stages.signals import write_signals

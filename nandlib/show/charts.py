@@ -271,6 +271,32 @@ def kshot_curves(summaries: Mapping[str, pd.DataFrame], intervals: Mapping[str, 
     return figure
 
 
+def robustness_curves(table: pd.DataFrame) -> Figure:
+    """Ordinary AUROC, and what a text gains, against the strength of every perturbation: a column each, a line a detector.
+
+    Args:
+        table: `nandlib.evaluation.robustness.robustness`.
+    """
+    names, detectors = list(dict.fromkeys(table["perturbation"])), list(dict.fromkeys(table["detector"]))
+    figure, axes = plt.subplots(2, len(names), figsize=(2.7 * len(names), 5), sharex=True, sharey="row", squeeze=False)
+    colours = sns.color_palette("colorblind", len(detectors))
+    for column, name in zip(axes.T, names, strict=True):
+        own = table[table["perturbation"] == name]
+        for detector, colour, marker in zip(detectors, colours, "osD^vP<>*X" * 2, strict=False):
+            line = own[own["detector"] == detector].sort_values("strength")
+            for ax, value in zip(column, ("auroc", "delta"), strict=True):
+                ax.plot(line["strength"], line[value], f"{marker}-", color=colour, ms=4, lw=1.2, label=LABELS[detector])
+        column[0].axhline(50, color="0.6", lw=0.8, ls=":")
+        column[1].axhline(0, color="0.6", lw=0.8)
+        column[0].set_title(name)
+        column[1].set_xlabel("strength")
+    axes[0, 0].set_ylabel("AUROC, any defect (%)")
+    axes[1, 0].set_ylabel("Δ AUROC of a text (points)")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=8, frameon=False)
+    sns.despine(figure)
+    return figure
+
+
 def detector_bars(table: pd.DataFrame) -> Figure:
     """Table 3 as bars: AUROC before, after (with the 95 % interval of the gain) and good against the others alone for every detector.
 

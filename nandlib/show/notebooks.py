@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 ON_DEMAND = (
     "heartbeat",
     "kshot",
+    "robustness",
     "sensitivity",
     "which",
 )  # longer studies of their own: results in figures/<study>/<item>/, not in the report

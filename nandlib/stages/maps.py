@@ -52,17 +52,12 @@ def write_maps(study: OpenStudy, progress: bool = True) -> None:
     together = [present] if study.config.model.name == "mini" else [(family,) for family in present]  # large ones one by one
     trained = [name for name in TRAINED_NAMES if name in study.config.detectors]
     if not trained:
-        shutil.rmtree(states_of(study), ignore_errors=True)
+        shutil.rmtree(study.states, ignore_errors=True)
     for families in [*together, *((name,) for name in trained)]:
         work = _Maps(study, families, progress)
         for class_name in tqdm(study.classes(), desc=" ".join(families), disable=not progress):
             work.bring_up_to_date(class_name)
         work.finish()
-
-
-def states_of(study: OpenStudy) -> Path:
-    """Folder of the trained detectors' states: ``<detector>.safetensors``, or ``<detector>_<class>.safetensors`` of each class."""
-    return study.data / "maps" / "states"
 
 
 def _names(study: OpenStudy, family: str) -> list[DetectorName]:
@@ -162,7 +157,7 @@ class _Maps:
         return self.joint[name].of_class(class_name)
 
     def _fitted(self, name: str, stem: str, classes: Sequence[str]) -> FittedDetector[Any]:
-        folder, config = states_of(self.study), self.config.trained.of(name)
+        folder, config = self.study.states, self.config.trained.of(name)
         if config.backbone_weights is not None:
             config = config.model_copy(update={"backbone_weights": self.study.resolve(config.backbone_weights)})
         run = Run(folder / f"{stem}.pt", self.progress, self.config.model.device)

@@ -22,7 +22,22 @@ SCORES = pa.DataFrameSchema(
     ordered=True,
 )
 
-TEXT_COLUMNS = ("detector", "class", "image", "group", "weights", "added", "text", "control", "step", "kind", "first", "second", "origin")
+TEXT_COLUMNS = (
+    "detector",
+    "class",
+    "image",
+    "group",
+    "weights",
+    "added",
+    "text",
+    "control",
+    "step",
+    "kind",
+    "first",
+    "second",
+    "origin",
+    "perturbation",
+)
 
 
 def read_table(path: Path) -> pd.DataFrame:

@@ -50,6 +50,11 @@ class OpenStudy:
         return self.root / "data" / self.name
 
     @property
+    def states(self) -> Path:
+        """Folder of the trained detectors' states: ``<detector>.safetensors``, or ``<detector>_<class>.safetensors`` of each class."""
+        return self.data / "maps" / "states"
+
+    @property
     def figures(self) -> Path:
         """Folder of tables and figures."""
         return self.root / "figures" / self.name
@@ -152,6 +157,11 @@ class OpenStudy:
     def sensitivity(self) -> pd.DataFrame:
         """Mean Δ AUROC of every value of every choice (`nandlib.evaluation.sensitivity`)."""
         return read_table(_existing(self.figures / "sensitivity" / "sensitivity.csv", "sensitivity"))
+
+    @cached_property
+    def robustness(self) -> pd.DataFrame:
+        """AUROC and Δ under perturbed test images (`nandlib.evaluation.robustness`)."""
+        return read_table(_existing(self.figures / "robustness" / "robustness.csv", "robustness"))
 
     def kshot(self, name: str) -> pd.DataFrame:
         """A table of the contest of texts and examples (`nandlib.stages.kshot`): kshot, summary, intervals, worth, a2n, masks."""

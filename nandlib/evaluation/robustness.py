@@ -1,0 +1,117 @@
+"""Under bad light: what detectors find, and what a text gains, when the tested images are worse than the training images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from nandlib.data.images import load_image
+from nandlib.detectors.aprilgan import AprilGan
+from nandlib.detectors.base import TorchDetector
+from nandlib.detectors.config import TOGETHER, TRAINED_NAMES
+from nandlib.detectors.patchcore import PatchCore
+from nandlib.detectors.trained import TRAINED
+from nandlib.errors import DataError
+from nandlib.evaluation.perturbations import PERTURBATIONS, STRENGTHS, perturbed
+from nandlib.evaluation.protocol import auroc
+from nandlib.evaluation.scope import measured
+from nandlib.method.normality import add_normality
+from nandlib.method.operators import resize_map, suppress
+from nandlib.models import VisionLanguageModel
+from nandlib.study.images import image_paths
+from nandlib.study.model import model_of
+from nandlib.study.open_study import OpenStudy
+
+MOST = 10  # images of every group and of good ones
+COLUMNS = ["perturbation", "strength", "detector", "auroc", "auroc_before", "auroc_after", "delta", "n_images"]
+
+
+def robustness(study: OpenStudy, classes: Sequence[str] = (), most: int = MOST, progress: bool = True) -> pd.DataFrame:
+    """`COLUMNS`, a row a perturbation, strength (0: none) and detector: mean over classes of the ordinary image AUROC, and mean over the
+    groups of the AUROC before and after their texts are added (percent), of the same images.
+
+    Only the tested images are perturbed. The first `most` images of every group take part, by name.
+
+    Args:
+        study: Whose maps have been computed; trained detectors are read from their states.
+        classes: Which of them; default: all.
+        most: Images of every group.
+        progress: Show a bar.
+
+    Raises:
+        DataError: If the study's rule is not the paper's: A_sup must be the same for all detectors here.
+    """
+    if study.config.nand.method != "nand":
+        raise DataError(f"studies/{study.name}.yaml: nand.method is '{study.config.nand.method}': robustness is measured by 'nand'")
+    chosen, conditions = list(classes) or study.classes(), [(name, strength) for name in PERTURBATIONS for strength in STRENGTHS]
+    rows, model = list[tuple[object, ...]](), model_of(study)
+    bar = tqdm(total=len(chosen) * (len(conditions) + 1), desc="conditions", disable=not progress)
+    for class_name in chosen:
+        one = _Class(study, class_name, most, model)
+        clean = list(one.rows("", 0))
+        rows += [(name, 0, *row) for name in PERTURBATIONS for row in clean]
+        bar.update()
+        for name, strength in conditions:
+            rows += [(name, strength, *row) for row in one.rows(name, strength)]
+            bar.update()
+    bar.close()
+    table = pd.DataFrame(rows, columns=[*COLUMNS[:6], "n_images"])
+    found = table.groupby(["perturbation", "strength", "detector"], sort=False).agg(
+        {"auroc": "mean", "auroc_before": "mean", "auroc_after": "mean", "n_images": "sum"}
+    )
+    return found.assign(delta=found["auroc_after"] - found["auroc_before"]).reset_index()[COLUMNS]
+
+
+class _Class:
+    """Detectors and test images of one class."""
+
+    def __init__(self, study: OpenStudy, class_name: str, most: int, model: VisionLanguageModel) -> None:
+        self.study, self.class_name = study, class_name
+        groups, paths = study.rows(class_name)["group"].to_numpy(), image_paths(study, class_name)
+        kept = np.sort(np.concatenate([np.flatnonzero(groups == group)[:most] for group in dict.fromkeys(groups)]))
+        self.groups, self.images = groups[kept], [load_image(paths[k]) for k in kept]
+        self.detectors = {name: _detector(study, name, class_name, model) for name in measured(study)}
+        noun, kinds = class_name.replace("_", " "), study.test_groups()[class_name]
+        adapted = None
+        for group, types in kinds.items():
+            phrases = study.prompts.group_phrases(class_name, group, types)
+            if adapted is None:
+                first = next(iter(self.detectors.values()))
+                adapted = add_normality(first, phrases, model=model, noun=noun, prompts=study.prompts, nand=study.config.nand, name=group)
+            else:
+                adapted = adapted.add(phrases, group)
+        assert adapted is not None  # a class of a protocol has groups
+        self.adapted = adapted
+
+    def rows(self, name: str, strength: int) -> Iterator[tuple[str, float, float, float, int]]:
+        """Detector, ordinary AUROC, mean AUROC before and after, and how many images."""
+        images = [perturbed(image, name, strength, k) for k, image in enumerate(self.images)] if strength else self.images
+        size, abnormal = (self.study.config.nand.map_size,) * 2, self.groups != "good"
+        sup: dict[str, Tensor] = {}
+        for detector, own in self.detectors.items():
+            base = resize_map(torch.from_numpy(own(images)), size)
+            if not sup:  # the same for every detector
+                found = self.adapted.suppression_maps(images, list(base.numpy()))
+                sup = {group: torch.from_numpy(np.stack(maps)) for group, maps in found.items()}
+            before, pairs = base.amax((1, 2)).numpy(), list[tuple[float, float]]()
+            for group, maps in sup.items():
+                label = abnormal & (self.groups != group)
+                pairs.append((auroc(label, before), auroc(label, suppress(base, maps).amax((1, 2)).numpy())))
+            first, second = np.mean(pairs, 0)
+            yield detector, auroc(abnormal, before), float(first), float(second), len(images)
+
+
+def _detector(study: OpenStudy, name: str, class_name: str, model: VisionLanguageModel) -> TorchDetector:
+    """As the study's stages have fitted it."""
+    if name in TRAINED_NAMES:
+        stem = name if name in TOGETHER else f"{name}_{class_name}"
+        return TRAINED[name].load(study.states / f"{stem}.safetensors", model, class_name)
+    if name == "patchcore":
+        return PatchCore(model, image_paths(study, class_name, "train"), study.config.patchcore)
+    return AprilGan(model, study.prompts, class_name.replace("_", " "), study.config.nand, list[Image.Image]())

@@ -2,6 +2,7 @@
 # make sensitivity   every choice that the paper leaves open, set the other way
 # make seeds   the embedded study with two more seeds (about twenty minutes), and the spread over the three
 # make detectors   nine detectors on the embedded data: UniAD, OneNIP, PBAS and PRADOT are trained first (about twenty minutes)
+# make kinds   the boards under bad light and on a small device, and heartbeats where ECG5000 is
 # make control   the embedded study with a model that shares no drawing code with it, three seeds, and the choice between the two
 # make numbers   every committed number made again from the committed csv files; ARGS=--write writes the pages' tables
 # make validation   the products on which nand_plus was chosen, and the values that were considered
@@ -18,7 +19,7 @@ NAME = $(basename $(notdir $(STUDY)))
 MODULES = $(filter-out nandlib,$(subst /,.,$(patsubst %/__init__,%,$(basename $(wildcard nandlib/*.py nandlib/*/__init__.py nandlib/models/[a-z]*.py)))))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: study sensitivity seeds detectors control numbers validation model test test-browser lint lab docs clean
+.PHONY: study sensitivity seeds detectors kinds control numbers validation model test test-browser lint lab docs clean
 
 study: .venv/installed
 	nand study run $(STUDY)
@@ -45,6 +46,14 @@ detectors: .venv/installed
 	nand repro report@mini_detectors studies/on_demand/dvc.yaml:one_example@mini_detectors
 	nand benchmark mini_detectors --detectors
 	nand notebook which mini_detectors
+
+kinds: .venv/installed
+	nand use studies/pcb.yaml
+	nand repro report@pcb studies/on_demand/dvc.yaml:robustness_notebook@pcb
+	nand benchmark pcb --edge
+	nand notebook edge pcb
+	@if test -f data/ecg5000/ecg5000.npz; then nand signal-selection heartbeat && nand repro studies/on_demand/dvc.yaml:heartbeat_notebook; \
+	  else echo "data/ecg5000/ecg5000.npz is not there (data/README.md): no heartbeats"; fi
 
 control: .venv/installed
 	for name in mini_disjoint mini_disjoint1 mini_disjoint2 validation validation_disjoint pcb pcb_disjoint; do nand use studies/$$name.yaml; done

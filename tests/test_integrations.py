@@ -18,10 +18,12 @@ from sklearn.utils.validation import NotFittedError
 from torchvision.transforms.v2.functional import resize
 
 from nandlib import add_normality
+from nandlib.detectors.config import FaderConfig
+from nandlib.detectors.fader import FaderStyle
 from nandlib.detectors.fit import fit_detector
 from nandlib.errors import DataError, ModelError
 from nandlib.integrations.anomalib import AnomalibDetector, adapt_module, load_module
-from nandlib.integrations.onnx import export_onnx
+from nandlib.integrations.onnx import export_detector, export_onnx
 from nandlib.integrations.sklearn import NormalityDetector
 from nandlib.method.config import NandConfig, PlusConfig
 from nandlib.method.examples import Example
@@ -258,3 +260,22 @@ def test_onnx_refuses_what_it_cannot_hold(model, tmp_path):
     ):
         with pytest.raises(ModelError, match=message):
             export_onnx(adapted, tmp_path / "x.onnx")
+
+
+def test_a_small_detector_is_exported_alone_and_adapted(model, tmp_path):
+    images = [Image.fromarray(np.random.default_rng(k).integers(60, 90, (64, 64, 3), dtype=np.uint8)) for k in range(3)]
+    config = FaderConfig(side=64, widths=(4, 6, 8), epochs=1, gate_epochs=1, versions=1)
+    detector = FaderStyle.fit(images, None, config)
+    size = (320, 320)
+    pixels = np.asarray(images[0].resize(size, Image.Resampling.BICUBIC), np.float32).transpose(2, 0, 1)[None]
+    alone = onnxruntime.InferenceSession(export_detector(detector, tmp_path / "alone.onnx"))
+    found, score = alone.run(None, {"image": pixels})
+    np.testing.assert_allclose(found, detector(images[:1]), atol=5e-3)
+    assert score[0] == found.max() and (tmp_path / "alone.onnx").stat().st_size < 1e6
+    adapted = add_normality(detector, "thread", model=model, noun="plate")
+    graph = onnxruntime.InferenceSession(export_onnx(adapted, tmp_path / "adapted.onnx"))
+    base, _, final, _ = graph.run(None, {"image": pixels})
+    np.testing.assert_allclose(base, found, atol=1e-4)
+    assert (final <= base + 1e-6).all()
+    with pytest.raises(ModelError, match="only FADeR-style is exported alone, not PatchCore"):
+        export_detector(fit_detector("patchcore", model, normals=images), tmp_path / "x.onnx")

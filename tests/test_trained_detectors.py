@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from nandlib import add_normality, fit_detector, load_model, open_study
 from nandlib.benchmarks.detectors import detector_cost
+from nandlib.benchmarks.edge import edge_cost
 from nandlib.detectors.backbones import EfficientNetB4, published_backbone
 from nandlib.detectors.config import FaderConfig, HetNetConfig, OneNipConfig, PbasConfig, PradotConfig, TrainedDetectors, UniAdConfig
 from nandlib.detectors.onenip import OneNip
@@ -29,6 +30,7 @@ from nandlib.evaluation import trained_selection
 from nandlib.evaluation.protocol import auroc
 from nandlib.method.operators import resize_map
 from nandlib.settings import RANDOM
+from nandlib.show.charts import edge_scatter
 from nandlib.stages.maps import write_maps
 from nandlib.stages.protocol import write_protocol
 from nandlib.stages.scores import write_scores
@@ -259,6 +261,21 @@ def test_on_a_whole_study(study, project, model):
     assert list(cost.index) == ["patchcore", "uniad", "pbas"]
     assert (cost[["train_s", "peak_gb", "image_ms", "backbone_ratio", "state_mb"]] > 0).all(axis=None)
     assert cost.loc["patchcore", "auroc_map"] == cost.loc["patchcore", "auroc_official"] != cost.loc["pbas", "auroc_official"]
+
+
+def test_what_they_ask_of_a_small_device(study, project, monkeypatch):
+    monkeypatch.chdir(project)  # its prompt file is named from there
+    table = edge_cost(study).set_index("detector")
+    assert list(table.index) == ["aprilgan", "patchcore", "uniad", "pbas"] and (table[["parameters", "mflops", "image_ms"]] > 0).all(
+        axis=None
+    )
+    tower = sum(own.numel() for own in load_model("mini").tower.parameters())
+    assert table.loc["patchcore", "parameters"] == tower < table.loc["pbas", "parameters"]
+    assert table.loc["patchcore", "mflops"] < table.loc["pbas", "mflops"] and table.loc["aprilgan", "memory_values"] == 0
+    state = UniAd.load(study.states / "uniad.safetensors", load_model("mini"))
+    own = sum(p.numel() for p in state.network.parameters())
+    assert table.loc["uniad", "parameters"] == tower + own
+    assert edge_scatter(table.reset_index()).axes[0].get_xscale() == "log"
 
 
 def test_a_training_that_changes_what_it_sees_makes_new_maps(study):

@@ -89,6 +89,7 @@ def benchmark(
     texts: Annotated[bool, typer.Option("--texts", help="how fast the explorer answers: figures/<study>/model/explorer.csv")] = False,
     normality: Annotated[bool, typer.Option("--normality", help="cost of a text and of examples: figures/<study>/kshot/cost.csv")] = False,
     stages: Annotated[bool, typer.Option("--stages", help="time and memory of every stage: figures/<study>/model/stages.csv")] = False,
+    edge: Annotated[bool, typer.Option("--edge", help="what detectors ask of a small device: figures/<study>/edge/edge.csv")] = False,
     detectors: Annotated[
         bool, typer.Option("--detectors", help="what detectors cost and find: figures/<study>/model/detectors.csv")
     ] = False,
@@ -110,6 +111,11 @@ def benchmark(
 
         table = stage_times(opened)
         opened.write_csv(table, "model/stages.csv")
+    elif edge:
+        from nandlib.benchmarks.edge import edge_cost
+
+        table = edge_cost(opened)
+        opened.write_csv(table, "edge/edge.csv")
     elif detectors:
         from nandlib.benchmarks.detectors import detector_cost
 

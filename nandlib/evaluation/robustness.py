@@ -76,7 +76,7 @@ class _Class:
         groups, paths = study.rows(class_name)["group"].to_numpy(), image_paths(study, class_name)
         kept = np.sort(np.concatenate([np.flatnonzero(groups == group)[:most] for group in dict.fromkeys(groups)]))
         self.groups, self.images = groups[kept], [load_image(paths[k]) for k in kept]
-        self.detectors = {name: _detector(study, name, class_name, model) for name in measured(study)}
+        self.detectors = {name: fitted_detector(study, name, class_name, model) for name in measured(study)}
         noun, kinds = class_name.replace("_", " "), study.test_groups()[class_name]
         adapted = None
         for group, types in kinds.items():
@@ -107,8 +107,8 @@ class _Class:
             yield detector, auroc(abnormal, before), float(first), float(second), len(images)
 
 
-def _detector(study: OpenStudy, name: str, class_name: str, model: VisionLanguageModel) -> TorchDetector:
-    """As the study's stages have fitted it."""
+def fitted_detector(study: OpenStudy, name: str, class_name: str, model: VisionLanguageModel) -> TorchDetector:
+    """APRIL-GAN, PatchCore or a trained detector for one class, as the study's stages have fitted it."""
     if name in TRAINED_NAMES:
         stem = name if name in TOGETHER else f"{name}_{class_name}"
         return TRAINED[name].load(study.states / f"{stem}.safetensors", model, class_name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from nandlib.detectors.aprilgan import AprilGan
+from nandlib.detectors.fader import FaderStyle
 from nandlib.detectors.patchcore import PatchCore
 from nandlib.errors import ModelError
 from nandlib.method.adapt import AdaptedDetector
@@ -25,11 +27,12 @@ INPUT, OUTPUTS = "image", ("anomaly_map", "suppression_map", "final_map", "score
 class _Graph(nn.Module):
     """From pixels to maps: what `AdaptedDetector` does, with its detector, its texts and its memory as constants."""
 
-    def __init__(self, adapted: AdaptedDetector, model: MiniModel, detector: AprilGan | PatchCore) -> None:
+    def __init__(self, adapted: AdaptedDetector, model: MiniModel, detector: AprilGan | PatchCore | FaderStyle) -> None:
         super().__init__()
         self.adapted, self.detector, self.size = adapted, detector, (adapted.nand.map_size,) * 2
         self.tower, self.heads = model.tower, model.heads
         self.network = getattr(detector, "_network", None)  # PatchCore's, with its memory
+        self.parts = nn.ModuleList([detector.network, detector.gates] if isinstance(detector, FaderStyle) else [])
         adapted.texts  # noqa: B018 (encoded now: the text tower is no part of the graph)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -50,8 +53,8 @@ def export_onnx(adapted: AdaptedDetector, path: str | Path) -> Path:
     ``final_map`` A_final, each ``(1, H, W)``, and ``score`` ``(1,)``. Its metadata say which texts are in it.
 
     Args:
-        adapted: From `add_normality`, with the embedded model and a detector of `nandlib.detectors.fit.fit_detector`: APRIL-GAN or
-            PatchCore; method ``"nand"``, or ``"nand_plus"`` without regions (a watershed is no tensor operation).
+        adapted: From `add_normality`, with the embedded model and a detector of `nandlib.detectors.fit.fit_detector`: APRIL-GAN,
+            PatchCore or FADeR-style; method ``"nand"``, or ``"nand_plus"`` without regions (a watershed is no tensor operation).
         path: The file to write.
 
     Raises:
@@ -59,26 +62,61 @@ def export_onnx(adapted: AdaptedDetector, path: str | Path) -> Path:
     """
     if not isinstance(adapted.model, MiniModel):
         raise ModelError(f"only the embedded model can be exported, not {type(adapted.model).__name__}")
-    if not isinstance(adapted.detector, (AprilGan, PatchCore)):
-        raise ModelError("only APRIL-GAN and PatchCore of nandlib.detectors.fit.fit_detector can be exported")
+    if not isinstance(adapted.detector, (AprilGan, PatchCore, FaderStyle)):
+        raise ModelError("only APRIL-GAN, PatchCore and FADeR-style of nandlib.detectors.fit.fit_detector can be exported")
     if adapted.nand.method == "nand_plus" and adapted.nand.plus.regions:
         raise ModelError("nand_plus finds regions by a watershed, which ONNX cannot express: export method 'nand', or plus.regions: false")
     if adapted.shown.examples:
         raise ModelError("examples are compared by regions of a watershed, which ONNX cannot express: export texts alone")
-    path = Path(path)
+    graph = _Graph(adapted, adapted.model, adapted.detector)
+    said = {"noun": adapted.noun, "normalities": json.dumps(adapted.normalities), "method": adapted.nand.method}
+    return _write(graph, OUTPUTS, said, Path(path))
+
+
+class _Alone(nn.Module):
+    """A detector that needs no model: from pixels to its map."""
+
+    def __init__(self, detector: FaderStyle) -> None:
+        super().__init__()
+        self.detector, self.parts = detector, nn.ModuleList([detector.network, detector.gates])
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        base = self.detector.maps((image - 127) / 128)
+        return base, base.flatten(1).amax(1)
+
+
+def export_detector(detector: FaderStyle, path: str | Path) -> Path:
+    """Write a FADeR-style detector alone to an .onnx file: no model, no text.
+
+    The graph takes ``image`` as that of `export_onnx` does, and gives ``anomaly_map`` ``(1, H, W)`` and ``score`` ``(1,)``.
+
+    Args:
+        detector: Trained.
+        path: The file to write.
+
+    Raises:
+        ModelError: If it is another detector.
+    """
+    if not isinstance(detector, FaderStyle):
+        raise ModelError(f"only FADeR-style is exported alone, not {type(detector).__name__}: export_onnx takes adapted detectors")
+    return _write(_Alone(detector), ("anomaly_map", "score"), {"detector": detector.name}, Path(path))
+
+
+def _write(graph: nn.Module, outputs: Sequence[str], said: dict[str, str], path: Path) -> Path:
+    """Trace a graph of one image and write it, with what is said of it among its metadata."""
     example = torch.zeros(1, 3, IMAGE_SIZE, IMAGE_SIZE)
     level = logging.getLogger("torch.onnx").level
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            graph = _Graph(adapted, adapted.model, adapted.detector).eval()
-            program = torch.onnx.export(graph, (example,), input_names=[INPUT], output_names=list(OUTPUTS), dynamo=True, verbose=False)
+            program = torch.onnx.export(
+                graph.eval(), (example,), input_names=[INPUT], output_names=list(outputs), dynamo=True, verbose=False
+            )
     finally:
         logging.getLogger("torch.onnx").setLevel(level)
     assert program is not None  # with dynamo
     proto = program.model_proto
-    said = {"noun": adapted.noun, "normalities": json.dumps(adapted.normalities), "method": adapted.nand.method}
     onnx.helper.set_model_props(proto, said)
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(proto, path)

@@ -271,6 +271,24 @@ def kshot_curves(summaries: Mapping[str, pd.DataFrame], intervals: Mapping[str, 
     return figure
 
 
+def edge_scatter(table: pd.DataFrame) -> Figure:
+    """AUROC against multiplications an image, both of any defect; a dot's area is its parameters.
+
+    Args:
+        table: `nandlib.benchmarks.edge.edge_cost`.
+    """
+    figure, ax = plt.subplots(figsize=(6, 3.6))
+    colours = sns.color_palette("colorblind", len(table))
+    for row, colour in zip(table.to_dict("records"), colours, strict=True):
+        label = f"{LABELS[row['detector']]} ({row['image_ms']:.0f} ms)"
+        ax.scatter(row["mflops"], row["auroc"], 25 + row["parameters"] / 3e4, color=colour, alpha=0.8)
+        ax.scatter([], [], 30, color=colour, label=label)
+    ax.set(xscale="log", xlabel="million multiplications and additions an image", ylabel="AUROC, any defect (%)")
+    figure.legend(loc="outside right upper", fontsize=8, frameon=False)
+    sns.despine(figure)
+    return figure
+
+
 def robustness_curves(table: pd.DataFrame) -> Figure:
     """Ordinary AUROC, and what a text gains, against the strength of every perturbation: a column each, a line a detector.
 

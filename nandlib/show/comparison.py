@@ -55,7 +55,7 @@ def _rows(folder: Path) -> Iterator[dict[str, object]]:
             "detector": name,
             "auroc_any": cost["auroc_map"],
             "auroc_official": cost["auroc_official"],
-            "published": PUBLISHED_A0[name],
+            "published": PUBLISHED_A0.get(name, np.nan),
             **paper[["auroc_before", "auroc_after", "delta", "delta_low", "delta_high", "n_improved", "n_better", "n_groups"]],
             "auroc_plus": own["auroc_after"],
             "delta_plus": own["delta"],

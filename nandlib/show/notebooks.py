@@ -19,13 +19,8 @@ from nandlib.study.open_study import OpenStudy
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-ON_DEMAND = (
-    "heartbeat",
-    "kshot",
-    "robustness",
-    "sensitivity",
-    "which",
-)  # longer studies of their own: results in figures/<study>/<item>/, not in the report
+# longer studies of their own: results in figures/<study>/<item>/, not in the report
+ON_DEMAND = ("edge", "heartbeat", "kshot", "robustness", "sensitivity", "which")
 KERNEL = [sys.executable, "-m", "nandlib.warm", "ipykernel_launcher", "-f", "{connection_file}"]  # in a warm process if one waits
 VOLATILE = [
     "metadata.papermill",

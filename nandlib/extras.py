@@ -19,7 +19,7 @@ EXTRAS = {  # names as they are imported; a test compares with pyproject.toml
             "nbclient",
         ),
         *("nbconvert", "nbformat", "nbstripout", "pandera", "papermill", "pooch", "psutil", "pyarrow", "pygments", "requests", "seaborn"),
-        *("statsmodels", "tabulate", "voila", "wfdb"),
+        *("statsmodels", "tabulate", "trimesh", "voila", "wfdb"),
     ),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "docs": ("pdoc",),

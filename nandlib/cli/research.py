@@ -175,6 +175,35 @@ def example_selection(
     typer.echo(table[table["chosen"]].round(2).to_string(index=False))
 
 
+@app.command(rich_help_panel=RESEARCH)
+def surface(
+    source: Annotated[Path, typer.Argument(help="a cloud: .ply, .xyz, .obj, .npy, or an organised .tiff")],
+    out: Annotated[Path, typer.Argument(help="where the moved points go: .ply, .xyz or .npy; <out>_mask.npy and <out>.json beside it")],
+    seed: Annotated[int, typer.Option(help="of the field")] = 0,
+    strength: Annotated[float, typer.Option(help="greatest displacement, as a share of the diagonal; negative: inwards")] = 0.03,
+    scale: Annotated[int, typer.Option(help="cells of the coarsest octave")] = 3,
+    octaves: Annotated[int, typer.Option(help="of the Perlin field")] = 3,
+    persistence: Annotated[float, typer.Option(help="height of each octave by the one before")] = 0.5,
+    lacunarity: Annotated[int, typer.Option(help="cells of each octave by the one before")] = 2,
+    threshold: Annotated[float, typer.Option(help="of the field in 0..1, above which the surface moves")] = 0.65,
+) -> None:
+    """Lay a Perlin anomaly on a point cloud: the moved cloud, which points have moved, and the parameters (3D-PNAS-style)."""
+    import json
+
+    import numpy as np
+
+    from nandlib.surfaces.anomalies import PerlinAnomaly, displaced
+    from nandlib.surfaces.clouds import read_cloud, write_cloud
+
+    anomaly = PerlinAnomaly(seed, strength, scale, octaves, persistence, lacunarity, threshold)
+    found = displaced(read_cloud(source), anomaly)
+    write_cloud(found.cloud, out)
+    np.save(out.with_name(f"{out.stem}_mask.npy"), found.mask)
+    said = {**anomaly.parameters, "points": len(found.cloud), "moved": int(found.mask.sum())}
+    out.with_suffix(".json").write_text(json.dumps(said, indent=2) + "\n")
+    typer.echo(f"{out}: {said['moved']} of {said['points']} points moved")
+
+
 @app.command("signal-selection", rich_help_panel=RESEARCH)
 def signal_selection(name: Annotated[str, typer.Argument(help="name of a study of signals")] = "heartbeat") -> None:
     """The settings between which those of normality by example in time were chosen, on made-up anomalies: figures/<name>/selection.csv."""

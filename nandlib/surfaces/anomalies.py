@@ -1,0 +1,124 @@
+"""Perlin anomalies on surfaces: 3D-PNAS-style.
+
+Known of 3D-PNAS (arXiv 2504.12856): the points are projected on a plane; a Perlin field of several octaves (scale, octaves, persistence,
+lacunarity) is sampled at them; points move along their normals by strength · field.
+
+This study's own: the plane is that of the two leading axes of the centred points (SVD); the field is stretched to 0..1 and only what lies
+above a threshold moves the surface, so that there are places without an anomaly and a mask; a closed body, such as a ball, is projected
+like any other, so that the field runs through it: only the side that faces the plane is moved.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from nandlib.detectors.synthesis import perlin
+from nandlib.errors import DataError
+from nandlib.surfaces.clouds import Cloud
+from nandlib.surfaces.normals import normals_of
+
+SIDE = 128  # cells of the field on the plane
+
+
+@dataclass(frozen=True)
+class PerlinAnomaly:
+    """How an anomaly is made; all of it can be written as JSON (`parameters`).
+
+    Attributes:
+        seed: Of the field.
+        strength: Greatest displacement, as a share of the cloud's diagonal; negative: inwards.
+        scale: Cells of the coarsest octave along the plane.
+        octaves: How many.
+        persistence: Height of each octave by that of the one before.
+        lacunarity: Cells of each octave by those of the one before.
+        threshold: Of the field in 0..1, above which the surface moves.
+    """
+
+    seed: int = 0
+    strength: float = 0.03
+    scale: int = 3
+    octaves: int = 3
+    persistence: float = 0.5
+    lacunarity: int = 2
+    threshold: float = 0.65
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold < 1:
+            raise DataError(f"threshold is {self.threshold}: 0 or more, and below 1")
+        if self.scale < 1 or self.octaves < 1 or self.lacunarity < 1:
+            raise DataError("scale, octaves and lacunarity are whole numbers from 1 on")
+
+    @property
+    def parameters(self) -> dict[str, float]:
+        """As JSON can hold them."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Displaced:
+    """A cloud with an anomaly.
+
+    Attributes:
+        cloud: The moved points.
+        mask: ``(P,)`` bool: which have moved.
+        displacement: ``(P,)`` along the normals, in the cloud's unit.
+    """
+
+    cloud: Cloud
+    mask: np.ndarray
+    displacement: np.ndarray
+
+
+def on_plane(points: np.ndarray) -> np.ndarray:
+    """Places of points on the plane of their two leading axes, stretched to 0..1: ``(P, 2)``.
+
+    Raises:
+        DataError: If they lie on one line.
+    """
+    centred = points - points.mean(0)
+    _, spread, axes = np.linalg.svd(centred, full_matrices=False)
+    if spread[1] <= 1e-6 * spread[0]:
+        raise DataError("the points lie on one line: there is no plane to draw an anomaly on")
+    flat = centred @ axes[:2].T
+    places: np.ndarray = (flat - flat.min(0)) / np.ptp(flat, 0)
+    return places
+
+
+def perlin_field(anomaly: PerlinAnomaly, side: int = SIDE) -> np.ndarray:
+    """Octaves of Perlin noise, stretched to 0..1: ``(side, side)``."""
+    rng, total = np.random.default_rng(anomaly.seed), np.zeros((side, side))
+    for octave in range(anomaly.octaves):
+        cells = anomaly.scale * anomaly.lacunarity**octave
+        total += anomaly.persistence**octave * perlin((side, side), 2 * np.pi * rng.random((cells + 1, cells + 1)))
+    found: np.ndarray = (total - total.min()) / np.ptp(total)
+    return found
+
+
+def displaced(cloud: Cloud, anomaly: PerlinAnomaly = PerlinAnomaly()) -> Displaced:
+    """p' = p + strength · diagonal · max(0, n(p) - threshold) / (1 - threshold) · normal.
+
+    Args:
+        cloud: A surface.
+        anomaly: How it is made.
+
+    Raises:
+        DataError: If the points lie on one line.
+    """
+    points = cloud.points
+    places = on_plane(points)
+    cells = np.minimum((places * SIDE).astype(int), SIDE - 1)
+    field = perlin_field(anomaly)[cells[:, 1], cells[:, 0]]
+    height = np.clip(field - anomaly.threshold, 0, None) / (1 - anomaly.threshold)
+    normal = normals_of(cloud)
+    _, _, axes = np.linalg.svd(points - points.mean(0), full_matrices=False)
+    height *= normal @ axes[2] >= -1e-9 if _is_closed(points, axes) else True
+    moved = anomaly.strength * float(np.linalg.norm(np.ptp(points, 0))) * height
+    return Displaced(Cloud(points + moved[:, None] * normal, cloud.grid), height > 0, moved)
+
+
+def _is_closed(points: np.ndarray, axes: np.ndarray) -> bool:
+    """Whether a body has two sides over its plane: it is thick."""
+    extent = np.ptp((points - points.mean(0)) @ axes.T, 0)
+    return bool(extent[2] > 0.2 * extent[1])

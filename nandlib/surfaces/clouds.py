@@ -1,0 +1,105 @@
+"""Point clouds: read, checked, written. P points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from nandlib.errors import DataError
+
+FEWEST = 16  # points that make a surface
+FLAT = 1e-9  # share of the largest extent: below it a cloud has no extent
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Points of a surface.
+
+    Attributes:
+        points: ``(P, 3)`` float64.
+        grid: ``(H, W)`` int64 of an organised cloud: the point that lies in each cell, or -1; None: in no order.
+    """
+
+    points: np.ndarray
+    grid: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+
+def as_cloud(points: np.ndarray, source: str = "the cloud") -> Cloud:
+    """A cloud from an array: ``(P, 3)`` in no order, or ``(H, W, 3)`` organised, where cells without a point are zero or no numbers.
+
+    Args:
+        points: Coordinates, in any unit.
+        source: What they are, for messages.
+
+    Raises:
+        DataError: If it is no such array, too few points are left, or all lie in one place.
+    """
+    array = np.asarray(points, np.float64)
+    if array.ndim not in (2, 3) or array.shape[-1] != 3:
+        raise DataError(f"{source}: expected points (P, 3) or an organised cloud (H, W, 3), got an array {array.shape}")
+    valid = np.isfinite(array).all(-1)
+    if array.ndim == 3:
+        valid &= (array != 0).any(-1)
+    found = array[valid]
+    if len(found) < FEWEST:
+        raise DataError(f"{source}: {len(found)} usable points of {valid.size}: a surface needs {FEWEST} or more")
+    extent = np.ptp(found, 0)
+    if not extent.max() > FLAT * max(1.0, float(np.abs(found).max())):
+        raise DataError(f"{source}: all points lie in one place: nothing was measured")
+    if array.ndim == 2:
+        return Cloud(found)
+    grid = np.full(valid.shape, -1)
+    grid[valid] = np.arange(len(found))
+    return Cloud(found, grid)
+
+
+def read_cloud(path: str | Path) -> Cloud:
+    """A cloud from a file: PLY, XYZ or OBJ (by trimesh), ``.npy`` ``(P, 3)`` or ``(H, W, 3)``, or MVTec 3D-AD's organised ``.tiff``.
+
+    Raises:
+        DataError: If it is missing, of another kind, or holds no surface.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path} is missing")
+    suffix = path.suffix.lower()
+    try:
+        if suffix in (".tiff", ".tif"):
+            return as_cloud(tifffile.imread(path), str(path))
+        if suffix == ".npy":
+            return as_cloud(np.load(path, allow_pickle=False), str(path))
+        if suffix in (".ply", ".xyz", ".obj"):
+            import trimesh
+
+            loaded = trimesh.load(path, process=False)
+            return as_cloud(np.asarray(getattr(loaded, "vertices", np.empty((0, 3)))), str(path))
+    except DataError:
+        raise
+    except Exception as error:  # of three libraries, each with its own
+        raise DataError(f"{path} cannot be read as a cloud: {error}") from error
+    raise DataError(f"{path}: clouds are read from .ply, .xyz, .obj, .npy and .tiff")
+
+
+def write_cloud(cloud: Cloud, path: str | Path) -> Path:
+    """Write points as PLY, XYZ (by trimesh) or ``.npy``.
+
+    Raises:
+        DataError: For another kind of file.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix.lower() == ".npy":
+        np.save(path, cloud.points)
+    elif path.suffix.lower() in (".ply", ".xyz"):
+        import trimesh
+
+        trimesh.PointCloud(cloud.points).export(path)
+    else:
+        raise DataError(f"{path}: clouds are written to .ply, .xyz and .npy")
+    return path

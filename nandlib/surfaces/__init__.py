@@ -1,2 +1,2 @@
-"""Surfaces in space: `clouds` reads points and refuses what is none; `normals` says which way a surface faces; `anomalies` lays Perlin bumps
-and dents on it (3D-PNAS-style)."""
+"""Surfaces in space: `clouds` reads points and refuses what is none; `normals` says which way a surface faces; `anomalies` lays Perlin
+bumps and dents on it (3D-PNAS-style)."""

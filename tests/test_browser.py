@@ -246,7 +246,7 @@ def test_accepting_with_a_click_on_a_page_of_ones_own(browser, own_page):
         assert before == after and page.locator("pre, code").count() == 0  # no code is seen
         screenshot(page, "explore_1280")
         fine.first.click()
-        expect(fine.first).to_be_disabled(timeout=10_000)
+        expect(fine.first).to_be_disabled()
         assert _scores(caption.inner_text())[1] < after
         expect(accept.locator(".nand-accepted")).to_contain_text("Accepted: ")
         screenshot(page, "explore_accepted_1280")

@@ -102,7 +102,7 @@ def test_and_so_does_that_of_the_trained_detectors():
     paper, dry = (load_study(ROOT / f"studies/{name}.yaml") for name in ("mvtec_ad_detectors", "mvtec_ad_detectors_random"))
     assert set(dry.weight_files().values()) == {RANDOM} and len(paper.weight_files()) == len(dry.weight_files()) == 7
     own = [study.trained.model_dump() for study in (paper, dry)]
-    for name in TRAINED_NAMES:
+    for name in (name for name in TRAINED_NAMES if name in paper.detectors):
         assert {key for key in own[0][name] if own[0][name][key] != own[1][name][key]} == {"backbone_weights", "epochs"}
         assert own[0][name]["size"] == "full"
     assert paper.data.model_copy(update={"root": dry.data.root, "drawn": dry.data.drawn}) == dry.data and paper.nand == dry.nand

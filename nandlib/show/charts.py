@@ -283,7 +283,12 @@ def edge_scatter(table: pd.DataFrame) -> Figure:
         label = f"{LABELS[row['detector']]} ({row['image_ms']:.0f} ms)"
         ax.scatter(row["mflops"], row["auroc"], 25 + row["parameters"] / 3e4, color=colour, alpha=0.8)
         ax.scatter([], [], 30, color=colour, label=label)
-    ax.set(xscale="log", xlabel="million multiplications and additions an image", ylabel="AUROC, any defect (%)")
+    ax.set_xscale("log", subs=[])
+    ticks = [
+        tick for tick in (50, 100, 200, 500, 1000, 2000, 5000, 10_000) if 0.7 * table["mflops"].min() < tick < 1.4 * table["mflops"].max()
+    ]
+    ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    ax.set(xlabel="million multiplications and additions an image", ylabel="AUROC, any defect (%)")
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     sns.despine(figure)
     return figure

@@ -82,12 +82,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     tiny_project.WARM = {}
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """What runs in one process: all that looks at the tiny study; all that compares with stored references, whose last file counts what was
+    compared; else every file for itself."""
+    stem, fixtures = item.path.stem, getattr(item, "fixturenames", ())
+    comparing = "reference" in stem or stem == "test_projection_training"
+    item.add_marker(pytest.mark.xdist_group("project" if "project" in fixtures else "references" if comparing else stem))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What runs in one process, and in which order: all that looks at the tiny study, test_pipeline.py last, since it changes it; all that
-    compares with stored references, whose last file counts what was compared; else every file for itself."""
+    """test_pipeline.py last: it changes the tiny study that other files look at."""
     items.sort(key=lambda item: item.path.name == "test_pipeline.py")
-    for item in items:
-        stem, fixtures = item.path.stem, getattr(item, "fixturenames", ())
-        comparing = "reference" in stem or stem == "test_projection_training"
-        item.add_marker(pytest.mark.xdist_group("project" if "project" in fixtures else "references" if comparing else stem))

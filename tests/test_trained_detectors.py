@@ -45,7 +45,7 @@ CONFIGS = {
     "onenip": OneNipConfig(**SMALL, refiner=8, versions=1),
     "pbas": PbasConfig(width=32, hidden=16, epochs=8, stages=(3, 4), batch_size=3),
     "pradot": PradotConfig(epochs=6, batch_size=3, stages=(3,), per_cell=0.5),
-    "hetnet_style": HetNetConfig(epochs=8, second_epochs=2, batch_size=3, width=16),
+    "hetnet_style": HetNetConfig(epochs=25, second_epochs=2, batch_size=3, width=16),
     "fader_style": FaderConfig(side=64, widths=(8, 12, 16), epochs=25, gate_epochs=4, versions=1, batch_size=3, rate=1e-2),
 }
 MULTI = ("uniad", "onenip")
@@ -271,7 +271,7 @@ def test_what_they_ask_of_a_small_device(study, project, monkeypatch):
     )
     tower = sum(own.numel() for own in load_model("mini").tower.parameters())
     assert table.loc["patchcore", "parameters"] == tower < table.loc["pbas", "parameters"]
-    assert table.loc["patchcore", "mflops"] < table.loc["pbas", "mflops"] and table.loc["aprilgan", "memory_values"] == 0
+    assert table.loc["aprilgan", "memory_values"] == 0 < table.loc["patchcore", "memory_values"]
     state = UniAd.load(study.states / "uniad.safetensors", load_model("mini"))
     own = sum(p.numel() for p in state.network.parameters())
     assert table.loc["uniad", "parameters"] == tower + own

@@ -1,8 +1,5 @@
-"""What tests share. They run in two processes of one thread each (`make test`): nearly twice as fast on two cores as one of two threads."""
-
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -17,8 +14,7 @@ from PIL import Image
 from nandlib.models.mini import Heads, MiniModel, save_heads
 from nandlib.warm import warm_processes
 
-torch.set_num_threads(1)
-os.environ["OMP_NUM_THREADS"] = "1"  # of what the tests start
+torch.set_num_threads(2)
 
 
 @pytest.fixture(scope="session")
@@ -80,14 +76,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             tiny_project.make(project)
             yield project
     tiny_project.WARM = {}
-
-
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """What runs in one process: all that looks at the tiny study; all that compares with stored references, whose last file counts what was
-    compared; else every file for itself."""
-    stem, fixtures = item.path.stem, getattr(item, "fixturenames", ())
-    comparing = "reference" in stem or stem == "test_projection_training"
-    item.add_marker(pytest.mark.xdist_group("project" if "project" in fixtures else "references" if comparing else stem))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -255,7 +255,7 @@ def test_onnx_refuses_what_it_cannot_hold(model, tmp_path):
     plus = NandConfig(method="nand_plus", plus=PlusConfig(calibrate=False))
     for adapted, message in (
         (add_normality(lambda _: [], "hair", model=model), "only APRIL-GAN, PatchCore and FADeR-style"),
-        (add_normality(fit_detector("winclip_0", model), "hair", model=model), "only APRIL-GAN and PatchCore"),
+        (add_normality(fit_detector("winclip_0", model), "hair", model=model), "only APRIL-GAN, PatchCore and FADeR-style"),
         (add_normality(detector, "hair", model=model, nand=plus), "watershed"),
     ):
         with pytest.raises(ModelError, match=message):

@@ -34,7 +34,6 @@ SETTINGS = {  # all cells in the page, not only those in view; no news, no netwo
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
 }
 INSTALL = "no Chromium here: 'sudo apt-get install chromium' (Debian, Ubuntu), or CHROMIUM=/path/to/it"
-expect.set_options(timeout=60_000)  # another process of tests may have the cores
 pytestmark = pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason=INSTALL)
 
 
@@ -133,7 +132,7 @@ def run_all(page: Page, lab: str, name: str) -> None:
     page.goto(f"{lab}/lab/tree/lab/{name}.ipynb?reset")
     page.wait_for_selector(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell")
     page.evaluate(RUN_ALL)
-    expect(page.locator(".jp-CodeCell .jp-InputPrompt").last).to_have_text(re.compile(r"\[\d+\]:"))
+    expect(page.locator(".jp-CodeCell .jp-InputPrompt").last).to_have_text(re.compile(r"\[\d+\]:"), timeout=60_000)
     errors = page.locator("[data-mime-type='application/vnd.jupyter.error']")
     assert errors.count() == 0, errors.first.inner_text()
     warnings = page.locator("[data-mime-type='application/vnd.jupyter.stderr']")
@@ -175,7 +174,7 @@ def test_typing_a_text_into_the_explorer(browser, lab):
     try:
         run_all(page, lab, "explorer")
         result = page.locator(".nand-result")
-        expect(result.locator("img")).to_have_count(5)
+        expect(result.locator("img")).to_have_count(5, timeout=30_000)
         after, numbers = result.locator("img").last, result.locator(".nand-auroc")
         caption = result.locator("figcaption").last
         picture, score, said = after.get_attribute("src"), caption.inner_text(), numbers.inner_text()
@@ -184,7 +183,7 @@ def test_typing_a_text_into_the_explorer(browser, lab):
         page.get_by_placeholder("type a text and press Enter").click()
         page.keyboard.type("defect; damage; flaw; anomaly")  # damps whatever is left
         page.keyboard.press("Enter")
-        expect(after).not_to_have_attribute("src", picture)
+        expect(after).not_to_have_attribute("src", picture, timeout=10_000)
         assert caption.inner_text() != score and caption.inner_text().startswith("A_final, after: score")
         table = result.locator(".nand-numbers").inner_text()
         expect(page.locator(".nand-texts .jupyter-widget-tag:not(input)")).to_have_count(2)
@@ -193,7 +192,7 @@ def test_typing_a_text_into_the_explorer(browser, lab):
         _view(page, "explorer_typed", 1280)
         page.get_by_placeholder("type a text and press Enter").fill("x " * 60)  # too long: a message, and the last answer stays
         page.keyboard.press("Enter")
-        expect(page.locator(".nand-error")).to_contain_text("too long")
+        expect(page.locator(".nand-error")).to_contain_text("too long", timeout=10_000)
         expect(result.locator("img")).to_have_count(5)
         tags = page.locator(".nand-texts .jupyter-widget-tag:not(input)")
         for left in (1, 0):
@@ -246,16 +245,16 @@ def test_accepting_with_a_click_on_a_page_of_ones_own(browser, own_page):
         assert before == after and page.locator("pre, code").count() == 0  # no code is seen
         screenshot(page, "explore_1280")
         fine.first.click()
-        expect(fine.first).to_be_disabled()
+        expect(fine.first).to_be_disabled(timeout=10_000)
         assert _scores(caption.inner_text())[1] < after
         expect(accept.locator(".nand-accepted")).to_contain_text("Accepted: ")
         screenshot(page, "explore_accepted_1280")
         accept.get_by_role("button", name="undo").click()
-        expect(accept.locator(".nand-accepted")).to_have_text("Nothing is accepted by example.")
+        expect(accept.locator(".nand-accepted")).to_have_text("Nothing is accepted by example.", timeout=10_000)
         assert _scores(caption.inner_text()) == (before, before)
         page.get_by_placeholder("type a text and press Enter").fill("defect; damage; flaw")
         page.keyboard.press("Enter")
-        expect(page.locator(".nand-result")).to_contain_text("is nearest, of the model's generic defects")
+        expect(page.locator(".nand-result")).to_contain_text("is nearest, of the model's generic defects", timeout=10_000)
         expect(page.locator(".nand-error")).to_have_count(0)
         page.set_viewport_size({"width": 800, "height": 1500})
         screenshot(page, "explore_800")

@@ -140,7 +140,7 @@ def test_one_seed_gives_the_same_network(autoencoder):
     network = autoencoder.network  # four masks of six seen segments of twelve and two of four; sixteen in the block
     encoder, block = (8 * 16**2 + 2 * 2 * 16 * 32) * 8 + 4 * 8**2 * 16, (8 * 16**2 + 2 * 2 * 16 * 32) * 16 + 4 * 16**2 * 16
     ends = 2 * 16 * network.embed.in_features * 16 * 2
-    assert autoencoder.flops(1) == SMALL.masks * (encoder + block + ends)
+    assert autoencoder.flops() == SMALL.masks * (encoder + block + ends)
     with pytest.raises(DataError, match="60 samples cannot be cut into 7 segments"):
         MaskedAutoencoder.fit(torch.from_numpy(SPLIT.train.signals), SMALL.model_copy(update={"segments": 7}))
 
@@ -199,7 +199,7 @@ def test_ecg5000_is_read_in_two_parts_that_do_not_meet(archive):
         read_ecg5000(archive, typed=True)
 
 
-def test_what_cannot_be_used_is_refused():
+def test_what_cannot_be_used_is_refused(nearest, autoencoder):
     good = beats(3)
     assert check_signals(good[:, 0]).shape == (3, 1, Q)
     for value, message in (
@@ -209,8 +209,11 @@ def test_what_cannot_be_used_is_refused():
     ):
         with pytest.raises(DataError, match=message):
             check_signals(value)
-    with pytest.raises(DataError, match="60 samples a record, where 140 are expected"):
-        check_signals(good, 140)
+    for detector in (nearest, autoencoder):
+        with pytest.raises(DataError, match=r"records of 1 x 59 \(leads x samples\), where 1 x 60 are expected"):
+            detector.maps(torch.from_numpy(good[..., :-1]))
+        with pytest.raises(DataError, match=r"records of 2 x 60 \(leads x samples\), where 1 x 60 are expected"):
+            detector.maps(torch.from_numpy(beats(3, leads=2)))
     with pytest.raises(DataError, match="one group each"):
         Records(good, np.array(["good"]))
 

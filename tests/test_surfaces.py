@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from nandlib.cli import app
 from nandlib.errors import DataError
-from nandlib.surfaces.anomalies import PerlinAnomaly, displaced, on_plane, perlin_field
+from nandlib.surfaces.anomalies import PerlinAnomaly, along_axes, displaced, on_plane, perlin_field
 from nandlib.surfaces.clouds import Cloud, as_cloud, read_cloud, write_cloud
 from nandlib.surfaces.normals import normals_of
 
@@ -74,7 +74,7 @@ def test_normals_point_outward_whatever_the_order():
 
 def test_a_plane_is_found_however_it_lies():
     turn = np.linalg.qr(RNG.normal(size=(3, 3)))[0]
-    places = on_plane(SHEET.reshape(-1, 3) @ turn.T + 7)
+    places = on_plane(along_axes(SHEET.reshape(-1, 3) @ turn.T + 7)[0])
     assert places.min(0) == pytest.approx([0, 0]) and places.max(0) == pytest.approx([1, 1])
     flat = SHEET.reshape(-1, 3)[:, :2] / [4, 3]
     for axis in (0, 1):

@@ -14,14 +14,13 @@ from torch import Tensor, nn
 
 from nandlib.data.images import as_image
 from nandlib.detectors.base import TorchDetector
-from nandlib.detectors.config import TOGETHER
 from nandlib.detectors.fitted import FittedDetector
 from nandlib.detectors.patchcore import PatchCore
-from nandlib.detectors.trained import TRAINED
 from nandlib.errors import DataError
 from nandlib.evaluation.protocol import auroc
 from nandlib.models import VisionLanguageModel
 from nandlib.stages.maps import FITTING
+from nandlib.study.fitted import fitted_detectors
 from nandlib.study.images import image_paths
 from nandlib.study.model import model_of
 from nandlib.study.open_study import OpenStudy
@@ -51,24 +50,13 @@ def detector_cost(study: OpenStudy) -> pd.DataFrame:
     model = model_of(study)
     rows = []
     for name in names:
-        own = _detectors(name, study, model)
+        own = fitted_detectors(study, name, model, study.classes())
         speed, found = _speed(own, study, model), study.base_auroc.query("detector == @name")["auroc"].mean()
         rows.append(
             (name, *(fitting[name][key] for key in ("train_s", "peak_gb")), *speed, _state(own), found, _official(own, study, found))
         )
     table = pd.DataFrame(rows, columns=COLUMNS)
     return table.round({"image_ms": 1, "backbone_ratio": 2, "state_mb": 2})
-
-
-def _detectors(name: str, study: OpenStudy, model: VisionLanguageModel) -> dict[str, TorchDetector]:
-    """Class → the detector that answers for it."""
-    folder, classes = study.states, study.classes()
-    if name == "patchcore":
-        return {class_name: PatchCore(model, image_paths(study, class_name, "train"), study.config.patchcore) for class_name in classes}
-    if name in TOGETHER:
-        one = TRAINED[name].load(folder / f"{name}.safetensors", model)
-        return {class_name: one.of_class(class_name) for class_name in classes}
-    return {class_name: TRAINED[name].load(folder / f"{name}_{class_name}.safetensors", model) for class_name in classes}
 
 
 @torch.no_grad()

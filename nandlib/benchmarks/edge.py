@@ -19,10 +19,10 @@ from nandlib.detectors.base import TorchDetector
 from nandlib.detectors.fader import FaderStyle
 from nandlib.detectors.fitted import FittedDetector
 from nandlib.detectors.patchcore import PatchCore
-from nandlib.evaluation.robustness import fitted_detector
 from nandlib.evaluation.scope import measured
 from nandlib.models import VisionLanguageModel
 from nandlib.models.mini import MiniModel
+from nandlib.study.fitted import fitted_detectors
 from nandlib.study.images import image_paths
 from nandlib.study.model import model_of
 from nandlib.study.open_study import OpenStudy
@@ -45,7 +45,7 @@ def edge_cost(study: OpenStudy) -> pd.DataFrame:
     torch.set_num_threads(1)
     try:
         for name in measured(study):
-            detector = fitted_detector(study, name, class_name, model)
+            detector = fitted_detectors(study, name, model, [class_name])[class_name]
             batch = detector.preprocess(image)[None]
             networks, kept = _sizes(detector, model)
             with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):

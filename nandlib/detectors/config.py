@@ -146,8 +146,9 @@ class HetNetConfig(TrainedConfig):
 class FaderConfig(TrainedConfig):
     """FADeR-style. Only the abstract's description is known (`nandlib.detectors.fader_network`); sizes and schedule are this study's."""
 
-    published: ClassVar[dict[str, Any]] = {"side": 256, "widths": (32, 64, 128, 256), "epochs": 200, "gate_epochs": 60}  # not published
+    published: ClassVar[dict[str, Any]] = {}
 
+    size: Literal["embedded"] = Field("embedded", description="the only one")
     stages: tuple[int, ...] = Field((), max_length=0, description="no backbone: it sees pixels")
     side: int = Field(96, ge=32, description="pixels a side of what the U-Net sees")
     widths: tuple[int, ...] = Field((8, 16, 32, 48), min_length=2, description="channels of the U-Net's levels, the finest first")

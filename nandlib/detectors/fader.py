@@ -14,7 +14,7 @@ from nandlib.data.images import ImageLike
 from nandlib.detectors.config import FaderConfig, TrainedConfig
 from nandlib.detectors.fader_network import Gates, InpaintingUNet, dissimilarity, gate_losses, inpainting_loss
 from nandlib.detectors.features import FrozenFeatures, pixel_features
-from nandlib.detectors.fitted import Fit, FittedDetector, Images, by_class, restored, state_of
+from nandlib.detectors.fitted import Fit, FittedDetector, Images, one_class, restored, state_of
 from nandlib.detectors.synthesis import synthetic_image
 from nandlib.detectors.training import Run, Stateful, key_of, shuffled, train
 from nandlib.models import VisionLanguageModel
@@ -50,10 +50,6 @@ class FaderStyle(FittedDetector[FaderConfig]):
         lost = F.avg_pool2d(dissimilarity(seen, self.network(seen, self.gates)), kernel, 1, kernel // 2, count_include_pad=False)
         return F.interpolate(lost, size=(self.features.size,) * 2, mode="bilinear", align_corners=False)[:, 0]
 
-    def official_scores(self, seen: Tensor) -> Tensor:
-        """No official score is known: the maximum of the map."""
-        return self.raw_maps(seen).amax((1, 2))
-
     @classmethod
     def fit(
         cls,
@@ -64,8 +60,7 @@ class FaderStyle(FittedDetector[FaderConfig]):
     ) -> Self:
         """Train on normal images of one class, the U-Net first and then the gates; see `nandlib.detectors.fitted.FittedDetector.fit`."""
         config = config or FaderConfig()
-        images, features = by_class(normals, "FADeR-style", most=1), cls.features_of(config, model, run.device)
-        ((name, own),) = images.items()
+        (name, own), features = one_class(normals, "FADeR-style"), cls.features_of(config, model, run.device)
         seen = features.of(own, lambda layers: layers[0], run.progress)
         corrupted = [_corrupted(own, config, version) for version in range(config.versions)]
         with torch.random.fork_rng(devices=[]):

@@ -41,6 +41,11 @@ class FrozenFeatures:
     device: str = "cpu"
 
     @torch.no_grad()
+    def shapes(self, image: ImageLike) -> Tensor:
+        """`shapes_of` the layers of an image."""
+        return shapes_of(self.layers(self.preprocess(as_image(image))[None]))
+
+    @torch.no_grad()
     def of(
         self, images: Sequence[ImageLike], make: Callable[[list[Tensor]], Tensor], progress: bool = False, batch_size: int = 8
     ) -> Tensor:
@@ -80,6 +85,22 @@ def pixels(batch: Tensor, side: int) -> Tensor:
     """The embedded model's input ``(N, 3, 320, 320)`` as RGB in [0, 1], ``(N, 3, side, side)``."""
     small = F.interpolate(batch, size=(side, side), mode="bilinear", align_corners=False, antialias=True)
     return ((small * 128 + 127) / 255).clamp(0, 1)
+
+
+def joined(layers: Sequence[Tensor]) -> Tensor:
+    """Layers ``(N, C_i, h_i, w_i)`` as one row an image: ``(N, Σ C·h·w)``."""
+    return torch.cat([layer.flatten(1) for layer in layers], 1)
+
+
+def shapes_of(layers: Sequence[Tensor]) -> Tensor:
+    """``(C, h, w)`` of every layer, one row each: what `apart` needs."""
+    return torch.tensor([layer.shape[1:] for layer in layers])
+
+
+def apart(rows: Tensor, shapes: Tensor) -> list[Tensor]:
+    """The layers ``(N, C, h, w)`` of what `joined` made of them."""
+    sizes = [tuple(shape) for shape in shapes.tolist()]
+    return [part.unflatten(1, size) for part, size in zip(rows.split([c * h * w for c, h, w in sizes], 1), sizes, strict=True)]
 
 
 def published_features(config: TrainedConfig, device: str = "cpu") -> FrozenFeatures:

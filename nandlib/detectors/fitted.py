@@ -41,24 +41,33 @@ def restored(network: N, tensors: Mapping[str, Tensor], prefix: str = "network."
     return network
 
 
-def by_class(images: Images | Sequence[ImageLike], name: str, most: int | None = None) -> dict[str, list[ImageLike]]:
+def by_class(images: Images | Sequence[ImageLike], name: str) -> dict[str, list[ImageLike]]:
     """Class → normal images.
 
     Args:
         images: Of every class, or of one.
         name: Of the detector.
-        most: Classes that it can be trained on together; None: any number.
 
     Raises:
-        DataError: If there is none, a class has none, or there are too many classes.
+        DataError: If there is none, or a class has none.
     """
     found = {key: list(own) for key, own in (images.items() if isinstance(images, Mapping) else ((ONE, images),))}
     empty = [key for key, own in found.items() if not own]
     if not found or empty:
         raise DataError(f"{name} is trained on normal images: {'none were given' if not found else f'class {empty[0]!r} has none'}")
-    if most is not None and len(found) > most:
-        raise DataError(f"{name} is trained on one class at a time, not on {len(found)}: {', '.join(found)}")
     return found
+
+
+def one_class(images: Images | Sequence[ImageLike], name: str) -> tuple[str, list[ImageLike]]:
+    """The only class, and its normal images, for a detector that is trained on one class at a time.
+
+    Raises:
+        DataError: If there is none, or more than one.
+    """
+    found = by_class(images, name)
+    if len(found) > 1:
+        raise DataError(f"{name} is trained on one class at a time, not on {len(found)}: {', '.join(found)}")
+    return next(iter(found.items()))
 
 
 @dataclass(frozen=True)
@@ -119,8 +128,8 @@ class FittedDetector(TorchDetector, Generic[C]):
         raise NotImplementedError
 
     def official_scores(self, seen: Tensor) -> Tensor:
-        """The official image scores ``(N,)`` of what `describe` gives."""
-        raise NotImplementedError
+        """The official image scores ``(N,)`` of what `describe` gives; the maximum of the map, where no other is known."""
+        return self.raw_maps(seen).amax((1, 2))
 
     def _see(self, batch: Tensor) -> Tensor:
         if batch.shape[-2:] != (self.features.size, self.features.size):

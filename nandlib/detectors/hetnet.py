@@ -12,8 +12,8 @@ from torch import Tensor
 
 from nandlib.data.images import ImageLike
 from nandlib.detectors.config import HetNetConfig, TrainedConfig
-from nandlib.detectors.features import FrozenFeatures, pixels
-from nandlib.detectors.fitted import Fit, FittedDetector, Images, by_class, restored, state_of
+from nandlib.detectors.features import FrozenFeatures, apart, joined, pixels
+from nandlib.detectors.fitted import Fit, FittedDetector, Images, one_class, restored, state_of
 from nandlib.detectors.hetnet_network import (
     HetNetwork,
     PatchTransformer,
@@ -49,26 +49,20 @@ class HetNetStyle(FittedDetector[HetNetConfig]):
 
     def _build(self) -> None:
         device = self.features.device
-        sides = [self.tensors[f"network.fusions.{k}.inside.0.weight"].shape[1] for k in range(3)]
-        network = HetNetwork(sides, SECOND, self.fitted.config.width)
+        network = HetNetwork(self.tensors["shapes"][:3, 0].tolist(), SECOND, self.fitted.config.width)
         self.network = restored(network.to(device), self.placed)
         self.second = restored(PatchTransformer(SIDE, PATCH, SECOND).to(device), self.placed, "second.")
-        self.shapes = [(side, grid, grid) for side, grid in zip(sides, self.tensors["grids"].tolist(), strict=True)]
 
     def describe(self, layers: list[Tensor]) -> Tensor:
         """Both teachers' inputs to the students in one row an image, ``(N, …)``: the first's layers, and the pixels."""
-        return _joined(layers)
+        return joined(layers)
 
     def _scores(self, seen: Tensor) -> Tensor:
-        *local, images = _apart(seen, [*self.shapes, (3, SIDE, SIDE)])
+        *local, images = apart(seen, self.tensors["shapes"])
         return patch_scores(self.network, local, self.second(images))
 
     def raw_maps(self, seen: Tensor) -> Tensor:
         return smooth_map(self._scores(seen), (self.features.size, self.features.size))
-
-    def official_scores(self, seen: Tensor) -> Tensor:
-        """No official score is known: the maximum of the map."""
-        return self.raw_maps(seen).amax((1, 2))
 
     @classmethod
     def fit(
@@ -80,22 +74,15 @@ class HetNetStyle(FittedDetector[HetNetConfig]):
     ) -> Self:
         """Train on normal images of one class, the second teacher first; see `nandlib.detectors.fitted.FittedDetector.fit`."""
         config = config or HetNetConfig()
-        images, features = by_class(normals, "HetNet-style", most=1), cls.features_of(config, model, run.device)
-        ((name, own),) = images.items()
-        shapes = list[tuple[int, int, int]]()
-
-        def joined(layers: list[Tensor]) -> Tensor:
-            shapes[:] = [(layer.shape[1], layer.shape[2], layer.shape[3]) for layer in layers]
-            return _joined(layers)
-
-        seen, device = features.of(own, joined, run.progress), features.device
+        (name, own), features = one_class(normals, "HetNet-style"), cls.features_of(config, model, run.device)
+        seen, shapes, device = features.of(own, joined, run.progress), features.shapes(own[0]), features.device
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            second, network = PatchTransformer(SIDE, PATCH, SECOND), HetNetwork([c for c, _, _ in shapes[:3]], SECOND, config.width)
+            second, network = PatchTransformer(SIDE, PATCH, SECOND), HetNetwork(shapes[:3, 0].tolist(), SECOND, config.width)
         second.to(device)
         network.to(device)
         first = config.second_epochs if config.second == "self_trained" else 0
-        noise = [PositionNoise(layer, config.epsilon) for layer in _apart(seen, shapes)[:3]]
+        noise = [PositionNoise(layer, config.epsilon) for layer in apart(seen, shapes)[:3]]
         steps = [torch.optim.AdamW(part.parameters(), config.rate) for part in (second, network)]
 
         def noisy(local: Sequence[Tensor], number: int) -> list[Tensor]:
@@ -110,7 +97,7 @@ class HetNetStyle(FittedDetector[HetNetConfig]):
             second.train(filling).requires_grad_(filling)
             network.train()
             for batch in shuffled(len(seen), config.batch_size, config.seed, number):
-                *local, given = (part.to(device) for part in _apart(seen[batch], shapes))
+                *local, given = (part.to(device) for part in apart(seen[batch], shapes))
                 if filling:
                     loss = second.filling_loss(given, hidden_patches(len(batch), second.grid**2).to(device))
                 else:
@@ -126,15 +113,5 @@ class HetNetStyle(FittedDetector[HetNetConfig]):
 
         parts: dict[str, Stateful] = {"second": second, "network": network, "second_steps": steps[0], "steps": steps[1]}
         train(cls.name, first + config.epochs, epoch, parts, config.seed, run, key_of(config, seen))
-        tensors = state_of(network) | state_of(second, "second.") | {"grids": torch.tensor([grid for _, grid, _ in shapes[:3]])}
+        tensors = state_of(network) | state_of(second, "second.") | {"shapes": shapes}
         return cls(features, tensors, Fit(config, {name: 0.0}), name).with_floors({name: seen})
-
-
-def _joined(layers: Sequence[Tensor]) -> Tensor:
-    return torch.cat([layer.flatten(1) for layer in layers], 1)
-
-
-def _apart(seen: Tensor, shapes: Sequence[tuple[int, int, int]]) -> list[Tensor]:
-    """The layers ``(N, C, h, w)`` of rows ``(N, …)``."""
-    parts = seen.split([c * h * w for c, h, w in shapes], 1)
-    return [part.unflatten(1, shape) for part, shape in zip(parts, shapes, strict=True)]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nandlib.data.images import ImageLike
 from nandlib.detectors.config import PbasConfig
-from nandlib.detectors.fitted import Fit, FittedDetector, Images, by_class, restored, state_of
+from nandlib.detectors.fitted import Fit, FittedDetector, Images, one_class, restored, state_of
 from nandlib.detectors.pbas_equations import embed, losses, networks, optimisers, remember
 from nandlib.detectors.smoothing import smooth_map
 from nandlib.detectors.training import Run, Stateful, key_of, shuffled, train
@@ -54,8 +54,7 @@ class Pbas(FittedDetector[PbasConfig]):
     ) -> Self:
         """Train on normal images of one class; see `nandlib.detectors.fitted.FittedDetector.fit`."""
         config = config or PbasConfig()
-        images, features = by_class(normals, "PBAS", most=1), cls.features_of(config, model, run.device)
-        ((name, own),) = images.items()
+        (name, own), features = one_class(normals, "PBAS"), cls.features_of(config, model, run.device)
         seen = features.of(own, lambda layers: _embedded(layers, config.width), run.progress)
         generator = torch.Generator().manual_seed(config.seed)
         projection, discriminator = (network.to(features.device) for network in networks(config.width, config.hidden, generator))

@@ -12,7 +12,8 @@ from torch import Tensor
 from nandlib.data.images import ImageLike
 from nandlib.detectors import pradot_transport as ot
 from nandlib.detectors.config import PradotConfig
-from nandlib.detectors.fitted import Fit, FittedDetector, Images, by_class
+from nandlib.detectors.features import apart, joined
+from nandlib.detectors.fitted import Fit, FittedDetector, Images, one_class
 from nandlib.detectors.rebuilt import aligned
 from nandlib.detectors.training import Run, key_of, shuffled, train
 from nandlib.models import VisionLanguageModel
@@ -57,13 +58,13 @@ class Pradot(FittedDetector[PradotConfig]):
 
     def describe(self, layers: list[Tensor]) -> Tensor:
         """The levels, each as one row an image: ``(N, Σ C·h·w)``."""
-        return _joined(layers)
+        return joined(layers)
 
     def raw_maps(self, seen: Tensor) -> Tensor:
         """The mean over models of m · least cost, each resized from its own grid."""
         config, size = self.fitted.config, (self.features.size, self.features.size)
         found = []
-        for number, (level, alpha) in enumerate(product(_apart(seen, self.tensors["shapes"]), config.alphas)):
+        for number, (level, alpha) in enumerate(product(apart(seen, self.tensors["shapes"]), config.alphas)):
             grid = (level.shape[-2], level.shape[-1])
             prototypes, scale = self.placed[f"prototypes.{number}"], self.placed[f"scale.{number}"]
             places = ot.grid_places(grid).to(seen.device), ot.prototype_places(grid, config.per_cell).to(seen.device)
@@ -71,10 +72,6 @@ class Pradot(FittedDetector[PradotConfig]):
             matrices = (ot.cost(image.flatten(1).T, prototypes, places, alpha, kept) for image in level)
             found.append(aligned(torch.stack([ot.nearest_cost(matrix).reshape(1, *grid) for matrix in matrices]), size)[:, 0])
         return torch.stack(found).mean(0)
-
-    def official_scores(self, seen: Tensor) -> Tensor:
-        """The maximum of the map."""
-        return self.raw_maps(seen).amax((1, 2))
 
     @classmethod
     def fit(
@@ -89,16 +86,9 @@ class Pradot(FittedDetector[PradotConfig]):
         The official code drops an incomplete batch, and a class with fewer images than a batch is never trained: here every image counts.
         """
         config = config or PradotConfig()
-        images, features = by_class(normals, "PRADOT", most=1), cls.features_of(config, model, run.device)
-        ((name, own),) = images.items()
-        shapes: list[list[int]] = []
-
-        def joined(layers: list[Tensor]) -> Tensor:
-            shapes[:] = [list(layer.shape[1:]) for layer in layers]
-            return _joined(layers)
-
-        seen = features.of(own, joined, run.progress)
-        levels, generator = _apart(seen, torch.tensor(shapes)), torch.Generator().manual_seed(config.seed)
+        (name, own), features = one_class(normals, "PRADOT"), cls.features_of(config, model, run.device)
+        seen, shapes = features.of(own, joined, run.progress), features.shapes(own[0])
+        levels, generator = apart(seen, shapes), torch.Generator().manual_seed(config.seed)
 
         def models() -> Iterator[tuple[Tensor, _Prototypes]]:
             for level, alpha in product(levels, config.alphas):
@@ -120,15 +110,5 @@ class Pradot(FittedDetector[PradotConfig]):
         with torch.no_grad():
             train(cls.name, config.epochs, epoch, parts, config.seed, run, key_of(config, seen))
         tensors = {f"prototypes.{k}": one.prototypes.cpu() for k, (_, one) in enumerate(every)}
-        tensors |= {f"scale.{k}": one.scale.cpu() for k, (_, one) in enumerate(every)} | {"shapes": torch.tensor(shapes)}
+        tensors |= {f"scale.{k}": one.scale.cpu() for k, (_, one) in enumerate(every)} | {"shapes": shapes}
         return cls(features, tensors, Fit(config, {name: 0.0}), name).with_floors({name: seen})
-
-
-def _joined(layers: Sequence[Tensor]) -> Tensor:
-    return torch.cat([layer.flatten(1) for layer in layers], 1)
-
-
-def _apart(seen: Tensor, shapes: Tensor) -> list[Tensor]:
-    """The levels ``(N, C, h, w)`` of ``(N, Σ C·h·w)``."""
-    sizes = [tuple(shape) for shape in shapes.tolist()]
-    return [part.unflatten(1, size) for part, size in zip(seen.split([c * h * w for c, h, w in sizes], 1), sizes, strict=True)]

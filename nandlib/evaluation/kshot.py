@@ -18,7 +18,7 @@ from nandlib.errors import DataError
 from nandlib.evaluation.contest import DRAWS, KS, LEAST_LEFT, METHODS, Contest, Contestant, Draw, contest, contests, draws_of
 from nandlib.evaluation.protocol import auroc
 from nandlib.evaluation.scope import masks_of
-from nandlib.evaluation.selectivity import PIXEL_SIDE
+from nandlib.evaluation.selectivity import PIXEL_SIDE, removed_inside
 from nandlib.evaluation.statistics import drawn_weights, interval, weighted_auroc
 from nandlib.method.operators import resize_map
 from nandlib.study.open_study import OpenStudy
@@ -131,7 +131,7 @@ def mask_rows(one: Contest, masks: Tensor, ks: Sequence[int] = MASKED_KS) -> Ite
         inside = [masks & (kept & members)[:, None, None] for members in (own, ~own)]
         for method in METHODS[1:-1]:
             final = resize_map(one.maps(method, draw.group, draw.examples), size)
-            removed = [100 * (1 - float(final[where].double().sum() / base[where].double().sum())) for where in inside]
+            removed = [removed_inside(base, final, where) for where in inside]
             yield one.class_name, draw.group, draw.k, method, removed[0], removed[1]
 
 

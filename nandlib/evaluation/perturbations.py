@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from PIL import Image
@@ -21,8 +22,8 @@ NOISE = (0.02, 0.04, 0.06, 0.08, 0.10)  # deviation, of the full range
 
 @cache
 def _library() -> Any:
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would look for news of itself on the network
-    import albumentations
+    with patch.dict(os.environ, NO_ALBUMENTATIONS_UPDATE="1"):  # while it is imported it would look for news of itself on the network
+        import albumentations
 
     return albumentations
 

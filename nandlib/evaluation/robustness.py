@@ -7,16 +7,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from nandlib.data.images import load_image
-from nandlib.detectors.aprilgan import AprilGan
-from nandlib.detectors.base import TorchDetector
-from nandlib.detectors.config import TOGETHER, TRAINED_NAMES
-from nandlib.detectors.patchcore import PatchCore
-from nandlib.detectors.trained import TRAINED
 from nandlib.errors import DataError
 from nandlib.evaluation.perturbations import PERTURBATIONS, STRENGTHS, perturbed
 from nandlib.evaluation.protocol import auroc
@@ -24,6 +18,7 @@ from nandlib.evaluation.scope import measured
 from nandlib.method.normality import add_normality
 from nandlib.method.operators import resize_map, suppress
 from nandlib.models import VisionLanguageModel
+from nandlib.study.fitted import fitted_detectors
 from nandlib.study.images import image_paths
 from nandlib.study.model import model_of
 from nandlib.study.open_study import OpenStudy
@@ -76,7 +71,7 @@ class _Class:
         groups, paths = study.rows(class_name)["group"].to_numpy(), image_paths(study, class_name)
         kept = np.sort(np.concatenate([np.flatnonzero(groups == group)[:most] for group in dict.fromkeys(groups)]))
         self.groups, self.images = groups[kept], [load_image(paths[k]) for k in kept]
-        self.detectors = {name: fitted_detector(study, name, class_name, model) for name in measured(study)}
+        self.detectors = {name: fitted_detectors(study, name, model, [class_name])[class_name] for name in measured(study)}
         noun, kinds = class_name.replace("_", " "), study.test_groups()[class_name]
         adapted = None
         for group, types in kinds.items():
@@ -105,13 +100,3 @@ class _Class:
                 pairs.append((auroc(label, before), auroc(label, suppress(base, maps).amax((1, 2)).numpy())))
             first, second = np.mean(pairs, 0)
             yield detector, auroc(abnormal, before), float(first), float(second), len(images)
-
-
-def fitted_detector(study: OpenStudy, name: str, class_name: str, model: VisionLanguageModel) -> TorchDetector:
-    """APRIL-GAN, PatchCore or a trained detector for one class, as the study's stages have fitted it."""
-    if name in TRAINED_NAMES:
-        stem = name if name in TOGETHER else f"{name}_{class_name}"
-        return TRAINED[name].load(study.states / f"{stem}.safetensors", model, class_name)
-    if name == "patchcore":
-        return PatchCore(model, image_paths(study, class_name, "train"), study.config.patchcore)
-    return AprilGan(model, study.prompts, class_name.replace("_", " "), study.config.nand, list[Image.Image]())

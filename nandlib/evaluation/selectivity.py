@@ -45,8 +45,7 @@ def pixel_measures(study: OpenStudy, class_name: str) -> tuple[pd.DataFrame, pd.
                 members = torch.from_numpy((rows["group"] == group).to_numpy(copy=True))
                 inside = masks & members[:, None, None]
                 if inside.any():
-                    removed = 100 * (1 - float(final[inside].double().sum() / base[inside].double().sum()))
-                    selectivity.append((detector, class_name, text, group, removed, int(members.sum())))
+                    selectivity.append((detector, class_name, text, group, removed_inside(base, final, inside), int(members.sum())))
             others = torch.from_numpy((~rows["group"].isin(["good", text])).to_numpy(copy=True))
             target = masks & others[:, None, None]
             if target.any():
@@ -57,6 +56,16 @@ def pixel_measures(study: OpenStudy, class_name: str) -> tuple[pd.DataFrame, pd.
         pd.DataFrame(retrieval, columns=RETRIEVAL_COLUMNS),
         pd.DataFrame(pixels, columns=PIXEL_COLUMNS),
     )
+
+
+def removed_inside(before: Tensor, after: Tensor, inside: Tensor) -> float:
+    """How much of the anomaly score inside masks is removed, in percent; NaN where there is none.
+
+    Args:
+        before, after: Maps ``(n, H, W)``.
+        inside: Masks of them, bool.
+    """
+    return 100 * (1 - float(after[inside].double().sum() / before[inside].double().sum()))
 
 
 def _small(maps: ClassMaps, detector: str, kept: Tensor) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:

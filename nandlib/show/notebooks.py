@@ -8,13 +8,14 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import run_sync
 
 from nandlib.errors import PresetError, nearest
 from nandlib.study.open_study import OpenStudy
+from nandlib.study.place import Place
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -29,22 +30,6 @@ VOLATILE = [
     "cell.metadata.papermill",
     "cell.metadata.execution",
 ]
-
-
-class Place(Protocol):
-    """What a notebook needs of a study, of images or of another kind."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def root(self) -> Path: ...
-
-    @property
-    def figures(self) -> Path: ...
-
-    @property
-    def watermark(self) -> str: ...
 
 
 def _by_item(folder: Path) -> dict[str, Path]:
@@ -84,7 +69,7 @@ def check_parameters(notebook: Path, given: Mapping[str, object]) -> None:
             raise PresetError(f"{notebook}: unknown parameter '{name}': {nearest(name, known)}")
 
 
-def execute(item: str, study: Place) -> Path:
+def execute(item: str, study: Place[Any]) -> Path:
     """Run the notebook of one item for one study; the executed copy goes to ``figures/<study>/notebooks/`` (or ``<item>/``).
 
     A notebook that fails leaves its copy, with the traceback, at that place.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from nandlib.signals.autoencoder_network import (
     segments_of,
 )
 from nandlib.signals.config import AutoencoderConfig
+from nandlib.signals.detector import check_shape
 
 SMOOTH = 5  # samples over which the map is averaged
 ROWS = 512  # records at a time
@@ -35,12 +36,14 @@ class MaskedAutoencoder:
         network: Trained, frozen.
         config: Its settings.
         least: Deviation by which a flat segment is divided.
+        leads: K of the records.
         floor: Median of the raw maps of training-normal records.
     """
 
     network: MultiScaleAutoencoder
     config: AutoencoderConfig
     least: float
+    leads: int
     floor: float = 0.0
     name: str = "mmae_ecg_style"
 
@@ -80,8 +83,8 @@ class MaskedAutoencoder:
 
         train(cls.name, config.epochs, epoch, {"network": network, "steps": steps}, config.seed, run, key_of(config, given))
         network.requires_grad_(False).eval()
-        raw = cls(network, config, least)._raw(normals)
-        return cls(network, config, least, float(raw.median()))
+        without_floor = cls(network, config, least, normals.shape[1])
+        return replace(without_floor, floor=float(without_floor._raw(normals).median()))
 
     def maps(self, signals: Tensor) -> Tensor:
         """``(N, K, Q)`` to A ``(N, Q)``."""
@@ -89,7 +92,8 @@ class MaskedAutoencoder:
 
     @torch.no_grad()
     def _raw(self, signals: Tensor) -> Tensor:
-        config, leads = self.config, signals.shape[1]
+        config = self.config
+        check_shape(signals, self.leads, self.network.embed.in_features * config.segments // self.leads)
         every = normalised(segments_of(signals, config.segments), self.least)
         found = []
         for given in every.split(ROWS):
@@ -106,18 +110,18 @@ class MaskedAutoencoder:
                 own, own_counts = self.network.errors(given, *given_masks)
                 squared, counts = squared + own, counts + own_counts
             mean = squared / counts[..., None]
-            found.append(mean.unflatten(2, (leads, -1)).mean(2).flatten(1))
+            found.append(mean.unflatten(2, (self.leads, -1)).mean(2).flatten(1))
         raw = torch.cat(found)
         return F.avg_pool1d(raw[:, None], SMOOTH, 1, SMOOTH // 2, count_include_pad=False)[:, 0]
 
-    def flops(self, leads: int) -> int:
+    def flops(self) -> int:
         """Multiplications and additions of one record's map, all masks together."""
-        samples = self.network.embed.in_features * self.config.segments // leads
+        samples = self.network.embed.in_features * self.config.segments // self.leads
         fused = torch.backends.mha.get_fastpath_enabled()
         torch.backends.mha.set_fastpath_enabled(False)  # fused operations, of which the counter knows nothing
         try:
             with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-                self._raw(torch.randn(1, leads, samples))
+                self._raw(torch.randn(1, self.leads, samples))
         finally:
             torch.backends.mha.set_fastpath_enabled(fused)
         return int(counter.get_total_flops())

@@ -38,7 +38,7 @@ class SignalContest:
 
     @property
     def class_name(self) -> str:
-        """The detector's name: bootstraps of different detectors draw the same records."""
+        """One for all detectors, whose bootstraps so draw the same records."""
         return "signals"
 
     @property

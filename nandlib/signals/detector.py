@@ -6,6 +6,20 @@ from typing import Protocol
 
 from torch import Tensor
 
+from nandlib.errors import DataError
+
+
+def check_shape(signals: Tensor, leads: int, samples: int) -> Tensor:
+    """Signals ``(N, K, Q)`` as they are.
+
+    Raises:
+        DataError: If they have other leads or another length than the detector was trained on.
+    """
+    if signals.shape[1:] != (leads, samples):
+        given = " x ".join(map(str, signals.shape[1:]))
+        raise DataError(f"records of {given} (leads x samples), where {leads} x {samples} are expected: cut or resample them first")
+    return signals
+
 
 class SignalDetector(Protocol):
     """Anything that says where a signal is not normal."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nandlib.signals.detector import check_shape
+
 ROWS = 256  # records at a time
 
 
@@ -42,7 +44,7 @@ class NearestRecords:
     def _raw(self, signals: Tensor, skip: int = 0) -> Tensor:
         """Maps before the floor; `skip`: of the nearest, which are the records themselves."""
         found = []
-        for part in signals.split(ROWS):
+        for part in check_shape(signals, self.memory.shape[1], self.memory.shape[2]).split(ROWS):
             nearest = torch.cdist(part.flatten(1), self.memory.flatten(1)).topk(self.k + skip, largest=False).indices[:, skip:]
             found.append((part[:, None] - self.memory[nearest]).square().mean((1, 2)))
         return torch.cat(found)

@@ -53,24 +53,21 @@ class Split:
     test: Records
 
 
-def check_signals(signals: np.ndarray, samples: int | None = None, source: str = "the signals") -> np.ndarray:
+def check_signals(signals: np.ndarray, source: str = "the signals") -> np.ndarray:
     """Signals ``(N, K, Q)`` as float32.
 
     Args:
         signals: Of records.
-        samples: Q that is expected; None: any.
         source: What they are, for messages.
 
     Raises:
-        DataError: If there is none, their length is another, a value is missing or not finite, or a record is constant in every lead.
+        DataError: If there is none, a value is missing or not finite, or a record is constant in every lead.
     """
     found = np.asarray(signals, np.float32)
     if found.ndim == 2:
         found = found[:, None]
     if found.ndim != 3 or not found.size:
         raise DataError(f"{source}: expected (records, leads, samples), got {np.shape(signals)}")
-    if samples is not None and found.shape[2] != samples:
-        raise DataError(f"{source}: {found.shape[2]} samples a record, where {samples} are expected: cut or resample them first")
     gaps = ~np.isfinite(found).all((1, 2))
     if gaps.any():
         raise DataError(f"{source}: record {int(gaps.argmax())} has gaps (values that are no numbers): fill them, or leave it out")

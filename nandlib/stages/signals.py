@@ -20,14 +20,14 @@ from nandlib.signals.contest import SignalContest
 from nandlib.signals.detector import SignalDetector
 from nandlib.signals.nearest import NearestRecords
 from nandlib.signals.records import GOOD, Split, read_ecg5000, read_ptbxl
-from nandlib.study.open_kind import OpenKind
+from nandlib.study.open_kind import OpenSignals
 
 RECORD_COLUMNS = ["part", "detector", "score", "n_train", "n_good", "n_abnormal", "auroc", "parameters", "flops"]
 TYPE_COLUMNS = ["detector", "group", "n", "auroc"]
 SHOWN_K = 4  # examples of the maps that are kept for pictures
 
 
-def write_signals(study: OpenKind[SignalStudy], progress: bool = True) -> None:
+def write_signals(study: OpenSignals, progress: bool = True) -> None:
     """Write ``records.csv`` (`RECORD_COLUMNS`), ``types.csv`` (`TYPE_COLUMNS`), ``groups.csv`` (of the typed test records), ``kshot.csv``,
     ``intervals.csv`` and ``summary.csv`` (as of images, by detector), and ``maps.safetensors`` for the pictures.
 
@@ -52,7 +52,7 @@ def write_signals(study: OpenKind[SignalStudy], progress: bool = True) -> None:
             for name, table in own.items():
                 table.insert(0, "detector", detector.name)
                 tables[name].append(table)
-            kept |= _pictured(one)
+            kept |= {"signals": one.signals, **_pictured(one)}
             groups = pd.DataFrame({"group": split.test.groups})
     study.write_csv(pd.DataFrame(records, columns=RECORD_COLUMNS), "records.csv")
     study.write_csv(pd.DataFrame(types, columns=TYPE_COLUMNS), "types.csv")
@@ -63,7 +63,7 @@ def write_signals(study: OpenKind[SignalStudy], progress: bool = True) -> None:
     save_file(kept, study.data / "maps.safetensors")
 
 
-def splits_of(study: OpenKind[SignalStudy], progress: bool) -> dict[str, Split]:
+def splits_of(study: OpenSignals, progress: bool) -> dict[str, Split]:
     """Parts of the data: ``typed`` is the one with types."""
     data = study.config.data
     if data.layout == "ptbxl":
@@ -84,7 +84,7 @@ def _records(part: str, split: Split, detector: SignalDetector) -> Iterator[tupl
     counts = len(split.train), int((~abnormal).sum()), int(abnormal.sum())
     size: tuple[float, float] = (np.nan, np.nan)
     if isinstance(detector, MaskedAutoencoder):
-        size = detector.parameters, detector.flops(split.test.signals.shape[1])
+        size = detector.parameters, detector.flops()
     for score, values in (("mean", maps.mean(1)), ("maximum", maps.max(1))):
         yield part, detector.name, score, *counts, auroc(abnormal, values), *size
 
@@ -98,8 +98,8 @@ def _types(one: SignalContest) -> Iterator[tuple[object, ...]]:
 
 
 def _pictured(one: SignalContest) -> dict[str, torch.Tensor]:
-    """One record of every type, and a good one: signal, A, and A_final with some examples of every type, by ``<detector>/<name>``."""
-    found = {"maps": one.maps.contiguous(), "signals": one.signals.clone()}
+    """A of all tested records, and A_final with some examples of every type: ``<detector>/maps``, ``<detector>/final/<type>``."""
+    found = {"maps": one.maps.contiguous()}
     for group in one.added:
         own = np.flatnonzero(one.groups == group)
         if len(own) >= SHOWN_K + LEAST_LEFT:

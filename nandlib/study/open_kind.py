@@ -2,50 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
 
 import pandas as pd
 
 from nandlib.errors import DataError, PresetError, nearest
 from nandlib.signals.config import SignalStudy, load_signal_study
 from nandlib.study.frames import read_table
+from nandlib.study.place import Place
 
 KINDS = Path("studies/kinds")
-C = TypeVar("C", bound=SignalStudy)
 
 
-@dataclass(frozen=True)
-class OpenKind(Generic[C]):
-    """A preset together with the project it belongs to.
-
-    Attributes:
-        root: Of the project.
-        config: The preset.
-    """
-
-    root: Path
-    config: C
-
-    @property
-    def name(self) -> str:
-        return self.config.name
-
-    @property
-    def data(self) -> Path:
-        """Folder of intermediate results."""
-        return self.root / "data" / self.name
-
-    @property
-    def figures(self) -> Path:
-        """Folder of tables and figures."""
-        return self.root / "figures" / self.name
-
-    @property
-    def watermark(self) -> str:
-        """What every output must say: nothing."""
-        return ""
+class OpenSignals(Place[SignalStudy]):
+    """A study of signals; every path of it is named here, once."""
 
     def write_csv(self, table: pd.DataFrame, name: str) -> None:
         """Write a table of results."""
@@ -69,7 +39,7 @@ def is_kind(name: str, root: Path) -> bool:
     return (root / KINDS / f"{name}.yaml").is_file()
 
 
-def open_signals(name: str, root: Path) -> OpenKind[SignalStudy]:
+def open_signals(name: str, root: Path) -> OpenSignals:
     """Open a study of signals by its name.
 
     Raises:
@@ -78,4 +48,4 @@ def open_signals(name: str, root: Path) -> OpenKind[SignalStudy]:
     path = root / KINDS / f"{name}.yaml"
     if not path.is_file():
         raise PresetError(f"{path} is missing: {nearest(name, [own.stem for own in sorted((root / KINDS).glob('*.yaml'))])}")
-    return OpenKind(root, load_signal_study(path))
+    return OpenSignals(root, load_signal_study(path))

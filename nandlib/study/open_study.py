@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from nandlib.errors import DataError, PresetError, nearest
 from nandlib.method.prompts import PromptSet, load_prompts
 from nandlib.settings import RANDOM
 from nandlib.study.frames import SCORES, read_table
+from nandlib.study.place import Place
 from nandlib.study.preset import Study, load_study
 
 
@@ -33,31 +33,13 @@ def project_root(start: Path | None = None) -> Path:
     raise PresetError(f"{start} is not inside a checkout of the study: no dvc.yaml at or above it")
 
 
-@dataclass(frozen=True)
-class OpenStudy:
+class OpenStudy(Place[Study]):
     """A preset together with the project it belongs to; every path of the study is named here, once."""
-
-    root: Path
-    config: Study
-
-    @property
-    def name(self) -> str:
-        return self.config.name
-
-    @property
-    def data(self) -> Path:
-        """Folder of intermediate results."""
-        return self.root / "data" / self.name
 
     @property
     def states(self) -> Path:
         """Folder of the trained detectors' states: ``<detector>.safetensors``, or ``<detector>_<class>.safetensors`` of each class."""
         return self.data / "maps" / "states"
-
-    @property
-    def figures(self) -> Path:
-        """Folder of tables and figures."""
-        return self.root / "figures" / self.name
 
     @property
     def images(self) -> Path:

@@ -20,6 +20,7 @@ from nandlib.surfaces.clouds import Cloud
 from nandlib.surfaces.normals import normals_of
 
 SIDE = 128  # cells of the field on the plane
+THICK = 0.2  # of the middle extent: a cloud that is thicker has two sides
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,8 @@ class Displaced:
     displacement: np.ndarray
 
 
-def on_plane(points: np.ndarray) -> np.ndarray:
-    """Places of points on the plane of their two leading axes, stretched to 0..1: ``(P, 2)``.
+def along_axes(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Centred points along their own axes, the longest first, ``(P, 3)``, and these axes ``(3, 3)``, one a row.
 
     Raises:
         DataError: If they lie on one line.
@@ -81,7 +82,12 @@ def on_plane(points: np.ndarray) -> np.ndarray:
     _, spread, axes = np.linalg.svd(centred, full_matrices=False)
     if spread[1] <= 1e-6 * spread[0]:
         raise DataError("the points lie on one line: there is no plane to draw an anomaly on")
-    flat = centred @ axes[:2].T
+    return centred @ axes.T, axes
+
+
+def on_plane(along: np.ndarray) -> np.ndarray:
+    """Places on the plane of the two longest axes, stretched to 0..1: ``(P, 2)``, of what `along_axes` gives."""
+    flat = along[:, :2]
     places: np.ndarray = (flat - flat.min(0)) / np.ptp(flat, 0)
     return places
 
@@ -106,19 +112,12 @@ def displaced(cloud: Cloud, anomaly: PerlinAnomaly = PerlinAnomaly()) -> Displac
     Raises:
         DataError: If the points lie on one line.
     """
-    points = cloud.points
-    places = on_plane(points)
-    cells = np.minimum((places * SIDE).astype(int), SIDE - 1)
+    along, axes = along_axes(cloud.points)
+    cells = np.minimum((on_plane(along) * SIDE).astype(int), SIDE - 1)
     field = perlin_field(anomaly)[cells[:, 1], cells[:, 0]]
-    height = np.clip(field - anomaly.threshold, 0, None) / (1 - anomaly.threshold)
-    normal = normals_of(cloud)
-    _, _, axes = np.linalg.svd(points - points.mean(0), full_matrices=False)
-    height *= normal @ axes[2] >= -1e-9 if _is_closed(points, axes) else True
-    moved = anomaly.strength * float(np.linalg.norm(np.ptp(points, 0))) * height
-    return Displaced(Cloud(points + moved[:, None] * normal, cloud.grid), height > 0, moved)
-
-
-def _is_closed(points: np.ndarray, axes: np.ndarray) -> bool:
-    """Whether a body has two sides over its plane: it is thick."""
-    extent = np.ptp((points - points.mean(0)) @ axes.T, 0)
-    return bool(extent[2] > 0.2 * extent[1])
+    height, normal = np.clip(field - anomaly.threshold, 0, None) / (1 - anomaly.threshold), normals_of(cloud)
+    extent = np.ptp(along, 0)
+    if extent[2] > THICK * extent[1]:  # a body with two sides over its plane: the one that faces it
+        height *= normal @ axes[2] >= 0
+    moved = anomaly.strength * float(np.linalg.norm(np.ptp(cloud.points, 0))) * height
+    return Displaced(Cloud(cloud.points + moved[:, None] * normal, cloud.grid), height > 0, moved)

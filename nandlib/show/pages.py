@@ -129,17 +129,16 @@ def _masks(root: Path) -> str:
 
 def _heartbeat(root: Path) -> str:
     """`nandlib.stages.signals`: detection of records, and AUROC before and after with one and four examples."""
-    names = {"nearest_records": "nearest normal beats", "mmae_ecg_style": "MMAE-ECG-style"}
     found = _read(root, "heartbeat/records.csv").set_index(["part", "detector", "score"])["auroc"]
     shown: dict[tuple[Any, ...], Any] = {
         (row["detector"], row["k"], row["method"]): row for row in _read(root, "heartbeat/summary.csv").to_dict("records")
     }
     rows = []
-    for detector, name in names.items():
+    for detector in ("nearest_records", "mmae_ecg_style"):
         cells = ["{:.1f}, {:.1f}".format(*(found[part, detector, score] for score in ("mean", "maximum"))) for part in ("untyped", "typed")]
         cells += ["{auroc_before:.1f} → {auroc_after:.1f} ± {sd:.1f}".format(**shown[detector, k, "examples"]) for k in (1, 4)]
         cells.append("{auroc_after:.1f}".format(**shown[detector, 4, "bank"]) if (detector, 4, "bank") in shown else "–")
-        rows.append([name, *cells, "{removed_own:.0f} %, {removed_other:.0f} %".format(**shown[detector, 4, "examples"])])
+        rows.append([LABELS[detector], *cells, "{removed_own:.0f} %, {removed_other:.0f} %".format(**shown[detector, 4, "examples"])])
     head = ["detector", "records: AUROC by mean, maximum of A", "beats with types", "one example added", "four", "four into the memory"]
     return _markdown([*head, "removed of own, of others (k = 4)"], rows)
 
@@ -166,16 +165,8 @@ def _trained(root: Path) -> str:
         gains = [f"{row['auroc_before']:.1f} → {row['auroc_after']:.1f}", _gain(own), _groups(own)]
         gains += [f"{row['delta_plus']:+.1f}", f"{row['delta_both']:+.1f}"]
         cost = [f"{row['train_s']:.0f} s", f"{row['image_ms']:.0f} ms ({row['backbone_ratio']:.2f})", f"{row['state_mb']:.1f} MB"]
-        rows.append(
-            [
-                names[row["study"]],
-                LABELS[row["detector"]],
-                a0,
-                "–" if pd.isna(row["published"]) else f"{row['published']:.1f}",
-                *gains,
-                *cost,
-            ]
-        )
+        published = "–" if pd.isna(row["published"]) else f"{row['published']:.1f}"
+        rows.append([names[row["study"]], LABELS[row["detector"]], a0, published, *gains, *cost])
     head = ["images", "detector", "any defect: AUROC by the map, by the official score", "published, MVTec AD", "text added: AUROC", "gain"]
     head += ["groups up", "by `nand_plus`", "with one example too", "to train", "an image (of the bare backbone)", "state"]
     return _markdown(head, rows)

@@ -10,10 +10,9 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from nandlib.show.style import OURS, PAPER, pretty
+from nandlib.show.style import LABELS, OURS, PAPER, pretty
 from nandlib.signals.records import GOOD
 
-NAMES = {"nearest_records": "nearest normal beats", "mmae_ecg_style": "MMAE-ECG-style"}
 WAYS = {"nothing": ("nothing added", "0.45", "o"), "examples": ("k examples", OURS, "s"), "bank": ("k beats into the memory", PAPER, "D")}
 
 
@@ -37,7 +36,7 @@ def groups_figure(signals: np.ndarray, groups: Sequence[str], maps: Mapping[str,
         column[0].set_title(f"{pretty(name)} ({len(own)})")
         for (detector, found), style in zip(maps.items(), ("-", "--"), strict=False):
             mean = found[every == name].mean(0) / found[every != GOOD].mean(0).max()
-            column[1].plot(time, mean, style, color=OURS, lw=1.4, label=f"A of {NAMES.get(detector, detector)}")
+            column[1].plot(time, mean, style, color=OURS, lw=1.4, label=f"A of {LABELS[detector]}")
         column[1].set_xlabel("sample")
     axes[0, 0].set_ylabel("signal")
     axes[1, 0].set_ylabel("mean A (largest = 1)")
@@ -94,7 +93,7 @@ def contest_figure(summary: pd.DataFrame, intervals: pd.DataFrame) -> Figure:
                 ax.plot(x, own["auroc_after"], f"{marker}-", color=colour, ms=5, lw=1.2, label=label)
                 ax.vlines(x, bars["low"], bars["high"], color=colour, lw=1, alpha=0.6)
         counts = [f"{k}\n({n})" for k, n in zip(alone["k"], alone["n_groups"], strict=True)]
-        ax.set(xticks=range(len(alone)), xticklabels=counts, xlabel="examples k (groups)", title=NAMES.get(detector, detector))
+        ax.set(xticks=range(len(alone)), xticklabels=counts, xlabel="examples k (groups)", title=LABELS[detector])
     axes[0, 0].set_ylabel("AUROC after (%)")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=8, frameon=False)
     sns.despine(figure)

@@ -30,6 +30,8 @@ LABELS = {
     "pradot": "PRADOT",
     "hetnet_style": "HetNet-style",
     "fader_style": "FADeR-style",
+    "nearest_records": "nearest normal beats",
+    "mmae_ecg_style": "MMAE-ECG-style",
 }
 CONTEST = {  # methods of `nandlib.evaluation.contest`
     "nothing": "nothing added",

@@ -13,7 +13,7 @@ from tiny_project import ROOT, executed
 
 from nandlib import add_normality, fit_detector, load_model
 from nandlib.errors import DataError
-from nandlib.evaluation.contest import METHODS, Contest, continued, draws_of
+from nandlib.evaluation.contest import METHODS, Contest, axes, continued, draws_of
 from nandlib.evaluation.example_selection import COLUMNS as CANDIDATE
 from nandlib.evaluation.example_selection import best_candidate, best_weight, select_examples
 from nandlib.evaluation.kshot import COLUMNS, KShot, a2n_rows, kshot, mask_rows
@@ -67,6 +67,12 @@ def test_a_larger_memory_raises_no_score_and_knows_its_examples(one):
     before, after = one.scores("nothing", "bar", ()), one.scores("bank", "bar", [7])
     assert (after <= before + 1e-3).all() and after[7] < 0.5 * before[7]
     assert one.network.maps_of(one.distances.unflatten(1, (20, 20))).numpy() == pytest.approx(one.base.numpy(), abs=1e-2)
+
+
+def test_maps_by_two_matrices_are_the_map_generators(one):
+    distances = torch.rand(2, *one.descriptors.shape[-2:], generator=torch.Generator().manual_seed(0))
+    down, across = axes(one.network.maps_of, distances.shape[1:])
+    torch.testing.assert_close(down @ distances @ across.T, one.network.maps_of(distances), rtol=0, atol=1e-5)
 
 
 def test_the_greedy_choice_goes_on():

@@ -13,7 +13,7 @@ is good and the rest of the group, 1 the other groups.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -132,10 +132,9 @@ class Contest:
         if method == "bank":
             new = self.patches[list(examples)].flatten(0, 1)
             added = new[continued(new, self.distances[list(examples)].flatten(), self.network.ratio)]
-            return self._maps_of(self.network, [torch.minimum(*pair) for pair in zip(self.distances, self._nearest(added), strict=True)])
+            return self._maps_of([torch.minimum(*pair) for pair in zip(self.distances, self._nearest(added), strict=True)])
         if method == "retrained":
-            network = self.network.with_more([self.paths[k] for k in examples])
-            return self._maps_of(network, self._nearest(network.memory))
+            return self._maps_of(self._nearest(self.network.with_more([self.paths[k] for k in examples]).memory))
         shown = self.regions.paint(self._shown(examples, config))
         return suppress(self.base, shown if method == "examples" else both(self.text[group], shown, config.text_weight))
 
@@ -146,9 +145,28 @@ class Contest:
     def _nearest(self, memory: Tensor) -> list[Tensor]:
         return [torch.cdist(patches, memory).amin(1) for patches in self.patches]
 
-    def _maps_of(self, network: PatchCore, distances: Sequence[Tensor]) -> Tensor:
-        maps = network.maps_of(torch.stack(list(distances)).unflatten(1, self.descriptors.shape[-2:]))
-        return resize_map(maps, (self.base.shape[-2], self.base.shape[-1]))
+    @cached_property
+    def _axes(self) -> tuple[Tensor, Tensor]:
+        size = (self.base.shape[-2], self.base.shape[-1])
+        return axes(lambda distances: resize_map(self.network.maps_of(distances), size), self.descriptors.shape[-2:])
+
+    def _maps_of(self, distances: Sequence[Tensor]) -> Tensor:
+        down, across = self._axes
+        return down @ torch.stack(list(distances)).unflatten(1, self.descriptors.shape[-2:]) @ across.T
+
+
+def axes(generate: Callable[[Tensor], Tensor], shape: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """``(H, h)`` and ``(W, w)`` of a linear operator on maps that works along each axis and keeps constants, such as interpolation and
+    Gaussian blur: ``generate(maps) = down @ maps @ across.T``.
+
+    Args:
+        generate: ``(n, h, w)`` → ``(n, H, W)``.
+        shape: ``(h, w)``.
+    """
+    height, width = shape
+    down = generate(torch.eye(height)[:, :, None].expand(-1, -1, width))[:, :, 0]
+    across = generate(torch.eye(width)[:, None, :].expand(-1, height, -1))[:, 0]
+    return down.T, across.T
 
 
 def continued(new: Tensor, distances: Tensor, ratio: float) -> list[int]:

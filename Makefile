@@ -6,7 +6,7 @@
 # make control   the embedded study with a model that shares no drawing code with it, three seeds, and the choice between the two
 # make numbers   every committed number made again from the committed csv files; ARGS=--write writes the pages' tables
 # make validation   the products on which nand_plus was chosen, and the values that were considered
-# make test    run the tests (ARGS=... goes to pytest); make lint checks style, floors and types
+# make test    run the tests, in two processes (ARGS=... goes to pytest); make lint checks style, floors and types
 # make test-browser   the tests in a real browser alone; says what to install if there is no Chromium
 # make model   train the embedded model's heads anew, and compare them with those in the package
 # make lab     open the notebooks in JupyterLab
@@ -70,7 +70,7 @@ model: .venv/installed
 	nand model compare data/models/mini/heads.safetensors
 
 test: .venv/installed
-	python -m pytest $(ARGS)
+	python -m pytest --numprocesses 2 --dist loadscope $(ARGS)
 
 test-browser: .venv/installed
 	@for name in $$CHROMIUM chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \

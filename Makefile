@@ -2,7 +2,7 @@
 # make sensitivity   every choice that the paper leaves open, set the other way
 # make seeds   the embedded study with two more seeds (about twenty minutes), and the spread over the three
 # make detectors   nine detectors on the embedded data: UniAD, OneNIP, PBAS and PRADOT are trained first (about twenty minutes)
-# make kinds   the boards under bad light and on a small device, and heartbeats where ECG5000 is
+# make kinds   the boards under bad light and on a small device, surfaces, and heartbeats where ECG5000 is
 # make control   the embedded study with a model that shares no drawing code with it, three seeds, and the choice between the two
 # make numbers   every committed number made again from the committed csv files; ARGS=--write writes the pages' tables
 # make validation   the products on which nand_plus was chosen, and the values that were considered
@@ -49,7 +49,7 @@ detectors: .venv/installed
 
 kinds: .venv/installed
 	nand use studies/pcb.yaml
-	nand repro report@pcb studies/on_demand/dvc.yaml:robustness_notebook@pcb
+	nand repro report@pcb studies/on_demand/dvc.yaml:robustness_notebook@pcb studies/on_demand/dvc.yaml:parts_notebook
 	nand benchmark pcb --edge
 	nand notebook edge pcb
 	@if test -f data/ecg5000/ecg5000.npz; then nand signal-selection heartbeat && nand repro studies/on_demand/dvc.yaml:heartbeat_notebook; \

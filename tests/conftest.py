@@ -22,12 +22,12 @@ from nandlib.warm import warm_processes
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # of what the tests start
 
-ON_THE_TINY_STUDY = ("browser", "command_line", "explorer", "kshot", "robustness", "trained_detectors", "pipeline")
+ON_THE_TINY_STUDY = ("browser", "circuit_boards", "command_line", "explorer", "kshot", "robustness", "trained_detectors", "pipeline")
 
 
 class _Scheduling(LoadScopeScheduling):
-    """Which tests stay together in one process: those that look at the tiny study, those that compare with stored references, whose last file
-    counts what was compared, and the tests of every other file. (xdist's own way, marks, does nothing under pytest 9.2.)"""
+    """Which tests stay together in one process: those that look at the tiny study, those that compare with stored references, whose last
+    file counts what was compared, and the tests of every other file. (xdist's own way, marks, does nothing under pytest 9.2.)"""
 
     def _split_scope(self, nodeid: str) -> str:
         stem = nodeid.split("::")[0].removeprefix("tests/test_").removesuffix(".py")

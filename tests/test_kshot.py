@@ -12,8 +12,9 @@ from test_examples import BARS, NORMALS, SQUARES
 from tiny_project import ROOT, executed
 
 from nandlib import add_normality, fit_detector, load_model
+from nandlib.detectors.patchcore import continued
 from nandlib.errors import DataError
-from nandlib.evaluation.contest import METHODS, Contest, axes, continued, draws_of
+from nandlib.evaluation.contest import METHODS, Contest, axes, draws_of
 from nandlib.evaluation.example_selection import COLUMNS as CANDIDATE
 from nandlib.evaluation.example_selection import best_candidate, best_weight, select_examples
 from nandlib.evaluation.kshot import COLUMNS, KShot, a2n_rows, kshot, mask_rows
@@ -80,6 +81,14 @@ def test_the_greedy_choice_goes_on():
     new = torch.tensor([[0.0], [10.0], [11.0], [4.0]])
     assert continued(new, torch.tensor([1.0, 8.0, 9.0, 3.0]), 0.75) == [2, 3, 0]
     assert continued(new, torch.tensor([1.0, 8.0, 9.0, 3.0]), 0.2) == []
+    rng = torch.Generator().manual_seed(0)
+    for spread in (0.1, 3.0):  # where few are far from the memory, and where all are alike
+        many, away = torch.rand(400, 3, generator=rng), torch.rand(400, generator=rng) ** spread
+        nearest, expected = away.clone(), []
+        for _ in range(20):
+            expected.append(int(nearest.argmax()))
+            nearest = torch.minimum(nearest, (many - many[expected[-1]]).norm(dim=1))
+        assert continued(many, away, 0.05) == expected
 
 
 def test_examples_leave_the_evaluation_for_every_method(one, monkeypatch):

@@ -10,17 +10,17 @@ from nandlib.errors import DataError, PresetError
 from nandlib.evaluation.protocol import auroc
 from nandlib.evaluation.signal_selection import COLUMNS, best_signal_candidate, select_signals
 from nandlib.method.config import ExampleConfig, PlusConfig
-from nandlib.show import signal_pictures
+from nandlib.show.contest_of_kinds import contest_figure
 from nandlib.signals.autoencoder import MaskedAutoencoder
 from nandlib.signals.autoencoder_network import MultiScaleAutoencoder, complementary, hidden_at_random, normalised, segments_of
-from nandlib.signals.config import AutoencoderConfig, load_signal_study
+from nandlib.signals.config import AutoencoderConfig, SignalStudy
 from nandlib.signals.contest import SignalContest
 from nandlib.signals.made_up import TYPES, made_up
 from nandlib.signals.nearest import NearestRecords
 from nandlib.signals.records import Records, check_signals, read_ecg5000, read_ptbxl
 from nandlib.signals.shown import ShownSignals, windows
 from nandlib.stages.signals import write_signals
-from nandlib.study.open_kind import is_kind, open_signals
+from nandlib.study.open_kind import is_kind, load_kind, open_kind
 
 Q = 60
 SMALL = AutoencoderConfig(segments=12, local=4, masks=4, width=16, layers=1, epochs=40, batch_size=16, rate=3e-3)
@@ -269,9 +269,9 @@ def study(archive):
     root = archive.parents[1]
     (root / "studies/kinds").mkdir(parents=True)
     settings = SMALL.model_copy(update={"epochs": 2}).model_dump_json()
-    text = f"name: toy\ntitle: Toy beats\ndata: {{layout: ecg5000, root: data/ecg.npz}}\nautoencoder: {settings}\nwindow: 17\ndraws: 2\n"
-    (root / "studies/kinds/toy.yaml").write_text(text)
-    return open_signals("toy", root)
+    text = "kind: signals\nname: toy\ntitle: Toy beats\ndata: {layout: ecg5000, root: data/ecg.npz}\nwindow: 17\ndraws: 2\n"
+    (root / "studies/kinds/toy.yaml").write_text(text + f"autoencoder: {settings}\n")
+    return open_kind("toy", root, SignalStudy)
 
 
 def test_a_whole_study(study):
@@ -286,7 +286,7 @@ def test_a_whole_study(study):
     first = {path.name: path.read_bytes() for path in study.figures.iterdir()}
     write_signals(study, progress=False)
     assert {path.name: path.read_bytes() for path in study.figures.iterdir()} == first
-    assert signal_pictures.contest_figure(summary, study.table("intervals")).axes[0].lines
+    assert contest_figure(summary, study.table("intervals"), "beats").axes[0].lines
     with pytest.raises(DataError, match=r"selection\.csv is missing"):
         study.table("selection")
 
@@ -295,8 +295,9 @@ def test_presets_of_signals(study):
     root = study.root
     assert is_kind("toy", root) and not is_kind("mini", root)
     with pytest.raises(PresetError, match=r"toi\.yaml is missing: did you mean 'toy'"):
-        open_signals("toi", root)
+        open_kind("toi", root, SignalStudy)
     path = root / "studies/kinds/bad.yaml"
-    path.write_text("name: bad\ntitle: x\ndata: {layout: ecg5000, root: x}\nautoencoder: {segments: 4, local: 5}\nwindow: 1\n")
+    settings = "autoencoder: {segments: 4, local: 5}\nwindow: 1\n"
+    path.write_text("kind: signals\nname: bad\ntitle: x\ndata: {layout: ecg5000, root: x}\n" + settings)
     with pytest.raises(PresetError, match=r"key 'autoencoder': .*local: 5 segments of 4(.|\n)*key 'window'"):
-        load_signal_study(path)
+        load_kind("bad", root)

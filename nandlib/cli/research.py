@@ -208,14 +208,34 @@ def surface(
 def signal_selection(name: Annotated[str, typer.Argument(help="name of a study of signals")] = "heartbeat") -> None:
     """The settings between which those of normality by example in time were chosen, on made-up anomalies: figures/<name>/selection.csv."""
     from nandlib.evaluation.signal_selection import select_signals
+    from nandlib.signals.config import SignalStudy
     from nandlib.stages.signals import splits_of
-    from nandlib.study.open_kind import open_signals
+    from nandlib.study.open_kind import open_kind
     from nandlib.study.open_study import project_root
 
-    study = open_signals(name, project_root())
+    study = open_kind(name, project_root(), SignalStudy)
     table = select_signals(splits_of(study, progress())["typed"].train.signals, study.config.nearest, progress())
     study.write_csv(table, "selection.csv")
     typer.echo(table.round(1).to_string(index=False))
+
+
+@app.command("surface-selection", rich_help_panel=RESEARCH)
+def surface_selection(name: Annotated[str, typer.Argument(help="name of a study of surfaces")] = "parts") -> None:
+    """The settings between which a study of surfaces was tuned, on Perlin anomalies: figures/<name>/selection.csv, examples.csv."""
+    from nandlib.evaluation.surface_selection import chosen_memory, select_memory, select_shown
+    from nandlib.study.open_kind import open_kind
+    from nandlib.study.open_study import project_root
+    from nandlib.surfaces.config import SurfaceStudy
+    from nandlib.surfaces.samples import split_of
+
+    study = open_kind(name, project_root(), SurfaceStudy)
+    normals = {part: split_of(part, study.config.data, study.root).train for part in study.config.parts}
+    memories = select_memory(normals, progress())
+    study.write_csv(memories, "selection.csv")
+    shown = select_shown(normals, chosen_memory(memories), progress())
+    study.write_csv(shown, "examples.csv")
+    for table in (memories, shown):
+        typer.echo(table[table["chosen"]].round(2).to_string(index=False))
 
 
 @app.command(rich_help_panel=RESEARCH)

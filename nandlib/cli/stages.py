@@ -116,11 +116,12 @@ def notebook(
 ) -> None:
     """Execute the notebook of one item of the paper for one study."""
     from nandlib.show.notebooks import execute
-    from nandlib.study.open_kind import is_kind, open_signals
+    from nandlib.study.open_kind import is_kind, load_kind
     from nandlib.study.open_study import project_root
+    from nandlib.study.place import Place
 
     root = project_root()
-    execute(name, open_signals(study, root) if is_kind(study, root) else registered_study(study))
+    execute(name, Place(root, load_kind(study, root)) if is_kind(study, root) else registered_study(study))
 
 
 @app.command(rich_help_panel=STAGES)
@@ -171,11 +172,23 @@ def robustness(
 @app.command(rich_help_panel=STAGES)
 def signals(name: Annotated[str, typer.Argument(help="name of a study of signals: studies/kinds/<name>.yaml")]) -> None:
     """Stage of a study of signals: detection of records and points, and normality by example: figures/<name>/."""
+    from nandlib.signals.config import SignalStudy
     from nandlib.stages.signals import write_signals
-    from nandlib.study.open_kind import open_signals
+    from nandlib.study.open_kind import open_kind
     from nandlib.study.open_study import project_root
 
-    write_signals(open_signals(name, project_root()), progress())
+    write_signals(open_kind(name, project_root(), SignalStudy), progress())
+
+
+@app.command(rich_help_panel=STAGES)
+def surfaces(name: Annotated[str, typer.Argument(help="name of a study of surfaces: studies/kinds/<name>.yaml")]) -> None:
+    """Stage of a study of surfaces: detection of objects and points, and normality by example: figures/<name>/."""
+    from nandlib.stages.surfaces import write_surfaces
+    from nandlib.study.open_kind import open_kind
+    from nandlib.study.open_study import project_root
+    from nandlib.surfaces.config import SurfaceStudy
+
+    write_surfaces(open_kind(name, project_root(), SurfaceStudy), progress())
 
 
 @app.command(rich_help_panel=STAGES)

@@ -1,13 +1,13 @@
-"""The manifest: one validated row per image of a folder in MVTec AD layout.
+"""The manifest: one validated row per image of a data set (`nandlib.data.layouts`).
 
-Layout: ``<class>/train/good/*``, ``<class>/test/good/*``, ``<class>/test/<type>/*`` and, for defective images,
-``<class>/ground_truth/<type>/<stem>_mask.*`` or ``<stem>.*``. Images may be png, jpg, bmp or tif, grey or colour, of
-any size. Only what is measured by pixel needs masks: an image without one is left out there, and a note says so.
+Images may be png, jpg, bmp or tif, grey or colour, of any size. Only what is measured by pixel needs masks: an image without one is left
+out there, and a note says so.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,7 +18,9 @@ from tqdm.auto import tqdm
 
 from nandlib.data.config import DataConfig
 from nandlib.data.groups import Grouping
-from nandlib.data.images import IMAGE_SUFFIXES, load_image, load_mask
+from nandlib.data.images import load_image, load_mask
+from nandlib.data.layouts import LAYOUTS, Item, Layout, find_layout
+from nandlib.data.layouts.base import GOOD
 from nandlib.errors import DataError, nearest
 
 PLAIN_NAME = re.compile(r"\w[\w .,+()-]*")
@@ -63,9 +65,11 @@ def build_manifest(root: Path, config: DataConfig, grouping: Grouping, progress:
     """
     if not root.is_dir():
         raise DataError(f"data.root: {root} is not a folder: put the data set there (or a link to it) or change the preset")
-    rows = []
-    for name in _classes(root, config, grouping):
-        rows += _class_rows(root, name, config, grouping)
+    layout = find_layout(root) if config.layout == "auto" else LAYOUTS[config.layout]
+    names = _classes(root, layout, config, grouping)
+    items = {name: layout.items(root, name) for name in names}
+    _check_types(root, items, config, grouping)
+    rows = [row for name in names for row in _class_rows(name, items[name], config, grouping)]
     notes: list[str] = []
 
     def check(row: dict[str, object]) -> dict[str, object] | str:
@@ -94,18 +98,22 @@ def build_manifest(root: Path, config: DataConfig, grouping: Grouping, progress:
     return frame, notes
 
 
-def _classes(root: Path, config: DataConfig, grouping: Grouping) -> list[str]:
-    found = sorted(p.name for p in root.iterdir() if (p / "test").is_dir() or (p / "train").is_dir())
+def _classes(root: Path, layout: Layout, config: DataConfig, grouping: Grouping) -> list[str]:
+    found = layout.classes(root)
     if not found:
-        raise DataError(f"data.root: {root} holds no class folder (<class>/train/good, <class>/test/<type>)")
+        raise DataError(f"data.root: {root} holds no class folder ({layout.described})")
     for key, names in (("classes", config.classes or ()), ("exclude_classes", config.exclude_classes)):
         for name in names:
             if name not in found:
                 raise DataError(f"data.{key}: no class '{name}' in {root}: {nearest(name, found)}")
     chosen = [name for name in (config.classes or found) if name not in config.exclude_classes]
     grouping.check_classes(chosen)
-    present = {p.name for name in chosen for p in (root / name / "test").glob("*") if p.is_dir()}
-    for name in [*chosen, *sorted(present)]:
+    return sorted(chosen)
+
+
+def _check_types(root: Path, items: Mapping[str, Sequence[Item]], config: DataConfig, grouping: Grouping) -> None:
+    present = {item.type for own in items.values() for item in own}
+    for name in [*items, *sorted(present)]:
         if not PLAIN_NAME.fullmatch(name):
             raise DataError(
                 f"data.root: {root} has a folder named '{name}': names of classes and types stand in tables, commands and pages, so they "
@@ -114,45 +122,26 @@ def _classes(root: Path, config: DataConfig, grouping: Grouping) -> list[str]:
     for key, names in (("exclude_types", config.exclude_types), ("abnormal_types", config.abnormal_types)):
         for name in names:
             if name not in present:
-                raise DataError(f"data.{key}: no type '{name}' in {root}: {nearest(name, sorted(present - {'good'}))}")
-    return sorted(chosen)
+                raise DataError(f"data.{key}: no type '{name}' in {root}: {nearest(name, sorted(present - {GOOD}))}")
+    for name, own in items.items():
+        anomalous = dict.fromkeys(item.type for item in own if item.type not in (GOOD, *config.exclude_types) and not item.several)
+        grouping.check_types(name, list(anomalous), config.abnormal_types)
 
 
-def _images(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES) if folder.is_dir() else []
-
-
-def _class_rows(root: Path, class_name: str, config: DataConfig, grouping: Grouping) -> list[dict[str, object]]:
-    base = root / class_name
-    types = sorted(p.name for p in (base / "test").iterdir() if p.is_dir()) if (base / "test").is_dir() else []
-    anomalous = [t for t in types if t != "good" and t not in config.exclude_types]
-    grouping.check_types(class_name, anomalous, config.abnormal_types)
-    folders = [("train", "good"), ("test", "good"), *(("test", t) for t in anomalous)]
-    rows: list[dict[str, object]] = []
-    for split, type_name in folders:
-        images = _images(base / split / type_name)
-        if not images:
-            raise DataError(f"class '{class_name}' is empty: no image in {base / split / type_name} ({', '.join(IMAGE_SUFFIXES)})")
-        masks = {} if type_name == "good" else {p.stem: p for p in _images(base / "ground_truth" / type_name)}
-        for image in images:
-            mask = masks.get(f"{image.stem}_mask") or masks.get(image.stem)
-            rows.append(
-                {
-                    "class": class_name,
-                    "split": split,
-                    "type": type_name,
-                    "group": _group(class_name, type_name, config, grouping),
-                    "image": image.relative_to(root).as_posix(),
-                    "mask": "" if mask is None else mask.relative_to(root).as_posix(),
-                }
-            )
-    return rows
-
-
-def _group(class_name: str, type_name: str, config: DataConfig, grouping: Grouping) -> str:
-    if type_name == "good":
-        return "good"
-    return "" if type_name in config.abnormal_types else grouping.group_of(class_name, type_name)
+def _class_rows(class_name: str, items: Sequence[Item], config: DataConfig, grouping: Grouping) -> Iterator[dict[str, object]]:
+    for item in items:
+        if item.type not in config.exclude_types:
+            group = GOOD if item.type == GOOD else grouping.group_of(class_name, item.type)
+            if item.several or item.type in config.abnormal_types:
+                group = ""
+            yield {
+                "class": class_name,
+                "split": item.split,
+                "type": item.type,
+                "group": group,
+                "image": item.image,
+                "mask": item.mask,
+            }
 
 
 def _measure(root: Path, row: dict[str, object]) -> dict[str, object]:

@@ -44,11 +44,12 @@ class Source(BaseModel):
     accept: bool = Field(False, description="whether the licence must be accepted before a download")
     file: str
     urls: tuple[str, ...]
-    check: dict[Literal["sha256", "sha256_prefix", "git_blob"], str]
+    check: dict[Literal["sha256", "sha256_prefix", "git_blob", "md5"], str]
     megabytes: int
     path: Path
     install: Literal["extract", "visa", "convert"]
     images: dict[str, tuple[int, int]] | None = None
+    pattern: str = Field("*/*", description="where images lie below <class>/<split>")
 
     def addresses(self) -> list[str]:
         """Where to download from, in order."""
@@ -97,7 +98,7 @@ def _digest(path: Path, kind: str) -> str:
     if kind == "git_blob":
         digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
     else:
-        digest = hashlib.sha256()
+        digest = hashlib.new("md5" if kind == "md5" else "sha256", usedforsecurity=False)
     with path.open("rb") as file:
         while block := file.read(BLOCK):
             digest.update(block)
@@ -133,7 +134,7 @@ def check_images(root: Path, entry: Source) -> None:
     """
     for class_name, published in (entry.images or {}).items():
         parts = (root / class_name / split for split in ("train", "test"))
-        found = tuple(sum(1 for path in part.glob("*/*") if path.suffix.lower() in IMAGE_SUFFIXES) for part in parts)
+        found = tuple(sum(1 for path in part.glob(entry.pattern) if path.suffix.lower() in IMAGE_SUFFIXES) for part in parts)
         if found != published:
             raise DataError(
                 f"{root} is not {entry.title}: class '{class_name}' has {found[0]} training and {found[1]} test images, "

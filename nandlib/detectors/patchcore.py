@@ -139,6 +139,37 @@ def coreset(bank: Tensor, ratio: float, seed: int, projected: bool = False) -> T
         return torch.as_tensor(sampler.select_coreset_idxs())
 
 
+def continued(new: Tensor, distances: Tensor, ratio: float) -> list[int]:
+    """Greedy k-centre choice that goes on from a memory: positions of ``⌊ratio · n⌋`` of ``(n, C)`` patches, the farthest first.
+
+    What lies nearer to the memory than the last one chosen is never chosen: the choice is made among the farthest alone, of which there
+    must be enough.
+
+    Args:
+        new: Patches.
+        distances: ``(n,)`` of each to the memory.
+        ratio: Share that is kept.
+    """
+    count, order = int(ratio * len(new)), distances.argsort(descending=True)
+    among = 4 * count
+    while True:
+        kept = order[:among].sort().values
+        chosen, last = _farthest(new[kept], distances[kept], count)
+        if among >= len(new) or last > float(distances[order[among]]):
+            return kept[chosen].tolist()  # type: ignore[no-any-return]
+        among *= 2
+
+
+def _farthest(new: Tensor, distances: Tensor, count: int) -> tuple[list[int], float]:
+    """Positions of so many patches, and how far the last of them was from all others and the memory."""
+    nearest, chosen, last = distances.clone(), list[int](), float("inf")
+    for _ in range(count):
+        chosen.append(int(nearest.argmax()))
+        last = float(nearest[chosen[-1]])
+        nearest = torch.minimum(nearest, torch.linalg.norm(new - new[chosen[-1]], dim=1))
+    return chosen, last
+
+
 @torch.no_grad()
 def _patch_bank(
     network: PatchcoreModel,

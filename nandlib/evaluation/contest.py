@@ -25,7 +25,7 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from nandlib.detectors.patchcore import PatchCore
+from nandlib.detectors.patchcore import PatchCore, continued
 from nandlib.evaluation.protocol import auroc
 from nandlib.method.config import ExampleConfig
 from nandlib.method.examples import both, directions, probability
@@ -152,7 +152,8 @@ class Contest:
 
     def _maps_of(self, distances: Sequence[Tensor]) -> Tensor:
         down, across = self._axes
-        return down @ torch.stack(list(distances)).unflatten(1, self.descriptors.shape[-2:]) @ across.T
+        maps: Tensor = down @ torch.stack(list(distances)).unflatten(1, self.descriptors.shape[-2:]) @ across.T
+        return maps
 
 
 def axes(generate: Callable[[Tensor], Tensor], shape: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -167,21 +168,6 @@ def axes(generate: Callable[[Tensor], Tensor], shape: Sequence[int]) -> tuple[Te
     down = generate(torch.eye(height)[:, :, None].expand(-1, -1, width))[:, :, 0]
     across = generate(torch.eye(width)[:, None, :].expand(-1, height, -1))[:, 0]
     return down.T, across.T
-
-
-def continued(new: Tensor, distances: Tensor, ratio: float) -> list[int]:
-    """Greedy k-centre choice that goes on from a memory: positions of ``⌊ratio · n⌋`` of ``(n, C)`` patches, the farthest first.
-
-    Args:
-        new: Patches.
-        distances: ``(n,)`` of each to the memory.
-        ratio: Share that is kept.
-    """
-    nearest, chosen = distances.clone(), list[int]()
-    for _ in range(int(ratio * len(new))):
-        chosen.append(int(nearest.argmax()))
-        nearest = torch.minimum(nearest, torch.linalg.norm(new - new[chosen[-1]], dim=1))
-    return chosen
 
 
 def contests(study: OpenStudy, class_name: str, detectors: Sequence[str] = ("patchcore",)) -> Iterator[Contest]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 # longer studies of their own: results in figures/<study>/<item>/, not in the report
-ON_DEMAND = ("edge", "heartbeat", "kshot", "robustness", "sensitivity", "which")
+ON_DEMAND = ("edge", "heartbeat", "kshot", "robustness", "sensitivity", "surface", "which")
 KERNEL = [sys.executable, "-m", "nandlib.warm", "ipykernel_launcher", "-f", "{connection_file}"]  # in a warm process if one waits
 VOLATILE = [
     "metadata.papermill",

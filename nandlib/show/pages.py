@@ -143,6 +143,22 @@ def _heartbeat(root: Path) -> str:
     return _markdown([*head, "removed of own, of others (k = 4)"], rows)
 
 
+def _parts(root: Path) -> str:
+    """`nandlib.stages.surfaces`: detection, untuned and tuned, and AUROC before and after with examples, mean over parts."""
+    areas = _read(root, "parts/objects.csv").groupby("detector")[["auroc_object", "auroc_point"]].mean()
+    found = {(row["k"], row["method"]): row for row in _read(root, "parts/summary.csv").to_dict("records")}
+    rows = []
+    for k in sorted({k for k, _ in found}):
+        cells = ["{auroc_before:.1f} → {auroc_after:.1f} ± {sd:.1f}".format(**found[k, method]) for method in ("examples", "bank")]
+        cells += ["{removed_own:.0f} %, {removed_other:.0f} %".format(**found[k, method]) for method in ("examples", "bank")]
+        rows.append([str(k), *cells])
+    first = "per object {:.1f} → {:.1f}, per point {:.1f} → {:.1f}".format(
+        *(areas.loc[own, column] for column in ("auroc_object", "auroc_point") for own in ("untuned", "tuned"))
+    )
+    head = ["k", "k parts shown", "k parts into the memory", "removed of own, of others, shown", "in the memory"]
+    return f"AUROC before any addition, untuned → tuned on Perlin anomalies: {first}.\n\n{_markdown(head, rows)}"
+
+
 def _worth(root: Path) -> str:
     """`nandlib.evaluation.result_tables.kshot_worth`: how many groups need how many images to do as well as the text."""
     rows = []
@@ -292,6 +308,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "worth": _worth,
     "anew": _anew,
     "heartbeat": _heartbeat,
+    "parts": _parts,
     "masks": _masks,
     "harm": _harm,
     "trained": _trained,

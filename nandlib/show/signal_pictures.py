@@ -1,4 +1,4 @@
-"""Pictures of signals: beats and their maps before and after, and AUROC against the number of examples."""
+"""Pictures of signals: beats and their maps before and after."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
 from nandlib.show.style import LABELS, OURS, PAPER, pretty
 from nandlib.signals.records import GOOD
-
-WAYS = {"nothing": ("nothing added", "0.45", "o"), "examples": ("k examples", OURS, "s"), "bank": ("k beats into the memory", PAPER, "D")}
 
 
 def groups_figure(signals: np.ndarray, groups: Sequence[str], maps: Mapping[str, np.ndarray]) -> Figure:
@@ -69,32 +66,5 @@ def before_and_after(signals: np.ndarray, groups: Sequence[str], before: np.ndar
     axes[0, 0].set_ylabel("signal")
     axes[1, 0].set_ylabel("A")
     figure.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=8, frameon=False)
-    sns.despine(figure)
-    return figure
-
-
-def contest_figure(summary: pd.DataFrame, intervals: pd.DataFrame) -> Figure:
-    """AUROC after against the number of examples, a panel a detector, with 95 % intervals over records.
-
-    Args:
-        summary: ``summary.csv`` of `nandlib.stages.signals`.
-        intervals: ``intervals.csv`` of it.
-    """
-    detectors = list(dict.fromkeys(summary["detector"]))
-    figure, axes = plt.subplots(1, len(detectors), figsize=(4 * len(detectors), 3.2), sharey=True, squeeze=False)
-    for ax, detector in zip(axes.flat, detectors, strict=True):
-        table, ends = (frame[frame["detector"] == detector] for frame in (summary, intervals))
-        alone = table.drop_duplicates("k").sort_values("k")
-        ax.plot(range(len(alone)), alone["auroc_others"], ":", color="0.3", label="others alone")
-        for shift, (method, (label, colour, marker)) in zip((-0.1, 0.0, 0.1), WAYS.items(), strict=True):
-            own = table[table["method"] == method].sort_values("k")
-            if len(own):
-                x, bars = np.arange(len(own)) + shift, ends[ends["method"] == method].sort_values("k")
-                ax.plot(x, own["auroc_after"], f"{marker}-", color=colour, ms=5, lw=1.2, label=label)
-                ax.vlines(x, bars["low"], bars["high"], color=colour, lw=1, alpha=0.6)
-        counts = [f"{k}\n({n})" for k, n in zip(alone["k"], alone["n_groups"], strict=True)]
-        ax.set(xticks=range(len(alone)), xticklabels=counts, xlabel="examples k (groups)", title=LABELS[detector])
-    axes[0, 0].set_ylabel("AUROC after (%)")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=8, frameon=False)
     sns.despine(figure)
     return figure

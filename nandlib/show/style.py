@@ -32,6 +32,7 @@ LABELS = {
     "fader_style": "FADeR-style",
     "nearest_records": "nearest normal beats",
     "mmae_ecg_style": "MMAE-ECG-style",
+    "point_histograms": "point histograms",
 }
 CONTEST = {  # methods of `nandlib.evaluation.contest`
     "nothing": "nothing added",

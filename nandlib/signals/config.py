@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from nandlib.errors import PresetError
 from nandlib.method.config import ExampleConfig, PlusConfig
-from nandlib.settings import Section, read_yaml
+from nandlib.settings import Section
 
 
 class AutoencoderConfig(Section):
@@ -44,6 +43,7 @@ class SignalData(Section):
 class SignalStudy(Section):
     """A study of signals."""
 
+    kind: Literal["signals"]
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     title: str
     data: SignalData
@@ -55,20 +55,3 @@ class SignalStudy(Section):
         PlusConfig(peak_distance=0.5), description="how regions are found; window and distance: by `nand signal-selection`"
     )
     examples: ExampleConfig = ExampleConfig()
-
-
-def load_signal_study(path: Path) -> SignalStudy:
-    """Read and validate a preset.
-
-    Raises:
-        PresetError: If the file is missing, or a key or value is not valid.
-    """
-    content = read_yaml(path)
-    try:
-        study = SignalStudy.model_validate(content)
-    except ValidationError as error:
-        problems = (f"{path}: key '{'.'.join(map(str, one['loc']))}': {one['msg']}" for one in error.errors())
-        raise PresetError("\n".join(problems)) from None
-    if study.name != path.stem:
-        raise PresetError(f"{path}: key 'name' is '{study.name}' but must be the file's name, '{path.stem}'")
-    return study

@@ -20,14 +20,14 @@ from nandlib.signals.contest import SignalContest
 from nandlib.signals.detector import SignalDetector
 from nandlib.signals.nearest import NearestRecords
 from nandlib.signals.records import GOOD, Split, read_ecg5000, read_ptbxl
-from nandlib.study.open_kind import OpenSignals
+from nandlib.study.open_kind import OpenKind
 
 RECORD_COLUMNS = ["part", "detector", "score", "n_train", "n_good", "n_abnormal", "auroc", "parameters", "flops"]
 TYPE_COLUMNS = ["detector", "group", "n", "auroc"]
 SHOWN_K = 4  # examples of the maps that are kept for pictures
 
 
-def write_signals(study: OpenSignals, progress: bool = True) -> None:
+def write_signals(study: OpenKind[SignalStudy], progress: bool = True) -> None:
     """Write ``records.csv`` (`RECORD_COLUMNS`), ``types.csv`` (`TYPE_COLUMNS`), ``groups.csv`` (of the typed test records), ``kshot.csv``,
     ``intervals.csv`` and ``summary.csv`` (as of images, by detector), and ``maps.safetensors`` for the pictures.
 
@@ -63,7 +63,7 @@ def write_signals(study: OpenSignals, progress: bool = True) -> None:
     save_file(kept, study.data / "maps.safetensors")
 
 
-def splits_of(study: OpenSignals, progress: bool) -> dict[str, Split]:
+def splits_of(study: OpenKind[SignalStudy], progress: bool) -> dict[str, Split]:
     """Parts of the data: ``typed`` is the one with types."""
     data = study.config.data
     if data.layout == "ptbxl":

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, TypeVar
 
 import pandas as pd
+from pydantic import Field, TypeAdapter, ValidationError
 
 from nandlib.errors import DataError, PresetError, nearest
-from nandlib.signals.config import SignalStudy, load_signal_study
+from nandlib.settings import read_yaml
+from nandlib.signals.config import SignalStudy
 from nandlib.study.frames import read_table
 from nandlib.study.place import Place
+from nandlib.surfaces.config import SurfaceStudy
 
+C = TypeVar("C", SignalStudy, SurfaceStudy)
 KINDS = Path("studies/kinds")
+PRESET: TypeAdapter[SignalStudy | SurfaceStudy] = TypeAdapter(Annotated[SignalStudy | SurfaceStudy, Field(discriminator="kind")])
 
 
-class OpenSignals(Place[SignalStudy]):
-    """A study of signals; every path of it is named here, once."""
+class OpenKind(Place[C]):
+    """A study of signals or surfaces; every path of it is named here, once."""
 
     def write_csv(self, table: pd.DataFrame, name: str) -> None:
         """Write a table of results."""
@@ -30,7 +36,7 @@ class OpenSignals(Place[SignalStudy]):
         """
         path = self.figures / f"{name}.csv"
         if not path.is_file():
-            raise DataError(f"{path} is missing: run 'nand signals {self.name}' first")
+            raise DataError(f"{path} is missing: run 'nand {self.config.kind} {self.name}' first")
         return read_table(path)
 
 
@@ -39,13 +45,37 @@ def is_kind(name: str, root: Path) -> bool:
     return (root / KINDS / f"{name}.yaml").is_file()
 
 
-def open_signals(name: str, root: Path) -> OpenSignals:
-    """Open a study of signals by its name.
+def load_kind(name: str, root: Path) -> SignalStudy | SurfaceStudy:
+    """Read and validate the preset of a study of another kind.
 
     Raises:
-        PresetError: If there is no such preset, or it is not valid.
+        PresetError: If there is no such preset, or a key or value is not valid.
     """
     path = root / KINDS / f"{name}.yaml"
     if not path.is_file():
         raise PresetError(f"{path} is missing: {nearest(name, [own.stem for own in sorted((root / KINDS).glob('*.yaml'))])}")
-    return OpenSignals(root, load_signal_study(path))
+    try:
+        study = PRESET.validate_python(read_yaml(path))
+    except ValidationError as error:
+        problems = (f"{path}: key '{'.'.join(map(str, one['loc'][1:])) or 'kind'}': {one['msg']}" for one in error.errors())
+        raise PresetError("\n".join(problems)) from None
+    if study.name != name:
+        raise PresetError(f"{path}: key 'name' is '{study.name}' but must be the file's name, '{name}'")
+    return study
+
+
+def open_kind(name: str, root: Path, kind: type[C]) -> OpenKind[C]:
+    """Open a study of another kind by its name.
+
+    Args:
+        name: Of the study.
+        root: Of the project.
+        kind: What its preset must be.
+
+    Raises:
+        PresetError: As `load_kind`, or if the study is of the other kind.
+    """
+    config = load_kind(name, root)
+    if not isinstance(config, kind):
+        raise PresetError(f"{name} is a study of {config.kind}: 'nand {config.kind} {name}'")
+    return OpenKind(root, config)

@@ -3,37 +3,61 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.sparse import coo_array, csr_array
+from scipy.sparse.csgraph import breadth_first_order, connected_components, minimum_spanning_tree
 from scipy.spatial import cKDTree
 
 from nandlib.surfaces.clouds import Cloud
 
 NEIGHBOURS = 16
+SLIGHT = 1e-3  # no edge of the tree weighs nothing: that would be no edge
 
 
 def normals_of(cloud: Cloud, neighbours: int = NEIGHBOURS) -> np.ndarray:
-    """Unit normals ``(P, 3)``, turned to point away from the centre of the cloud.
+    """Unit normals ``(P, 3)`` that all face one side.
 
     Cross products along the grid where the cloud is organised, else the direction of least spread of the nearest points (kNN-PCA).
+    The sign goes along the spanning tree of the surface's nearest and most parallel points (Hoppe et al., 1992), from the point that
+    lies farthest out and faces away from the centre. On an open sheet either side may be the front: all points agree on it.
 
     Args:
         cloud: Of the surface.
         neighbours: k of the nearest points.
     """
-    found = _nearest(cloud.points, neighbours)
+    nearest = cKDTree(cloud.points).query(cloud.points, min(neighbours, len(cloud)))[1]
+    found = _least_spread(cloud.points[nearest])
     if cloud.grid is not None:
         crossed = _crossed(cloud.points, cloud.grid)
         known = np.isfinite(crossed).all(1)
         found[known] = crossed[known]
-    outward = ((cloud.points - cloud.points.mean(0)) * found).sum(1)
-    turned: np.ndarray = np.where(outward[:, None] < 0, -found, found)
-    return turned
+    return found * _signs(cloud.points - cloud.points.mean(0), found, nearest)[:, None]
 
 
-def _nearest(points: np.ndarray, neighbours: int) -> np.ndarray:
-    around = points[cKDTree(points).query(points, min(neighbours, len(points)))[1]]
+def _least_spread(around: np.ndarray) -> np.ndarray:
     centred = around - around.mean(1, keepdims=True)
     directions: np.ndarray = np.linalg.eigh(np.einsum("pki,pkj->pij", centred, centred))[1][:, :, 0]
     return directions
+
+
+def _signs(centred: np.ndarray, found: np.ndarray, nearest: np.ndarray) -> np.ndarray:
+    """1 or -1 for every normal ``(P,)``."""
+    here, there = np.repeat(np.arange(len(found)), nearest.shape[1]), nearest.ravel()
+    weights = 1 + SLIGHT - np.abs((found[here] * found[there]).sum(1))
+    apart = here != there
+    graph = coo_array((weights[apart], (here[apart], there[apart])), (len(found),) * 2)
+    tree = csr_array(minimum_spanning_tree(graph.tocsr()))
+    signs = np.ones(len(found))
+    count, part = connected_components(tree, directed=False)
+    for number in range(count):
+        own = np.flatnonzero(part == number)
+        start = own[np.linalg.norm(centred[own], axis=1).argmax()]
+        order, before = breadth_first_order(tree, start, directed=False)
+        signs[start] = -1 if centred[start] @ found[start] < 0 else 1
+        rest = order[1:]  # in an order in which each comes after its neighbour on the tree
+        turned = np.where((found[rest] * found[before[rest]]).sum(1) < 0, -1, 1)
+        for place, turn in zip(rest, turned, strict=True):
+            signs[place] = signs[before[place]] * turn
+    return signs
 
 
 def _crossed(points: np.ndarray, grid: np.ndarray) -> np.ndarray:

@@ -1,0 +1,91 @@
+"""What a reader of a data set's layout is: it says which images there are, and what each shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from nandlib.data.images import IMAGE_SUFFIXES
+from nandlib.errors import DataError
+
+GOOD = "good"
+
+
+@dataclass(frozen=True)
+class Item:
+    """An image of a class.
+
+    Attributes:
+        split: Trained on, or tested.
+        type: ``"good"``, or the type of its anomaly.
+        image: Its file, relative to the root.
+        mask: File, or folder of files, relative to the root; ``""`` for good ones and where there is none.
+        several: Whether it shows several types: it is in no group, and always abnormal.
+    """
+
+    split: Literal["train", "test"]
+    type: str
+    image: str
+    mask: str = ""
+    several: bool = False
+
+
+class Layout(Protocol):
+    """One way in which data sets with typed anomalies lie in a folder."""
+
+    name: str
+    described: str  # how it looks, in one line
+
+    def fits(self, root: Path) -> bool:
+        """Whether a folder looks so."""
+        ...
+
+    def classes(self, root: Path) -> list[str]:
+        """Names of the classes."""
+        ...
+
+    def items(self, root: Path, class_name: str) -> list[Item]:
+        """The images of one class, by split, type and name.
+
+        Raises:
+            DataError: If a folder that must hold images holds none, or a file that says what they show cannot be read.
+        """
+        ...
+
+
+def folders(root: Path) -> list[Path]:
+    """Folders in a folder, by name."""
+    return sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+
+
+def images(folder: Path) -> list[Path]:
+    """Images in a folder, by name."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES) if folder.is_dir() else []
+
+
+def some_images(folder: Path, class_name: str) -> list[Path]:
+    """Images in a folder that must hold some.
+
+    Raises:
+        DataError: If it is missing or empty.
+    """
+    found = images(folder)
+    if not found:
+        raise DataError(f"class '{class_name}' is empty: no image in {folder} ({', '.join(IMAGE_SUFFIXES)})")
+    return found
+
+
+def with_masks(
+    root: Path, split: Literal["train", "test"], kind: str, found: Sequence[Path], masks: Sequence[Path] = (), several: bool = False
+) -> list[Item]:
+    """Items of one folder of images; a mask is named as its image, with or without ``_mask``."""
+    by_stem = {path.stem.removesuffix("_mask"): path for path in masks}
+    return [
+        Item(split, kind, _inside(path, root), _inside(by_stem[path.stem], root) if path.stem in by_stem else "", several) for path in found
+    ]
+
+
+def _inside(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix()

@@ -1,0 +1,76 @@
+"""Surfaces from clouds to tables: detection of objects and points, tuned and untuned, and the contest of examples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from nandlib.evaluation.contest import LEAST_LEFT
+from nandlib.evaluation.kshot import KShot
+from nandlib.evaluation.result_tables import kshot_summary
+from nandlib.evaluation.surface_areas import surface_areas
+from nandlib.study.open_kind import OpenKind
+from nandlib.surfaces.config import SurfaceStudy
+from nandlib.surfaces.contest import METHODS, ScoredSurfaces, SurfaceContest
+from nandlib.surfaces.memory import SurfaceMemory
+from nandlib.surfaces.samples import GOOD, split_of
+
+OBJECT_COLUMNS = ["part", "detector", "n_train", "n_good", "n_faulty", "auroc_object", "auroc_point"]
+TYPE_COLUMNS = ["part", "detector", "group", "n", "auroc_object", "auroc_point"]
+DETECTOR = "point_histograms"
+KS, SHOWN_K = (1, 2, 4, 8), 4  # examples; and of the maps that are kept for pictures
+
+
+def write_surfaces(study: OpenKind[SurfaceStudy], progress: bool = True) -> None:
+    """Write ``objects.csv`` (`OBJECT_COLUMNS`), ``types.csv`` (`TYPE_COLUMNS`), and for the tuned detector ``kshot.csv``,
+    ``intervals.csv`` and ``summary.csv`` (as of images), and ``maps.safetensors`` for the pictures.
+
+    Args:
+        study: Of surfaces.
+        progress: Show a bar.
+    """
+    config, objects, types = study.config, list[tuple[object, ...]](), list[tuple[object, ...]]()
+    contest, kept = KShot(KS, config.draws, methods=METHODS), dict[str, Tensor]()
+    for name in tqdm(config.parts, desc="parts", disable=not progress):
+        split = split_of(name, config.data, study.root)
+        faulty = len(split.test) - int((split.groups == GOOD).sum())
+        for detector, settings in (("untuned", config.untuned), ("tuned", config.tuned)):
+            tested = ScoredSurfaces(split, SurfaceMemory.fit(split.train, settings), config.reach)
+            counts = len(split.train), len(split.test) - faulty, faulty
+            objects.append((name, detector, *counts, *surface_areas(split, tested.maps)))
+            for group in split.types:
+                types.append((name, detector, group, int((split.groups == group).sum()), *surface_areas(split, tested.maps, group)))
+        one = SurfaceContest(name, tested, config.examples)  # of the tuned one, the last
+        contest.add(one)
+        kept |= {f"{name}/{key}": found for key, found in _pictured(one)}
+    study.write_csv(pd.DataFrame(objects, columns=OBJECT_COLUMNS), "objects.csv")
+    study.write_csv(pd.DataFrame(types, columns=TYPE_COLUMNS), "types.csv")
+    for name, table in (("kshot", contest.table()), ("intervals", contest.intervals()), ("summary", kshot_summary(contest.table()))):
+        study.write_csv(table.assign(detector=DETECTOR)[["detector", *table.columns]], f"{name}.csv")
+    study.data.mkdir(parents=True, exist_ok=True)
+    save_file(kept, study.data / "maps.safetensors")
+
+
+def _pictured(one: SurfaceContest) -> Iterator[tuple[str, Tensor]]:
+    """Of the surface of median score of every type, and a good one: ``<type>/points``, ``mask``, ``maps``, and ``final/<added>`` with some
+    examples of each type that are not shown in any picture."""
+    scores, surfaces = one.scores("nothing", "", ()), one.tested.split.test
+    chosen = {}
+    for group in (GOOD, *one.added):
+        own = np.flatnonzero(one.groups == group)
+        chosen[group] = int(own[np.argsort(scores[own])[len(own) // 2]])
+        yield f"{group}/points", torch.from_numpy(surfaces[chosen[group]].cloud.points).float()
+        yield f"{group}/mask", torch.from_numpy(surfaces[chosen[group]].mask)
+        yield f"{group}/maps", one.tested.maps[chosen[group]].clone()
+    for added in one.added:
+        own = np.setdiff1d(np.flatnonzero(one.groups == added), list(chosen.values()))
+        if len(own) >= SHOWN_K + LEAST_LEFT - 1:
+            final = one.final("examples", np.random.default_rng([0, SHOWN_K, *added.encode()]).permutation(own)[:SHOWN_K].tolist())
+            for group, number in chosen.items():
+                yield f"{group}/final/{added}", final[number]

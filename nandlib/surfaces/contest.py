@@ -1,0 +1,117 @@
+"""Surfaces in the protocol of images: groups are added by example, and the scores of all others stay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nandlib.method.config import ExampleConfig
+from nandlib.surfaces.descriptors import THREADS, described
+from nandlib.surfaces.memory import SurfaceMemory, nearest_points, object_score
+from nandlib.surfaces.samples import SurfaceSplit
+from nandlib.surfaces.shown import ShownSurface, suppression
+
+METHODS = ("nothing", "examples", "bank")
+
+
+@dataclass(frozen=True)
+class ScoredSurfaces:
+    """One part with one detector: all that does not depend on what is shown.
+
+    Attributes:
+        split: Its surfaces.
+        detector: Trained on its normal ones.
+        reach: Nearest points among which a peak is the highest.
+    """
+
+    split: SurfaceSplit
+    detector: SurfaceMemory
+    reach: int
+
+    @cached_property
+    def descriptors(self) -> list[Tensor]:
+        """N times ``(P, C)``."""
+        return described([own.cloud for own in self.split.test], self.detector.config.neighbours)
+
+    @cached_property
+    def distances(self) -> list[Tensor]:
+        """N times ``(P,)``."""
+        return [self.detector.distances(own) for own in self.descriptors]
+
+    @cached_property
+    def maps(self) -> list[Tensor]:
+        """A, N times ``(P,)``."""
+        return self.averaged(self.distances)
+
+    @cached_property
+    def shown(self) -> list[ShownSurface]:
+        """The regions of every surface."""
+
+        def one(number: int) -> ShownSurface:
+            cloud, descriptors = self.split.test[number].cloud, self.descriptors[number]
+            return ShownSurface.of(cloud, self.maps[number], descriptors, self.detector.memory, self.reach)
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            return list(pool.map(one, range(len(self.split.test))))
+
+    @cached_property
+    def _near(self) -> list[Tensor]:
+        return [nearest_points(own.cloud, self.detector.config.smooth) for own in self.split.test]
+
+    def averaged(self, distances: Sequence[Tensor]) -> list[Tensor]:
+        """Maps from distances, N times ``(P,)``."""
+        return [own[near].mean(1) for own, near in zip(distances, self._near, strict=True)]
+
+
+@dataclass(frozen=True)
+class SurfaceContest:
+    """A `nandlib.evaluation.contest.Contestant`.
+
+    Attributes:
+        class_name: The part.
+        tested: Its surfaces, with a detector.
+        config: Of normality by example.
+    """
+
+    class_name: str
+    tested: ScoredSurfaces
+    config: ExampleConfig = ExampleConfig()
+
+    @property
+    def groups(self) -> np.ndarray:
+        """``(N,)`` of the tested surfaces."""
+        return self.tested.split.groups
+
+    @property
+    def added(self) -> list[str]:
+        """All types of faults, in the order in which they occur."""
+        return self.tested.split.types
+
+    def final(self, method: str, examples: Sequence[int]) -> list[Tensor]:
+        """A_final, N times ``(P,)``."""
+        one = self.tested
+        if method == "nothing":
+            return one.maps
+        if method == "bank":
+            added = one.detector.more(torch.cat([one.descriptors[k] for k in examples]))
+            nearer = (torch.cdist(own, added).amin(1) for own in one.descriptors)
+            return one.averaged([torch.minimum(*pair) for pair in zip(one.distances, nearer, strict=True)])
+        return [anomaly * (1 - own[shown.labels]) for anomaly, own, shown in zip(one.maps, self._removed(examples), one.shown, strict=True)]
+
+    def scores(self, method: str, group: str, examples: Sequence[int]) -> np.ndarray:
+        """``(N,)``: the maximum of `final`."""
+        if method == "examples":  # without painting it
+            parts = zip(self.tested.shown, self._removed(examples), strict=True)
+            return np.array([object_score(shown.heights * (1 - own)) for shown, own in parts])
+        return np.array([object_score(own) for own in self.final(method, examples)])
+
+    def _removed(self, examples: Sequence[int]) -> list[Tensor]:
+        """S of the regions, N times ``(R,)``."""
+        shown = self.tested.shown
+        return suppression(shown, torch.stack([shown[k].example() for k in examples]), self.config)

@@ -1,0 +1,64 @@
+"""A detector of faults on surfaces: PatchCore's memory of point feature histograms, in the manner of BTF (Horwitz, Hoshen, 2023)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+from torch import Tensor
+
+from nandlib.detectors.patchcore import continued, coreset
+from nandlib.surfaces.clouds import Cloud
+from nandlib.surfaces.config import MemoryConfig
+from nandlib.surfaces.descriptors import described
+
+ROWS = 4096  # points at a time
+
+
+@dataclass(frozen=True)
+class SurfaceMemory:
+    """A(p) = distance of a point's descriptor to the nearest in the memory, averaged over the nearest points.
+
+    Attributes:
+        memory: ``(M, C)``, the coreset of normal descriptors.
+        config: Its settings.
+    """
+
+    memory: Tensor
+    config: MemoryConfig
+
+    @classmethod
+    def fit(cls, normals: Sequence[Cloud], config: MemoryConfig = MemoryConfig()) -> SurfaceMemory:
+        """From clouds without a fault."""
+        return cls.of(torch.cat(described(normals, config.neighbours)), config)
+
+    @classmethod
+    def of(cls, descriptors: Tensor, config: MemoryConfig) -> SurfaceMemory:
+        """From normal descriptors ``(n, C)``."""
+        return cls(descriptors[coreset(descriptors, config.coreset_ratio, config.seed)], config)
+
+    def distances(self, descriptors: Tensor) -> Tensor:
+        """``(P,)`` to the memory."""
+        return torch.cat([torch.cdist(rows, self.memory).amin(1) for rows in descriptors.split(ROWS)])
+
+    def map(self, cloud: Cloud) -> Tensor:
+        """A ``(P,)``, ≥ 0, larger is more anomalous."""
+        return self.distances(described([cloud], self.config.neighbours)[0])[nearest_points(cloud, self.config.smooth)].mean(1)
+
+    def more(self, descriptors: Tensor) -> Tensor:
+        """What the rival of an example adds to the memory: the greedy choice goes on among these ``(n, C)``."""
+        return descriptors[continued(descriptors, self.distances(descriptors), self.config.coreset_ratio)]
+
+
+def nearest_points(cloud: Cloud, count: int) -> Tensor:
+    """Positions of the nearest points of every point, itself among them: ``(P, count)``."""
+    found = cKDTree(cloud.points).query(cloud.points, range(1, min(count, len(cloud)) + 1))[1]
+    return torch.from_numpy(found)
+
+
+def object_score(anomaly: Tensor | np.ndarray) -> float:
+    """Of a surface: the maximum of its map ``(P,)``."""
+    return float(anomaly.max())

@@ -1,0 +1,133 @@
+"""Surfaces to train on and to test: drawn parts, or the scans of MVTec 3D-AD."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from nandlib.data.images import load_mask
+from nandlib.errors import DataError, nearest
+from nandlib.surfaces.clouds import FEWEST, Cloud, as_cloud
+from nandlib.surfaces.config import DrawnParts, ScannedParts
+from nandlib.surfaces.faults import FAULTS, faulty
+from nandlib.surfaces.parts import PARTS, part
+
+GOOD, ALWAYS_ABNORMAL = "good", ""
+BORDER, NEAR = 10, 0.005  # cells of the rim of a scan, in which the table lies; and how near to its plane, in metres, a point belongs to it
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A tested surface.
+
+    Attributes:
+        cloud: Its points.
+        group: ``"good"``, the type of the fault, or ``""`` for what is abnormal but of no single type.
+        mask: ``(P,)`` bool: the points that are at fault.
+    """
+
+    cloud: Cloud
+    group: str
+    mask: np.ndarray
+
+
+@dataclass(frozen=True)
+class SurfaceSplit:
+    """One part: clouds to train on, and samples to be tested."""
+
+    train: Sequence[Cloud]
+    test: Sequence[Sample]
+
+    @property
+    def groups(self) -> np.ndarray:
+        """``(N,)`` of the tested samples."""
+        return np.array([own.group for own in self.test])
+
+    @property
+    def types(self) -> list[str]:
+        """All types of faults, in the order in which they occur."""
+        return [name for name in dict.fromkeys(own.group for own in self.test) if name not in (GOOD, ALWAYS_ABNORMAL)]
+
+
+def split_of(name: str, data: DrawnParts | ScannedParts, root: Path) -> SurfaceSplit:
+    """One part of a study.
+
+    Raises:
+        DataError: If there is no such part, or a file is missing or not what it should be.
+    """
+    return _drawn(name, data) if isinstance(data, DrawnParts) else _scanned(root / data.root, name, data.points)
+
+
+def _drawn(name: str, data: DrawnParts) -> SurfaceSplit:
+    if name not in PARTS:
+        raise DataError(f"parts: no part '{name}': {nearest(name, list(PARTS))}")
+    seeds = np.random.default_rng([data.seed, *name.encode()]).integers(2**31, size=data.n_train + data.n_good + data.n_fault * len(FAULTS))
+    pieces = (part(name, int(seed), data.points) for seed in seeds)
+    train = [next(pieces) for _ in range(data.n_train)]
+    test = [Sample(one, GOOD, np.zeros(len(one), bool)) for one in (next(pieces) for _ in range(data.n_good))]
+    for fault in FAULTS:
+        for number in range(data.n_fault):
+            cloud, mask = faulty(next(pieces), fault, data.seed + number)
+            test.append(Sample(cloud, fault, mask))
+    return SurfaceSplit(train, test)
+
+
+def _scanned(root: Path, name: str, points: int) -> SurfaceSplit:
+    base = root / name
+    types = sorted(own.name for own in (base / "test").glob("*") if own.is_dir())
+    if not types:
+        raise DataError(f"{base / 'test'} holds no folder: {root} must be MVTec 3D-AD, <class>/test/<type>/xyz/*.tiff")
+    train = [scan(path, points)[0] for path in _files(base / "train/good/xyz")]
+    test = []
+    for kind in types:
+        group = ALWAYS_ABNORMAL if kind == "combined" else kind
+        for path in _files(base / "test" / kind / "xyz"):
+            cloud, cells = scan(path, points)
+            drawn = base / "test" / kind / "gt" / f"{path.stem}.png"
+            mask = np.zeros(len(cloud), bool) if kind == GOOD else load_mask(drawn)[tuple(cells.T)]
+            test.append(Sample(cloud, group, mask))
+    return SurfaceSplit(train, test)
+
+
+def _files(folder: Path) -> list[Path]:
+    found = sorted(folder.glob("*.tiff"))
+    if not found:
+        raise DataError(f"{folder} holds no .tiff")
+    return found
+
+
+def scan(path: Path, points: int) -> tuple[Cloud, np.ndarray]:
+    """An organised scan, thinned evenly and without the table that it lies on, and the pixel of every point ``(P, 2)``, row and column.
+
+    The table is the plane of the scan's rim; a scan whose rim holds nothing has none.
+    """
+    grid = tifffile.imread(path).astype(np.float64)
+    if grid.ndim != 3 or grid.shape[2] != 3:
+        raise DataError(f"{path}: expected an organised cloud (H, W, 3), got an array {grid.shape}")
+    valid = np.isfinite(grid).all(2) & (grid != 0).any(2)
+    valid &= ~_on_table(grid, valid)
+    step = max(1, round(float(np.sqrt(valid.sum() / points))))
+    kept = np.where(valid[::step, ::step, None], grid[::step, ::step], 0)
+    cloud = as_cloud(kept, str(path))
+    return cloud, np.argwhere(valid[::step, ::step]) * step
+
+
+def _on_table(grid: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """``(H, W)`` bool: near the plane of the rim, found by least squares over what was near it before, a few times."""
+    rim = valid.copy()
+    rim[BORDER:-BORDER, BORDER:-BORDER] = False
+    near = grid[rim]
+    if len(near) < FEWEST:
+        return np.zeros_like(valid)
+    distances = np.empty(valid.shape)
+    for _ in range(4):
+        centre = near.mean(0)
+        across = np.linalg.svd(near - centre, full_matrices=False)[2][2]
+        distances = np.abs((grid - centre) @ across)
+        near = grid[rim & (distances <= max(NEAR, float(np.median(distances[rim]))))]
+    found: np.ndarray = valid & (distances < NEAR)
+    return found

@@ -18,8 +18,9 @@ from typer.testing import CliRunner
 
 import nandlib.data.sources
 from nandlib.cli import app
+from nandlib.data.archives import extract
 from nandlib.data.images import load_mask
-from nandlib.data.sources import Source, download, extract, fetch, source, source_of, sources, state, verify
+from nandlib.data.sources import Source, download, fetch, source, source_of, sources, state, verify
 from nandlib.detectors.config import TRAINED_NAMES
 from nandlib.errors import DataError, ModelError, PresetError
 from nandlib.models.checkpoints import convert, read_state

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import shutil
-import tarfile
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from functools import cache
@@ -23,6 +22,7 @@ import requests
 from pydantic import BaseModel, ConfigDict, Field
 from tqdm.auto import tqdm
 
+from nandlib.data.archives import extract
 from nandlib.data.images import IMAGE_SUFFIXES
 from nandlib.errors import DataError, PresetError, nearest
 from nandlib.settings import RESOURCES, read_yaml
@@ -319,21 +319,6 @@ def _arrange_visa(folder: Path) -> Path:
 
     Visa(root=folder).apply_cls1_split()
     return folder / "visa_pytorch"
-
-
-def extract(archive: Path, folder: Path) -> None:
-    """Unpack a tar archive: nothing outside `folder`, no devices, no links that lead out.
-
-    Raises:
-        DataError: If the archive is damaged, or holds an entry that would leave the folder.
-    """
-    folder.mkdir(parents=True)
-    try:
-        with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")
-    except (tarfile.TarError, EOFError, OSError) as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise DataError(f"{archive} was not unpacked: {error}") from error
 
 
 def _records(root: Path) -> dict[str, Any]:

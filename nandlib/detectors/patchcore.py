@@ -156,7 +156,7 @@ def continued(new: Tensor, distances: Tensor, ratio: float) -> list[int]:
         kept = order[:among].sort().values
         chosen, last = _farthest(new[kept], distances[kept], count)
         if among >= len(new) or last > float(distances[order[among]]):
-            return kept[chosen].tolist()  # type: ignore[no-any-return]
+            return [int(place) for place in kept[chosen]]
         among *= 2
 
 

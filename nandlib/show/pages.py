@@ -146,7 +146,7 @@ def _heartbeat(root: Path) -> str:
 def _parts(root: Path) -> str:
     """`nandlib.stages.surfaces`: detection, untuned and tuned, and AUROC before and after with examples, mean over parts."""
     areas = _read(root, "parts/objects.csv").groupby("detector")[["auroc_object", "auroc_point"]].mean()
-    found = {(row["k"], row["method"]): row for row in _read(root, "parts/summary.csv").to_dict("records")}
+    found: dict[tuple[Any, ...], Any] = {(row["k"], row["method"]): row for row in _read(root, "parts/summary.csv").to_dict("records")}
     rows = []
     for k in sorted({k for k, _ in found}):
         cells = ["{auroc_before:.1f} → {auroc_after:.1f} ± {sd:.1f}".format(**found[k, method]) for method in ("examples", "bank")]

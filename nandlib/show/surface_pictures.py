@@ -39,13 +39,13 @@ def towards(points: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return FRONT if np.linalg.norm(away) < 1e-9 else away / np.linalg.norm(away)
 
 
-def draw(ax: Axes, points: np.ndarray, colours: np.ndarray, view: Sequence[float] | np.ndarray, top: float, **how: object) -> None:
+def draw(
+    ax: Axes, points: np.ndarray, values: np.ndarray, view: Sequence[float] | np.ndarray, top: float, colours: str = MAP_COLOURS
+) -> None:
     """Points in one panel, about `MOST`, the nearest to the eye last, coloured from 0 to `top`."""
     place = seen(points, view)
     order = place[:, 2].argsort()[:: max(1, len(place) // MOST)]
-    ax.scatter(
-        place[order, 0], place[order, 1], c=colours[order], s=4.5, lw=0, vmin=0, vmax=top, rasterized=True, **{"cmap": MAP_COLOURS, **how}
-    )  # type: ignore[arg-type]
+    ax.scatter(place[order, 0], place[order, 1], c=values[order], s=4.5, lw=0, vmin=0, vmax=top, cmap=colours, rasterized=True)
     ax.set(aspect="equal", xticks=[], yticks=[])
     sns.despine(ax=ax, left=True, bottom=True)
 
@@ -65,7 +65,7 @@ def faults_figure(maps: Mapping[str, np.ndarray], parts: Sequence[str], groups: 
             points, mask, anomaly = (maps[f"{name}/{group}/{key}"] for key in ("points", "mask", "maps"))
             upper, lower, view = axes[2 * row, column], axes[2 * row + 1, column], towards(points, mask)
             shade = 0.35 + 0.4 * (seen(points, view)[:, 2] - seen(points, view)[:, 2].min()) / np.ptp(seen(points, view)[:, 2])
-            draw(upper, points, np.where(mask, 1.0, shade), view, 1.0, cmap="cividis")
+            draw(upper, points, np.where(mask, 1.0, shade), view, 1.0, "cividis")
             draw(lower, points, anomaly, view, top)
             if row == 0:
                 upper.set_title(pretty(group))

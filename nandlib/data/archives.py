@@ -1,0 +1,24 @@
+"""Unpacking what was downloaded, without trusting it."""
+
+from __future__ import annotations
+
+import shutil
+import tarfile
+from pathlib import Path
+
+from nandlib.errors import DataError
+
+
+def extract(archive: Path, folder: Path) -> None:
+    """Unpack a tar archive: nothing outside `folder`, no devices, no links that lead out.
+
+    Raises:
+        DataError: If the archive is damaged, or holds an entry that would leave the folder.
+    """
+    folder.mkdir(parents=True)
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extractall(folder, filter="data")
+    except (tarfile.TarError, EOFError, OSError) as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise DataError(f"{archive} was not unpacked: {error}") from error

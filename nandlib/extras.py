@@ -21,6 +21,7 @@ EXTRAS = {  # names as they are imported; a test compares with pyproject.toml
         *("nbconvert", "nbformat", "nbstripout", "pandera", "papermill", "pooch", "psutil", "pyarrow", "pygments", "requests", "seaborn"),
         *("statsmodels", "tabulate", "trimesh", "voila", "wfdb"),
     ),
+    "check": ("mapie",),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "docs": ("pdoc",),
 }

@@ -96,6 +96,15 @@ def test_on_the_command_line(tmp_path):
     said = CliRunner().invoke(app, words).stdout
     assert said.startswith("helps: the AUROC of what should pass") and "escapes: " in said and "bounds the defects" in said
     assert json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)["verdict"] == "helps"
+    said = CliRunner().invoke(app, [*words, "--fresh", "0.5", "--json"]).stdout
+    fresh = json.loads(said)["fresh"]
+    adapted = add_normality(fit_detector("patchcore", load_model(), normals=NORMALS[:-3]), examples=[SQUARES[0]])
+    after = adapted.scores([*NORMALS[-3:], *SQUARES[1:]])
+    assert fresh["value"] == pytest.approx(after.max(), rel=1e-4), "of six none: with one above, chance is (1 + 6) / 2^6 > 0.05"
+    assert fresh["escapes"] == (adapted.scores(BARS) <= fresh["value"]).sum() and fresh["n_normals"] == 6
+    assert "fresh threshold" in CliRunner().invoke(app, [*words, "--fresh", "0.5"]).stdout
+    with pytest.raises(DataError, match=r"images vouch for no threshold at a level of 0.05 with a confidence of 0.95: give 59 or more"):
+        CliRunner().invoke(app, [*words, "--fresh", "0.05"], catch_exceptions=False)
     SQUARES[0].save(tmp_path / "accepted/other_name.png")
     with pytest.raises(DataError, match="image 4 of accepted is image 1 of --accept: every image is of one kind"):
         CliRunner().invoke(app, words, catch_exceptions=False)

@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from scipy.stats import beta
 from sklearn.metrics import roc_auc_score
 
+from nandlib.errors import DataError
 from nandlib.evaluation.protocol import delta_table
 from nandlib.evaluation.statistics import (
     bootstrap,
@@ -20,7 +22,7 @@ from nandlib.evaluation.statistics import (
     wilcoxon,
 )  # fmt: skip
 from nandlib.evaluation.uncertainty import DETECTOR_COLUMNS, GROUP_COLUMNS, LEAST_GAP, detector_summary, gap_closed, resample, uncertainty
-from nandlib.method.threshold import conformal_threshold
+from nandlib.method.threshold import certain_threshold, conformal_threshold
 
 
 def make(seed: int, n_good: int = 12, n_group: int = 8, gain: float = 0.5, detector: str = "d", class_name: str = "carpet") -> pd.DataFrame:
@@ -132,6 +134,23 @@ def test_sign_flips_by_plain_enumeration():
     assert sign_flips([np.zeros(2)] * 5) == 1
     one = [np.full(20, 1.0)]  # twenty groups of one class are one observation
     assert sign_flips(one) == 1
+
+
+@pytest.mark.parametrize("n", [59, 60, 100, 200, 400])
+def test_a_certain_threshold_is_where_the_exact_bound_allows_it(n):
+    """Clopper and Pearson's upper end of the share above it is the level at most, and would not be one image further down."""
+    scores = np.random.default_rng(n).integers(0, 300, n) * 7.0 - 50  # some are equal
+    found = certain_threshold(scores, 0.05, 0.95)
+
+    def bound(value):
+        above = int((scores > value).sum())
+        return beta.ppf(0.95, above + 1, n - above)
+
+    assert found in scores and bound(found) <= 0.05
+    lower = scores[scores < found].max()
+    assert bound(lower) > 0.05
+    with pytest.raises(DataError, match="58 images vouch for no threshold at a level of 0.05 with a confidence of 0.95: give 59 or more"):
+        certain_threshold(np.arange(58), 0.05, 0.95)
 
 
 def test_a_conformal_threshold_keeps_its_promise():

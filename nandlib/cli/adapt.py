@@ -227,6 +227,9 @@ def check(
     normals: Normals = None,
     method: Method = "nand",
     model: Weights = None,
+    fresh: Annotated[
+        float | None, typer.Option(help="set a threshold anew: at most this share of what should pass is rejected, with 95 % confidence")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Will a text or an example do harm? A verdict from a few images, labelled or not.
@@ -244,15 +247,24 @@ def check(
     folders = {"rejects": rejects, "accepted": accepted, "rejected": rejected}
     images = {kind: find_images([folder])[0] if folder else [] for kind, folder in folders.items()}
     refuse_contradictions({"--accept": find_images(accept)[0] if accept else [], **images})
-    found = adapted.check(find_images([good])[0], **images)
+    passing = find_images([good])[0]
+    found, renewed = adapted.check(passing, **images), None
+    if fresh is not None:
+        anew = adapted.recalibrate([*passing, *images["accepted"]], fresh)
+        assert anew.threshold is not None
+        renewed = {**asdict(anew.threshold), "escapes": int((~anew.predict(images["rejected"])).sum()) if images["rejected"] else None}
     if as_json:
-        print_json(asdict(found))
+        print_json({**asdict(found), "fresh": renewed})
         return
     typer.echo(found)
     for name in ("overkill", "escapes"):
         before, after = getattr(found, f"{name}_before"), getattr(found, f"{name}_after")
         if before is not None:
             typer.echo(f"{name}: {before} before, {after} after")
+    if renewed is not None:
+        passed = "" if renewed["escapes"] is None else f"; {renewed['escapes']} of {len(images['rejected'])} rejected images pass it"
+        said = "fresh threshold {value:.4g}: at most {level:.0%} of parts that should pass are above it, with {confidence:.0%} confidence"
+        typer.echo(said.format(**renewed) + passed)
     typer.echo("No check bounds the defects that will be missed: it holds for parts like those that were given.")
 
 

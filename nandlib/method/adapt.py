@@ -28,7 +28,7 @@ from nandlib.method.plus import Regions, find_regions
 from nandlib.method.prompts import PromptSet
 from nandlib.method.shown import Shown, as_example
 from nandlib.method.suppression import Similarities, Texts, suppression
-from nandlib.method.threshold import Threshold, conformal_threshold
+from nandlib.method.threshold import Threshold, certain_threshold, conformal_threshold
 from nandlib.models import ImageFeatures, VisionLanguageModel, load_model
 
 
@@ -216,6 +216,17 @@ class AdaptedDetector:
         scores = self._scores([np.asarray(single, np.float32) for single in maps])
         value, attained = conformal_threshold(scores, level)
         return replace(self, threshold=Threshold(value, attained, len(scores)))
+
+    def recalibrate(self, passing: Sequence[ImageLike], level: float = 0.05, confidence: float = 0.95) -> AdaptedDetector:
+        """With a fresh threshold: set on images that should pass now, normal and accepted ones, as they score after what was added.
+
+        With that confidence at most a share `level` of such images will be rejected (`certain_threshold`; needs the extra 'check').
+
+        Raises:
+            DataError: If so few images vouch for no threshold.
+        """
+        scores = self.scores(passing)
+        return replace(self, threshold=Threshold(certain_threshold(scores, level, confidence), level, len(scores), confidence))
 
     def predict(self, images: Sequence[ImageLike]) -> np.ndarray:
         """``(N,)`` bool: which images are rejected, their score above `threshold`.

@@ -36,6 +36,7 @@ class Cut(Section):
     value: float
     level: float = Field(ge=0, le=1)
     n_normals: int = Field(ge=1)
+    confidence: float | None = None
 
 
 class Saved(Section):

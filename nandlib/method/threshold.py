@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from nandlib.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -14,14 +17,16 @@ class Threshold:
 
     Attributes:
         value: On image scores.
-        level: Share of normal images that are at most rejected, if they are exchangeable with those that set it. It holds on average over
-            such sets of images, says nothing of parts that changed since, and bounds no missed defect.
+        level: Share of normal images that are at most rejected, if they are exchangeable with those that set it. It says nothing of parts
+            that changed since, and bounds no missed defect.
         n_normals: How many images set it.
+        confidence: With which the level holds for every set of images (`certain_threshold`); None: it holds on average over such sets.
     """
 
     value: float
     level: float
     n_normals: int
+    confidence: float | None = None
 
 
 def conformal_threshold(normals: ArrayLike, level: float) -> tuple[float, float]:
@@ -41,3 +46,42 @@ def conformal_threshold(normals: ArrayLike, level: float) -> tuple[float, float]
     n = len(ordered)
     k = min(n, int(np.ceil((n + 1) * (1 - level) - 1e-9)))
     return float(ordered[k - 1]), 1 - k / (n + 1)
+
+
+def certain_threshold(passing: ArrayLike, level: float, confidence: float) -> float:
+    """The lowest threshold that, with a given confidence, at most a share `level` of images like these exceeds.
+
+    MAPIE's control of the false positive rate, learn then test (Angelopoulos et al., 2021): thresholds are tried from the highest score
+    down, until one cannot be vouched for.
+
+    Args:
+        passing: Scores ``(n,)`` of images that should pass, on which nothing was fitted.
+        level: Share of false alarms.
+        confidence: Probability over such sets of images that the promise holds.
+
+    Raises:
+        DataError: If so few images vouch for no threshold at all.
+    """
+    from mapie.risk_control import BinaryClassificationController
+
+    values, place = np.unique(np.asarray(passing, float), return_inverse=True)
+    share = 1 / (len(values) + 1)  # MAPIE wants scores from 0 to 1: the order is all that counts
+    controller = BinaryClassificationController(
+        lambda given: np.c_[1 - np.ravel(given), np.ravel(given)],
+        "fpr",
+        target_level=level,
+        confidence_level=confidence,
+        list_predict_params=(np.arange(len(values))[::-1] + 1.5) * share,
+        fwer_method="fixed_sequence",
+        best_predict_param_choice="accuracy",
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says in its words what is said below
+        controller.calibrate(((place + 1) * share)[:, None], np.zeros(len(place), int))
+    valid = np.asarray(controller.valid_predict_params, float)
+    if not valid.size:
+        least = int(np.ceil(np.log(1 - confidence) / np.log(1 - level)))
+        raise DataError(
+            f"{len(place)} images vouch for no threshold at a level of {level:g} with a confidence of {confidence:g}: give {least} or more"
+        )
+    return float(values[round(float(valid.min()) / share - 1.5)])

@@ -81,6 +81,33 @@ def doctor(
         raise typer.Exit(1)
 
 
+data_app = typer.Typer(help="What a folder of images holds.", no_args_is_help=True)
+app.add_typer(data_app, name="data", rich_help_panel=STUDIES)
+
+
+@data_app.command("check")
+def check_data(
+    folder: Annotated[Path, typer.Argument(help="of a data set with typed anomalies")],
+    layout: Annotated[str, typer.Option(help="auto, or a layout's name")] = "auto",
+    sheet: Annotated[Path | None, typer.Option(help="write a page with pictures of every type: an .html file")] = None,
+) -> None:
+    """Which layout a folder has, what it holds, what is missing, and how to mend it."""
+    from nandlib.data.layouts import LAYOUTS
+    from nandlib.errors import DataError, nearest
+    from nandlib.show.data_sheet import DataSheet
+
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder")
+    if layout not in ("auto", *LAYOUTS):
+        raise DataError(f"no layout '{layout}': {nearest(layout, ['auto', *LAYOUTS])}")
+    found = DataSheet.of(folder, layout, progress())
+    typer.echo(found)
+    if sheet is not None:
+        sheet.parent.mkdir(parents=True, exist_ok=True)
+        sheet.write_text(found.page(), encoding="utf-8")
+        typer.echo(f"pictures: {sheet}")
+
+
 study_app = typer.Typer(help="List studies, run one, compare two.", no_args_is_help=True)
 app.add_typer(study_app, name="study", rich_help_panel=STUDIES)
 

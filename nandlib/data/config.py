@@ -28,7 +28,9 @@ class DataConfig(Section):
     """Where the images are and how anomaly types are grouped."""
 
     root: Path = Field(description="folder of the data set, relative to the project")
-    layout: Literal["auto", "mvtec_ad", "mvtec_3d"] = Field("mvtec_ad", description="how it lies there; auto: the first that fits")
+    layout: Literal["auto", "mvtec_ad", "mvtec_3d", "mvtec_loco", "ds_mvtec", "visa", "real_iad", "autovi", "table"] = Field(
+        "mvtec_ad", description="how it lies there; auto: the first that fits"
+    )
     drawn: DrawnConfig | None = None
     groups: str = Field("types", description="'types' (each type its own group), 'mvtec_ad' (Table 1), or a YAML file")
     classes: tuple[str, ...] | None = Field(None, description="use only these classes")

@@ -30,12 +30,22 @@ def load_image(path: Path) -> Image.Image:
 
 
 def load_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
-    """A mask file as bool ``(H, W)``; resized to `size` ``(H, W)`` by nearest neighbour if given."""
+    """A mask file, or all of a folder together, as bool ``(H, W)``; resized to `size` ``(H, W)`` by nearest neighbour if given.
+
+    Raises:
+        DataError: If the file is no image, or the folder holds none or such of several sizes.
+    """
+    if path.is_dir():
+        parts = [load_mask(part, size) for part in sorted(path.iterdir()) if part.suffix.lower() in IMAGE_SUFFIXES]
+        if len({part.shape for part in parts}) != 1:
+            raise DataError(f"{path}: {len(parts)} masks" + (" of several sizes" if parts else ": it must hold one or more"))
+        together: np.ndarray = np.any(parts, axis=0)
+        return together
     mask = load_image(path).convert("L")
     if size is not None:
         mask = mask.resize((size[1], size[0]), Image.Resampling.NEAREST)
     array = np.asarray(mask)
-    return array > (127 if array.max(initial=0) > 1 else 0)  # 0/255, or 0/1
+    return array > (127 if array.max(initial=0) > 127 else 0)  # 0/255, or 0 and numbers of types
 
 
 def evenly(count: int, most: int) -> list[int]:

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from nandlib.data.config import DataConfig
 from nandlib.data.groups import Grouping
 from nandlib.data.images import load_image, load_mask
-from nandlib.data.layouts import LAYOUTS, Item, Layout, find_layout
+from nandlib.data.layouts import Item, Layout, layout_of
 from nandlib.data.layouts.base import GOOD
 from nandlib.errors import DataError, nearest
 
@@ -65,7 +65,7 @@ def build_manifest(root: Path, config: DataConfig, grouping: Grouping, progress:
     """
     if not root.is_dir():
         raise DataError(f"data.root: {root} is not a folder: put the data set there (or a link to it) or change the preset")
-    layout = find_layout(root) if config.layout == "auto" else LAYOUTS[config.layout]
+    layout = layout_of(root, config.layout)
     names = _classes(root, layout, config, grouping)
     items = {name: layout.items(root, name) for name in names}
     _check_types(root, items, config, grouping)

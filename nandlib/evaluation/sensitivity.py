@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from nandlib.data.layouts import layout_of
 from nandlib.data.manifest import build_manifest
 from nandlib.errors import DataError
 from nandlib.evaluation.protocol import delta_table, detector_table
@@ -237,7 +238,7 @@ def _all_rows(study: OpenStudy, class_name: str) -> pd.DataFrame:
     if not data.exclude_types:
         return study.rows(class_name)
     everything = {"classes": (class_name,), "exclude_classes": (), "exclude_types": ()}
-    present = {p.name for p in (study.images / class_name / "test").iterdir()}
+    present = {item.type for item in layout_of(study.images, data.layout).items(study.images, class_name)}
     everything["abnormal_types"] = tuple(t for t in (*data.abnormal_types, *data.exclude_types) if t in present)
     manifest, _ = build_manifest(study.images, data.model_copy(update=everything), study.grouping, progress=False)
     return manifest[manifest["split"] == "test"].reset_index(drop=True)

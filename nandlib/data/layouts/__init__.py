@@ -5,14 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from nandlib.data.layouts.autovi import AutoVI
 from nandlib.data.layouts.base import Item, Layout
+from nandlib.data.layouts.ds_mvtec import DSMVTec
 from nandlib.data.layouts.mvtec_3d import MVTec3D
 from nandlib.data.layouts.mvtec_ad import MVTecAD
+from nandlib.data.layouts.mvtec_loco import MVTecLOCO
+from nandlib.data.layouts.real_iad import RealIAD
+from nandlib.data.layouts.table import Table
+from nandlib.data.layouts.visa import VisA
 from nandlib.errors import DataError
 
-__all__ = ["LAYOUTS", "Item", "Layout", "find_layout"]
+__all__ = ["LAYOUTS", "Item", "Layout", "find_layout", "layout_of"]
 
-LAYOUTS: Mapping[str, Layout] = {own.name: own for own in (MVTec3D(), MVTecAD())}  # the first that fits is taken
+LAYOUTS: Mapping[str, Layout] = {  # the first that fits is taken
+    own.name: own for own in (Table(), VisA(), RealIAD(), MVTecLOCO(), DSMVTec(), MVTec3D(), AutoVI(), MVTecAD())
+}
+
+
+def layout_of(root: Path, name: str) -> Layout:
+    """The layout of that name; ``auto``: the one that the folder has.
+
+    Raises:
+        DataError: If it has none of them.
+    """
+    return find_layout(root) if name == "auto" else LAYOUTS[name]
 
 
 def find_layout(root: Path) -> Layout:

@@ -1,0 +1,62 @@
+"""Defect Spectrum's DS-MVTec: MVTec AD's defective images with masks whose values tell types apart, so that ``combined`` is resolved."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from nandlib.data.layouts.base import GOOD, Item, folders, images, some_images, with_masks
+
+COMBINED = "combined"
+
+
+class DSMVTec:
+    """``<class>/image/<type>/*``, ``<class>/mask/<type>/<stem>_mask.*``; normal training images from MVTec AD in ``<class>/train/good``.
+
+    A value stands for the type in whose folder most of its images lie. A ``combined`` image with the value of one type is of that type;
+    one with several, or with a value that no other folder has, is always abnormal.
+    """
+
+    name = "ds_mvtec"
+    described = "<class>/{image,mask}/<type>, and MVTec AD's <class>/train/good"
+
+    def fits(self, root: Path) -> bool:
+        """Some class has images by type and masks beside them."""
+        return bool(self.classes(root))
+
+    def classes(self, root: Path) -> list[str]:
+        """Folders with images by type and masks beside them."""
+        return [own.name for own in folders(root) if (own / "image").is_dir() and (own / "mask").is_dir()]
+
+    def items(self, root: Path, class_name: str) -> list[Item]:
+        """See `Layout.items`."""
+        base = root / class_name
+        found = with_masks(root, "train", GOOD, some_images(base / "train" / GOOD, class_name))
+        found += with_masks(root, "test", GOOD, some_images(base / "image" / GOOD, class_name))
+        anomalous: list[Item] = []
+        for kind in (own.name for own in folders(base / "image") if own.name != GOOD):
+            anomalous += with_masks(root, "test", kind, some_images(base / "image" / kind, class_name), images(base / "mask" / kind))
+        values = {item.image: _values(root / item.mask) if item.mask else [] for item in anomalous}
+        counted: dict[int, Counter[str]] = defaultdict(Counter)
+        for item in anomalous:
+            if item.type != COMBINED:
+                for value in values[item.image]:
+                    counted[value][item.type] += 1
+        names = {value: count.most_common(1)[0][0] for value, count in counted.items()}
+        resolved = [_resolved(item, values[item.image], names) if item.type == COMBINED else item for item in anomalous]
+        return found + sorted(resolved, key=lambda item: (item.type, item.image))
+
+
+def _resolved(item: Item, values: list[int], names: dict[int, str]) -> Item:
+    types = {names.get(value, COMBINED) for value in values}
+    if len(types) == 1 and COMBINED not in types:
+        return Item(item.split, types.pop(), item.image, item.mask)
+    return Item(item.split, COMBINED, item.image, item.mask, True)
+
+
+def _values(path: Path) -> list[int]:
+    with Image.open(path) as mask:
+        return [int(value) for value in np.unique(np.asarray(mask.convert("L"))) if value]

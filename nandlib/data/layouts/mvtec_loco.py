@@ -1,0 +1,66 @@
+"""MVTec LOCO AD: every image has a folder of masks, one a defect, whose value says of what type it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from nandlib.data.layouts.base import GOOD, Item, folders, images, some_images, with_masks
+from nandlib.errors import DataError
+
+CONFIG = "defects_config.json"
+
+
+class MVTecLOCO:
+    """``<class>/train/good``, ``<class>/test/{good,logical_anomalies,structural_anomalies}``, ``<class>/ground_truth/<kind>/<stem>/*``.
+
+    Types are those that ``<class>/defects_config.json`` gives the masks' values; what shows several is always abnormal. Its validation
+    images are not used.
+    """
+
+    name = "mvtec_loco"
+    described = "<class>/{train/good,test/logical_anomalies,ground_truth/logical_anomalies/<stem>}, <class>/defects_config.json"
+
+    def fits(self, root: Path) -> bool:
+        """Some class has a table of values."""
+        return any((own / CONFIG).is_file() and (own / "test").is_dir() for own in folders(root))
+
+    def classes(self, root: Path) -> list[str]:
+        """Folders with a table of values."""
+        return [own.name for own in folders(root) if (own / CONFIG).is_file()]
+
+    def items(self, root: Path, class_name: str) -> list[Item]:
+        """See `Layout.items`."""
+        base, names = root / class_name, _names(root / class_name / CONFIG)
+        found = with_masks(root, "train", GOOD, some_images(base / "train" / GOOD, class_name))
+        found += with_masks(root, "test", GOOD, some_images(base / "test" / GOOD, class_name))
+        anomalous = []
+        for kind in (own.name for own in folders(base / "test") if own.name != GOOD):
+            for image in some_images(base / "test" / kind, class_name):
+                place = base / "ground_truth" / kind / image.stem
+                types = sorted({names[value] for path in images(place) for value in _values(path, names)})
+                if not types:
+                    raise DataError(f"{place} holds no mask: it alone says what {image.name} shows")
+                files = image.relative_to(root).as_posix(), place.relative_to(root).as_posix()
+                anomalous.append(Item("test", "+".join(types), *files, len(types) > 1))
+        return found + sorted(anomalous, key=lambda item: (item.type, item.image))
+
+
+def _names(path: Path) -> dict[int, str]:
+    """Value of a mask's pixels → type."""
+    try:
+        return {int(entry["pixel_value"]): str(entry["defect_name"]) for entry in json.loads(path.read_text(encoding="utf-8"))}
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is no list of defects with pixel_value and defect_name ({error!r})") from error
+
+
+def _values(path: Path, names: dict[int, str]) -> list[int]:
+    with Image.open(path) as mask:
+        values = [int(value) for value in np.unique(np.asarray(mask.convert("L"))) if value]
+    for value in values:
+        if value not in names:
+            raise DataError(f"{path} has pixels of value {value}, which {CONFIG} does not name: it names {sorted(names)}")
+    return values

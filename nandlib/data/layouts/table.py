@@ -1,0 +1,63 @@
+"""A plain table of images: the layout of those that have none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from nandlib.data.layouts.base import GOOD, Item
+from nandlib.errors import DataError
+
+FILES = ("images.csv", "images.parquet")
+NEEDED = ("image", "class", "split", "type")
+
+
+class Table:
+    """``images.csv`` or ``images.parquet`` in the folder: image, class, split (train, test), type (``good`` or its name), and mask.
+
+    Paths are relative to the folder. A type with commas names several: such an image is always abnormal.
+    """
+
+    name = "table"
+    described = "images.csv or images.parquet with image, class, split, type, mask"
+
+    def fits(self, root: Path) -> bool:
+        """There is such a file."""
+        return any((root / name).is_file() for name in FILES)
+
+    def classes(self, root: Path) -> list[str]:
+        """Values of ``class``."""
+        return sorted(set(_read(root)["class"]))
+
+    def items(self, root: Path, class_name: str) -> list[Item]:
+        """See `Layout.items`."""
+        frame = _read(root)
+        found = []
+        for row in frame[frame["class"] == class_name].to_dict("records"):
+            names = sorted({part.strip() for part in row["type"].split(",")})
+            found.append(Item(row["split"], "+".join(names), row["image"], row["mask"] if names != [GOOD] else "", len(names) > 1))
+        for split in ("train", "test"):
+            if not any(item.split == split and item.type == GOOD for item in found):
+                raise DataError(f"class '{class_name}' is empty: no row of {root} with split '{split}' and type 'good'")
+        return sorted(found, key=lambda item: (item.split != "train", item.type != GOOD, item.type, item.image))
+
+
+def _read(root: Path) -> pd.DataFrame:
+    path = next(path for path in map(root.joinpath, FILES) if path.is_file())
+    try:
+        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, keep_default_na=False, dtype=str)
+    except (ValueError, OSError) as error:
+        raise DataError(f"{path} cannot be read as a table: {error}") from error
+    missing = [name for name in NEEDED if name not in frame]
+    if missing:
+        raise DataError(f"{path} has no column '{missing[0]}': it must hold {', '.join(NEEDED)}, and mask where there are masks")
+    frame = frame.assign(mask=frame.get("mask", "")).fillna("").astype(str)
+    wrong = frame.loc[~frame["split"].isin(["train", "test"]), "split"]
+    if len(wrong):
+        raise DataError(f"{path}: split is '{wrong.iloc[0]}' in row {wrong.index[0] + 2}: train or test")
+    for name in ("image", "mask"):
+        outside = frame.loc[frame[name].map(lambda place: Path(place).is_absolute() or ".." in Path(place).parts), name]
+        if len(outside):
+            raise DataError(f"{path}: {name} '{outside.iloc[0]}' leaves the folder: paths are relative to it")
+    return frame

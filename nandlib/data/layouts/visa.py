@@ -1,0 +1,57 @@
+"""VisA as it is published: types stand in each class's ``image_anno.csv`` alone, several of one image parted by commas."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from nandlib.data.layouts.base import GOOD, Item, folders
+from nandlib.errors import DataError
+
+ANNOTATIONS, SPLIT = "image_anno.csv", "split_csv/1cls.csv"
+NORMAL = "normal"
+
+
+class VisA:
+    """``<class>/Data/Images``, ``<class>/image_anno.csv`` (image, label, mask), ``split_csv/1cls.csv`` (object, split, label, image, mask).
+
+    Names of types are the labels with underscores for blanks. What shows several is always abnormal.
+    """
+
+    name = "visa"
+    described = "<class>/{Data/Images,image_anno.csv}, split_csv/1cls.csv"
+
+    def fits(self, root: Path) -> bool:
+        """Some class has a table of its anomalies."""
+        return bool(self.classes(root))
+
+    def classes(self, root: Path) -> list[str]:
+        """Folders with a table of anomalies."""
+        return [own.name for own in folders(root) if (own / ANNOTATIONS).is_file()]
+
+    def items(self, root: Path, class_name: str) -> list[Item]:
+        """See `Layout.items`."""
+        split = _table(root / SPLIT, ("object", "split", "image"))
+        trained = set(split.loc[(split["object"] == class_name) & (split["split"] == "train"), "image"])
+        table = _table(root / class_name / ANNOTATIONS, ("image", "label", "mask"))
+        found = []
+        for image, label, mask in table[["image", "label", "mask"]].itertuples(index=False):
+            names = sorted({part.strip().replace(" ", "_") for part in label.split(",") if part.strip()})
+            if not names:
+                raise DataError(f"{root / class_name / ANNOTATIONS}: no label for {image}")
+            if names == [NORMAL]:
+                found.append(Item("train" if image in trained else "test", GOOD, image))
+            else:
+                found.append(Item("test", "+".join(names), image, mask, len(names) > 1))
+        return sorted(found, key=lambda item: (item.split != "train", item.type != GOOD, item.type, item.image))
+
+
+def _table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    if not path.is_file():
+        raise DataError(f"{path} is missing: VisA's own folder has it; unpack the archive anew")
+    frame = pd.read_csv(path, keep_default_na=False, dtype=str)
+    missing = [name for name in columns if name not in frame]
+    if missing:
+        raise DataError(f"{path} has no column '{missing[0]}': it must hold {', '.join(columns)}")
+    return frame

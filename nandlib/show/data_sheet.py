@@ -1,0 +1,127 @@
+"""What a folder of images holds, before anything is computed: layout, types, what is missing, and a page with pictures of every type."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageFilter
+
+from nandlib.data.config import DataConfig
+from nandlib.data.groups import Grouping
+from nandlib.data.images import evenly, load_image, load_mask
+from nandlib.data.layouts import LAYOUTS, layout_of
+from nandlib.data.manifest import build_manifest
+
+PICTURES, SIDE = 6, 120  # of a type; pixels
+FEWEST = 5  # images of a type: below, an AUROC says little
+ALWAYS = "always abnormal"
+
+
+@dataclass(frozen=True)
+class DataSheet:
+    """What a data set holds.
+
+    Attributes:
+        root: Its folder.
+        layout: Name of it.
+        manifest: `nandlib.data.manifest.MANIFEST`.
+        notes: What is odd, each with what to do.
+    """
+
+    root: Path
+    layout: str
+    manifest: pd.DataFrame
+    notes: list[str]
+
+    @classmethod
+    def of(cls, root: Path, layout: str = "auto", progress: bool = True) -> DataSheet:
+        """Read a folder; images that cannot be read are noted and left out.
+
+        Args:
+            root: Of the data set.
+            layout: One of `LAYOUTS`; ``auto``: the first that fits.
+            progress: Show a bar.
+
+        Raises:
+            DataError: If it has no known layout, or a class holds nothing to train on or to test.
+        """
+        name = layout_of(root, layout).name
+        config = DataConfig.model_validate({"root": root, "layout": name, "on_unreadable": "skip"})
+        manifest, notes = build_manifest(root, config, Grouping("types", None), progress)
+        return cls(root, name, manifest, [*map(_with_advice, notes), *_more(manifest)])
+
+    @property
+    def counts(self) -> pd.DataFrame:
+        """class, split, type, group, images, masks: a row a class, split and type."""
+        frame = self.manifest.assign(has=self.manifest["mask"] != "", group=self.manifest["group"].replace("", ALWAYS))
+        grouped = frame.groupby(["class", "split", "type", "group"], sort=False)["has"]
+        return grouped.agg(images="size", masks="sum").reset_index()
+
+    def __str__(self) -> str:
+        lines = [f"{self.root}: layout {self.layout} ({LAYOUTS[self.layout].described})", "", self.counts.to_string(index=False)]
+        lines += ["", *(f"- {note}" for note in self.notes)] if self.notes else ["", "nothing is missing"]
+        return "\n".join([*lines, "", f"in a preset: data: {{root: {self.root}, layout: {self.layout}, groups: types}}"])
+
+    def page(self) -> str:
+        """HTML with some pictures of every type, masks outlined; nothing is loaded from elsewhere."""
+        parts = [
+            f"<h1>{html.escape(self.root.name)}: {self.layout}</h1>",
+            "<ul>",
+            *(f"<li>{html.escape(n)}</li>" for n in self.notes),
+            "</ul>",
+        ]
+        for (class_name, split, kind, group), rows in self.manifest.groupby(["class", "split", "type", "group"], sort=False):
+            what = ALWAYS if group == "" else split
+            parts.append(f"<h2>{html.escape(f'{class_name}: {kind}')} <small>{what}, {len(rows)} images</small></h2>")
+            parts += self._pictures(rows)
+        style = "body{font-family:sans-serif;margin:1.5em;max-width:60em} small{color:#666;font-weight:normal} img{margin:2px}"
+        head = f"<meta charset=utf-8><title>{html.escape(self.root.name)}</title><style>{style}</style>"
+        return f"<!doctype html><html lang=en><head>{head}</head><body>{''.join(parts)}</body></html>\n"
+
+    def _pictures(self, rows: pd.DataFrame) -> Iterator[str]:
+        for row in rows.iloc[evenly(len(rows), PICTURES)].to_dict("records"):
+            picture = load_image(self.root / row["image"]).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+            if row["mask"]:
+                picture = _outlined(picture, load_mask(self.root / row["mask"], (SIDE, SIDE)))
+            stream = io.BytesIO()
+            picture.save(stream, "JPEG", quality=85)
+            name = html.escape(row["image"])
+            yield f'<img alt="{name}" title="{name}" src="data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}">'
+
+
+def _outlined(picture: Image.Image, mask: np.ndarray) -> Image.Image:
+    drawn = Image.fromarray((255 * mask).astype(np.uint8))
+    rim = np.asarray(drawn.filter(ImageFilter.MaxFilter(3))) > np.asarray(drawn)
+    pixels = np.asarray(picture).copy()
+    pixels[rim] = (0, 229, 255)
+    return Image.fromarray(pixels)
+
+
+def _with_advice(note: str) -> str:
+    advice = {
+        "no masks": "image measures are complete, pixel measures leave these out: add masks to have them",
+        "empty mask": "nothing is marked in it: draw it anew, or take it away",
+        "skipped": "replace the file; a study stops at it unless data.on_unreadable is 'skip'",
+        "class": "its images can be looked at, but no normality can be told from others: a second type is needed",
+    }
+    key = next((key for key in advice if note.startswith(key)), "")
+    return f"{note} ({advice[key]})" if key else note
+
+
+def _more(manifest: pd.DataFrame) -> Sequence[str]:
+    typed = manifest[~manifest["group"].isin(["good", ""])]
+    few = [f"{name}/{kind} ({len(rows)})" for (name, kind), rows in typed.groupby(["class", "type"], sort=False) if len(rows) < FEWEST]
+    several = manifest[(manifest["group"] == "") & (manifest["type"] != "good")]
+    found = []
+    if few:
+        found.append(f"fewer than {FEWEST} images: {', '.join(few)} (their AUROC says little: put look-alikes into one group)")
+    if len(several):
+        found.append(f"{len(several)} images show several types, or one that is in no group: they are always abnormal")
+    return found

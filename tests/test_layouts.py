@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from tiny_project import ROOT
 from typer.testing import CliRunner
 
 from nandlib.cli import app
@@ -17,7 +18,9 @@ from nandlib.data.images import load_mask
 from nandlib.data.layouts import LAYOUTS, find_layout
 from nandlib.data.manifest import build_manifest
 from nandlib.errors import DataError
+from nandlib.method.prompts import load_prompts
 from nandlib.show.data_sheet import DataSheet
+from nandlib.study.preset import load_study
 
 SIZE = (24, 20)  # width, height
 
@@ -262,3 +265,15 @@ def test_the_data_sheet(tmp_path):
         CliRunner().invoke(app, ["data", "check", str(tmp_path / "out")], catch_exceptions=False)
     with pytest.raises(DataError, match="no layout 'visaa': did you mean 'visa'"):
         CliRunner().invoke(app, ["data", "check", str(tmp_path), "--layout", "visaa"], catch_exceptions=False)
+
+
+@pytest.mark.parametrize(("name", "classes"), [("visa", 12), ("mpdd", 6)])
+def test_presets_have_texts_for_every_type(name, classes):
+    study = load_study(ROOT / f"studies/{name}.yaml")
+    prompts = load_prompts(study.prompts)
+    assert len(prompts.phrases) == classes and "names of class and type alone" in (ROOT / f"studies/prompts/{name}.yaml").read_text()
+    for class_name, types in prompts.phrases.items():
+        for kind, texts in types.items():
+            assert len(texts) == 5 == len(set(texts)) and prompts.group_phrases(class_name, kind, [kind]) == texts
+            assert not any("_" in text for text in texts)
+    assert study.figures.group in prompts.phrases[study.figures.class_name]

@@ -8,6 +8,7 @@
 # make validation   the products on which nand_plus was chosen, and the values that were considered
 # make test    run the tests, in two processes (ARGS=... goes to pytest); make lint checks style, floors and types
 # make test-browser   the tests in a real browser alone; says what to install if there is no Chromium
+# make fuzz    twelve thousand damaged images and maps, in half a minute
 # make model   train the embedded model's heads anew, and compare them with those in the package
 # make lab     open the notebooks in JupyterLab
 # make docs    the reference of all functions, from their docstrings: site/index.html
@@ -19,7 +20,7 @@ NAME = $(basename $(notdir $(STUDY)))
 MODULES = $(filter-out nandlib,$(subst /,.,$(patsubst %/__init__,%,$(basename $(wildcard nandlib/*.py nandlib/*/__init__.py nandlib/models/[a-z]*.py)))))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: study sensitivity seeds detectors kinds control numbers validation model test test-browser lint lab docs clean
+.PHONY: fuzz study sensitivity seeds detectors kinds control numbers validation model test test-browser lint lab docs clean
 
 study: .venv/installed
 	nand study run $(STUDY)
@@ -71,6 +72,9 @@ model: .venv/installed
 
 test: .venv/installed
 	python -m pytest --numprocesses 2 --dist loadscope $(ARGS)
+
+fuzz: .venv/installed
+	NAND_FUZZ=4000 python -m pytest -W ignore tests/test_hostile_input.py
 
 test-browser: .venv/installed
 	@for name in $$CHROMIUM chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \

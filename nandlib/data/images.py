@@ -6,27 +6,43 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from nandlib.errors import DataError
 
 ImageLike = str | Path | Image.Image | np.ndarray
+MOST_PIXELS = 1 << 27  # of an image: half a gigabyte as RGB and a copy
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 
 def load_image(path: Path) -> Image.Image:
-    """An image file as 8-bit RGB; 16-bit grey is scaled by its format's range.
+    """An image file as 8-bit RGB. 16-bit grey is scaled by its format's range; numbers with a point lie in 0 to 1, or in 0 to 255.
 
     Raises:
-        DataError: If the file is missing, truncated or no image.
+        DataError: If the file is missing, truncated, no image, larger than `MOST_PIXELS`, or of numbers in another range.
     """
+    advice = "replace the file, or set data.on_unreadable to 'skip'"
     try:
         with Image.open(path) as image:
+            width, height = image.size
+            if width * height > MOST_PIXELS:
+                raise DataError(f"{path} cannot be read as an image ({width} x {height} pixels): cut it into parts, or make it smaller")
+            if image.mode == "F":
+                return _from_numbers(np.asarray(image), path)
             if image.mode.startswith("I"):
                 return Image.fromarray((np.asarray(image, np.float32) / 257).clip(0, 255).astype(np.uint8)).convert("RGB")
             return image.convert("RGB")
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
-        raise DataError(f"{path} cannot be read as an image ({error}): replace the file, or set data.on_unreadable to 'skip'") from error
+    except DataError:
+        raise
+    except Exception as error:  # of a library that trusts what it reads
+        raise DataError(f"{path} cannot be read as an image ({error}): {advice}") from error
+
+
+def _from_numbers(array: np.ndarray, path: Path) -> Image.Image:
+    low, high = float(array.min()), float(array.max())
+    if not (low >= 0 and high <= 255):  # no numbers too
+        raise DataError(f"{path} cannot be read as an image (numbers from {low:g} to {high:g}): scale them to 0..1 or 0..255 first")
+    return Image.fromarray((array * (255 if high <= 1 else 1)).round().astype(np.uint8)).convert("RGB")
 
 
 def load_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:

@@ -61,15 +61,30 @@ class MapFolder:
             path = self.path_of(image)
             if taken.setdefault(path, Path(image)) != Path(image):
                 raise DataError(f"{taken[path]} and {image} would share the map {path}: give MapFolder the image_root")
-            maps.append(check_map(np.load(path) if path.suffix == ".npy" else tifffile.imread(path), str(path)))
+            maps.append(check_map(_read(path), str(path)))
         return maps
+
+
+def _read(path: Path) -> np.ndarray:
+    """The array of a map file. Objects are never loaded, and a header that promises more than the file holds gets nothing.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    try:
+        found = np.load(path, mmap_mode="r", allow_pickle=False) if path.suffix == ".npy" else tifffile.imread(path)
+    except Exception as error:  # of libraries that trust what they read
+        raise DataError(f"{path} cannot be read as an anomaly map ({error}): write it anew, with numpy.save or tifffile.imwrite") from error
+    if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiub":
+        raise DataError(f"{path}: an anomaly map holds numbers, not {getattr(found, 'dtype', type(found).__name__)}")
+    return found
 
 
 def check_map(array: Any, source: str) -> np.ndarray:
     """One anomaly map as float32 ``(H, W)``; leading dimensions of length 1 are dropped.
 
     Raises:
-        DataError: If it has another number of dimensions or holds NaN or infinity; the message names `source`.
+        DataError: If it has another number of dimensions or holds NaN, infinity or a value below 0; the message names `source`.
     """
     if isinstance(array, Tensor):
         array = array.detach().cpu().float().numpy()
@@ -80,6 +95,11 @@ def check_map(array: Any, source: str) -> np.ndarray:
         raise DataError(f"{source}: an anomaly map must be (H, W), not {array.shape}")
     if not np.isfinite(array).all():
         raise DataError(f"{source}: the anomaly map holds {int((~np.isfinite(array)).sum())} NaN or infinite values")
+    if array.min() < 0:
+        raise DataError(
+            f"{source}: the anomaly map goes down to {array.min():.3g}: only what is 0 or more can be damped (Eq. 6). Take the least value "
+            f"of normal images' maps from all maps, and set what is below it to 0"
+        )
     return array
 
 
@@ -87,7 +107,7 @@ def check_maps(maps: Any, n_images: int, source: str) -> list[np.ndarray]:
     """What a detector returned for `n_images` images as a list of float32 ``(H, W)`` maps.
 
     Raises:
-        DataError: If the number or shape of the maps is wrong, or a map holds NaN or infinity.
+        DataError: If the number or shape of the maps is wrong, or a map holds NaN, infinity or a value below 0.
     """
     maps = getattr(maps, "anomaly_map", maps)
     if len(maps) != n_images:

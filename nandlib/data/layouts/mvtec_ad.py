@@ -21,11 +21,15 @@ class MVTecAD:
         """Folders with a training or a test part."""
         return [own.name for own in folders(root) if (own / "test").is_dir() or (own / "train").is_dir()]
 
+    def masks(self, folder: Path) -> list[Path]:
+        """What marks the anomalies of one type."""
+        return images(folder)
+
     def items(self, root: Path, class_name: str) -> list[Item]:
         """See `Layout.items`."""
         base = root / class_name
         found = with_masks(root, "train", GOOD, some_images(base / "train" / GOOD, class_name))
         for kind in (GOOD, *(own.name for own in folders(base / "test") if own.name != GOOD)):
-            masks = images(base / "ground_truth" / kind) if kind != GOOD else []
+            masks = self.masks(base / "ground_truth" / kind) if kind != GOOD else []
             found += with_masks(root, "test", kind, some_images(base / "test" / kind, class_name), masks)
         return found

@@ -6,7 +6,7 @@
 # make control   the embedded study with a model that shares no drawing code with it, three seeds, and the choice between the two
 # make numbers   every committed number made again from the committed csv files; ARGS=--write writes the pages' tables
 # make validation   the products on which nand_plus was chosen, and the values that were considered
-# make test    run the tests, in two processes (ARGS=... goes to pytest); make lint checks style, floors and types
+# make test    run the tests, in two processes (ARGS=... goes to pytest); make lint checks style, floors, types and doors
 # make test-browser   the tests in a real browser alone; says what to install if there is no Chromium
 # make fuzz    twelve thousand damaged images and maps, in half a minute
 # make model   train the embedded model's heads anew, and compare them with those in the package
@@ -86,6 +86,7 @@ lint: .venv/installed
 	ruff check . && ruff format --check .
 	lint-imports --no-cache
 	mypy nandlib
+	bandit --quiet --configfile pyproject.toml --recursive nandlib
 
 lab: .venv/installed
 	jupyter lab notebooks

@@ -8,7 +8,7 @@
 # make validation   the products on which nand_plus was chosen, and the values that were considered
 # make test    run the tests, in two processes (ARGS=... goes to pytest); make lint checks style, floors, types and doors
 # make test-browser   the tests in a real browser alone; says what to install if there is no Chromium
-# make fuzz    twelve thousand damaged images and maps, in half a minute
+# make fuzz    eight thousand damaged images and maps (the tests try three hundred)
 # make model   train the embedded model's heads anew, and compare them with those in the package
 # make lab     open the notebooks in JupyterLab
 # make docs    the reference of all functions, from their docstrings: site/index.html

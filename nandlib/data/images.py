@@ -11,7 +11,7 @@ from PIL import Image
 from nandlib.errors import DataError
 
 ImageLike = str | Path | Image.Image | np.ndarray
-MOST_PIXELS = 1 << 27  # of an image: half a gigabyte as RGB and a copy
+MOST_PIXELS = 1 << 27  # of an image: 400 MB as RGB
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 
@@ -21,7 +21,6 @@ def load_image(path: Path) -> Image.Image:
     Raises:
         DataError: If the file is missing, truncated, no image, larger than `MOST_PIXELS`, or of numbers in another range.
     """
-    advice = "replace the file, or set data.on_unreadable to 'skip'"
     try:
         with Image.open(path) as image:
             width, height = image.size
@@ -35,7 +34,7 @@ def load_image(path: Path) -> Image.Image:
     except DataError:
         raise
     except Exception as error:  # of a library that trusts what it reads
-        raise DataError(f"{path} cannot be read as an image ({error}): {advice}") from error
+        raise DataError(f"{path} cannot be read as an image ({error}): replace the file, or set data.on_unreadable to 'skip'") from error
 
 
 def _from_numbers(array: np.ndarray, path: Path) -> Image.Image:

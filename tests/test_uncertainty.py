@@ -151,6 +151,8 @@ def test_a_certain_threshold_is_where_the_exact_bound_allows_it(n):
     assert bound(lower) > 0.05
     with pytest.raises(DataError, match="58 images vouch for no threshold at a level of 0.05 with a confidence of 0.95: give 59 or more"):
         certain_threshold(np.arange(58), 0.05, 0.95)
+    with pytest.raises(DataError, match="level and confidence are shares between 0 and 1, not 0 and 0.95"):
+        certain_threshold(np.arange(99), 0, 0.95)
 
 
 def test_a_conformal_threshold_keeps_its_promise():

@@ -8,6 +8,13 @@ from dataclasses import dataclass
 from nandlib.errors import PresetError, nearest
 from nandlib.settings import read_yaml, resource
 
+GOOD, ALWAYS_ABNORMAL = "good", ""  # what stands for no anomaly, and for anomalies that are in no group
+
+
+def groups_of(groups: Iterable[str]) -> list[str]:
+    """The groups that may be added, in the order in which they occur."""
+    return [name for name in dict.fromkeys(groups) if name not in (GOOD, ALWAYS_ABNORMAL)]
+
 
 @dataclass(frozen=True)
 class Grouping:

@@ -17,10 +17,9 @@ import pandera.pandas as pa
 from tqdm.auto import tqdm
 
 from nandlib.data.config import DataConfig
-from nandlib.data.groups import Grouping
+from nandlib.data.groups import GOOD, Grouping
 from nandlib.data.images import load_image, load_mask
 from nandlib.data.layouts import Item, Layout, layout_of
-from nandlib.data.layouts.base import GOOD
 from nandlib.errors import DataError, nearest
 
 PLAIN_NAME = re.compile(r"\w[\w .,+()-]*")

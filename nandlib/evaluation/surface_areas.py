@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
+from nandlib.data.groups import GOOD
 from nandlib.evaluation.protocol import auroc
 from nandlib.surfaces.memory import object_score
-from nandlib.surfaces.samples import GOOD, SurfaceSplit
+from nandlib.surfaces.samples import SurfaceSplit
 
 
 def surface_areas(split: SurfaceSplit, maps: Sequence[Tensor], group: str | None = None) -> tuple[float, float]:

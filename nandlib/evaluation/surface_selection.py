@@ -24,7 +24,7 @@ from nandlib.surfaces.clouds import Cloud
 from nandlib.surfaces.config import MemoryConfig
 from nandlib.surfaces.contest import ScoredSurfaces, SurfaceContest
 from nandlib.surfaces.made_up import made_up
-from nandlib.surfaces.memory import SurfaceMemory, nearest_points
+from nandlib.surfaces.memory import SurfaceMemory
 
 NEIGHBOURS = ((16,), (32,), (64,), (128,), (32, 128))
 SMOOTH = (1, 8, 24)
@@ -57,7 +57,7 @@ def select_memory(parts: Mapping[str, Sequence[Cloud]], progress: bool = True) -
 
 def _smoothed(one: ScoredSurfaces, smooth: int) -> list[Tensor]:
     parts = zip(one.split.test, one.distances, strict=True)
-    return [distances[nearest_points(own.cloud, smooth)].mean(1) for own, distances in parts]
+    return [distances[own.cloud.nearest(smooth)[1]].mean(1) for own, distances in parts]
 
 
 def best_memory(table: pd.DataFrame) -> int:

@@ -60,8 +60,10 @@ def certain_threshold(passing: ArrayLike, level: float, confidence: float) -> fl
         confidence: Probability over such sets of images that the promise holds.
 
     Raises:
-        DataError: If so few images vouch for no threshold at all.
+        DataError: If so few images vouch for no threshold at all, or a share is not between 0 and 1.
     """
+    if not (0 < level < 1 and 0 < confidence < 1):
+        raise DataError(f"level and confidence are shares between 0 and 1, not {level} and {confidence}")
     from mapie.risk_control import BinaryClassificationController
 
     values, place = np.unique(np.asarray(passing, float), return_inverse=True)

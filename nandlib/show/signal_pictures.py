@@ -9,8 +9,8 @@ import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from nandlib.data.groups import GOOD
 from nandlib.show.style import LABELS, OURS, PAPER, pretty
-from nandlib.signals.records import GOOD
 
 
 def groups_figure(signals: np.ndarray, groups: Sequence[str], maps: Mapping[str, np.ndarray]) -> Figure:

@@ -1,6 +1,6 @@
 """Pictures of surfaces: points seen from where the fault is, coloured by the map, before and after; and AUROC tuned and untuned.
 
-The pictures are still: a viewer that turns them needs a bundle of more than 3 MB in every notebook, or a network.
+The pictures are still: a viewer that turns them needs a bundle of several megabytes in every notebook, or a network.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def faults_figure(maps: Mapping[str, np.ndarray], parts: Sequence[str], groups: 
         for column, group in enumerate(groups):
             points, mask, anomaly = (maps[f"{name}/{group}/{key}"] for key in ("points", "mask", "maps"))
             upper, lower, view = axes[2 * row, column], axes[2 * row + 1, column], towards(points, mask)
-            shade = 0.35 + 0.4 * (seen(points, view)[:, 2] - seen(points, view)[:, 2].min()) / np.ptp(seen(points, view)[:, 2])
+            near = seen(points, view)[:, 2]
+            shade = 0.35 + 0.4 * (near - near.min()) / np.ptp(near)
             draw(upper, points, np.where(mask, 1.0, shade), view, 1.0, "cividis")
             draw(lower, points, anomaly, view, top)
             if row == 0:

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nandlib.data.groups import groups_of
 from nandlib.method.config import ExampleConfig, PlusConfig
 from nandlib.method.operators import suppress
 from nandlib.signals.detector import SignalDetector
 from nandlib.signals.nearest import NearestRecords
-from nandlib.signals.records import ALWAYS_ABNORMAL, GOOD, Split
+from nandlib.signals.records import Split
 from nandlib.signals.shown import ShownSignals
 
 
@@ -49,7 +50,7 @@ class SignalContest:
     @property
     def added(self) -> list[str]:
         """All types, in the order in which they occur."""
-        return [name for name in dict.fromkeys(self.groups.tolist()) if name not in (GOOD, ALWAYS_ABNORMAL)]
+        return groups_of(self.groups.tolist())
 
     @property
     def methods(self) -> tuple[str, ...]:

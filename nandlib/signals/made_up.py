@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from nandlib.signals.records import GOOD, Records, Split
+from nandlib.data.groups import GOOD
+from nandlib.signals.records import Records, Split
 
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from nandlib.data.groups import ALWAYS_ABNORMAL, GOOD
 from nandlib.errors import DataError
 
-GOOD, ALWAYS_ABNORMAL = "good", ""
 ECG5000_TYPES = {1: GOOD, 2: "r_on_t", 3: "premature_ventricular", 4: "supraventricular", 5: "unclassified"}  # as UCR numbers them
 PTBXL_TEST_FOLD = 10  # the published split: folds 1 to 8 train, 9 validates, 10 is tested
 PTBXL_TRAIN_FOLDS = tuple(range(1, 9))

@@ -9,8 +9,9 @@ import pandas as pd
 import torch
 from safetensors.torch import save_file
 
+from nandlib.data.groups import GOOD
 from nandlib.detectors.training import Run
-from nandlib.evaluation.contest import KS, LEAST_LEFT
+from nandlib.evaluation.contest import KS, draws_of
 from nandlib.evaluation.kshot import KShot
 from nandlib.evaluation.protocol import auroc
 from nandlib.evaluation.result_tables import kshot_summary
@@ -19,7 +20,7 @@ from nandlib.signals.config import SignalStudy
 from nandlib.signals.contest import SignalContest
 from nandlib.signals.detector import SignalDetector
 from nandlib.signals.nearest import NearestRecords
-from nandlib.signals.records import GOOD, Split, read_ecg5000, read_ptbxl
+from nandlib.signals.records import Split, read_ecg5000, read_ptbxl
 from nandlib.study.open_kind import OpenKind
 
 RECORD_COLUMNS = ["part", "detector", "score", "n_train", "n_good", "n_abnormal", "auroc", "parameters", "flops"]
@@ -100,9 +101,6 @@ def _types(one: SignalContest) -> Iterator[tuple[object, ...]]:
 def _pictured(one: SignalContest) -> dict[str, torch.Tensor]:
     """A of all tested records, and A_final with some examples of every type: ``<detector>/maps``, ``<detector>/final/<type>``."""
     found = {"maps": one.maps.contiguous()}
-    for group in one.added:
-        own = np.flatnonzero(one.groups == group)
-        if len(own) >= SHOWN_K + LEAST_LEFT:
-            examples = np.random.default_rng([0, SHOWN_K, *group.encode()]).permutation(own)[:SHOWN_K].tolist()
-            found[f"final/{group}"] = one.final("examples", examples).contiguous()
+    for draw in draws_of(one, (SHOWN_K,), 1):
+        found[f"final/{draw.group}"] = one.final("examples", draw.examples).contiguous()
     return {f"{one.detector.name}/{name}": tensor for name, tensor in found.items()}

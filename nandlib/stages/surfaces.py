@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from nandlib.data.groups import GOOD
 from nandlib.evaluation.contest import LEAST_LEFT
 from nandlib.evaluation.kshot import KShot
 from nandlib.evaluation.result_tables import kshot_summary
@@ -19,7 +20,7 @@ from nandlib.study.open_kind import OpenKind
 from nandlib.surfaces.config import SurfaceStudy
 from nandlib.surfaces.contest import METHODS, ScoredSurfaces, SurfaceContest
 from nandlib.surfaces.memory import SurfaceMemory
-from nandlib.surfaces.samples import GOOD, split_of
+from nandlib.surfaces.samples import split_of
 
 OBJECT_COLUMNS = ["part", "detector", "n_train", "n_good", "n_faulty", "auroc_object", "auroc_point"]
 TYPE_COLUMNS = ["part", "detector", "group", "n", "auroc_object", "auroc_point"]
@@ -39,16 +40,17 @@ def write_surfaces(study: OpenKind[SurfaceStudy], progress: bool = True) -> None
     contest, kept = KShot(KS, config.draws, methods=METHODS), dict[str, Tensor]()
     for name in tqdm(config.parts, desc="parts", disable=not progress):
         split = split_of(name, config.data, study.root)
-        faulty = len(split.test) - int((split.groups == GOOD).sum())
-        for detector, settings in (("untuned", config.untuned), ("tuned", config.tuned)):
-            tested = ScoredSurfaces(split, SurfaceMemory.fit(split.train, settings), config.reach)
-            counts = len(split.train), len(split.test) - faulty, faulty
-            objects.append((name, detector, *counts, *surface_areas(split, tested.maps)))
+        good = int((split.groups == GOOD).sum())
+        settings = {"untuned": config.untuned, "tuned": config.tuned}
+        scored = {key: ScoredSurfaces(split, SurfaceMemory.fit(split.train, own), config.reach) for key, own in settings.items()}
+        for detector, found in scored.items():
+            counts = len(split.train), good, len(split.test) - good
+            objects.append((name, detector, *counts, *surface_areas(split, found.maps)))
             for group in split.types:
-                types.append((name, detector, group, int((split.groups == group).sum()), *surface_areas(split, tested.maps, group)))
-        one = SurfaceContest(name, tested, config.examples)  # of the tuned one, the last
+                types.append((name, detector, group, int((split.groups == group).sum()), *surface_areas(split, found.maps, group)))
+        one = SurfaceContest(name, scored["tuned"], config.examples)
         contest.add(one)
-        kept |= {f"{name}/{key}": found for key, found in _pictured(one)}
+        kept |= {f"{name}/{key}": tensor for key, tensor in _pictured(one)}
     study.write_csv(pd.DataFrame(objects, columns=OBJECT_COLUMNS), "objects.csv")
     study.write_csv(pd.DataFrame(types, columns=TYPE_COLUMNS), "types.csv")
     for name, table in (("kshot", contest.table()), ("intervals", contest.intervals()), ("summary", kshot_summary(contest.table()))):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
+from scipy.spatial import cKDTree
 
 from nandlib.errors import DataError
 
@@ -28,6 +29,10 @@ class Cloud:
 
     def __len__(self) -> int:
         return len(self.points)
+
+    def nearest(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of every point the nearest ones, itself among them: distances and positions ``(P, count)``, or all where there are fewer."""
+        return cKDTree(self.points).query(self.points, range(1, min(count, len(self)) + 1))
 
 
 def as_cloud(points: np.ndarray, source: str = "the cloud") -> Cloud:

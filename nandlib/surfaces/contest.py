@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nandlib.method.config import ExampleConfig
 from nandlib.surfaces.descriptors import THREADS, described
-from nandlib.surfaces.memory import SurfaceMemory, nearest_points, object_score
+from nandlib.surfaces.memory import SurfaceMemory, object_score
 from nandlib.surfaces.samples import SurfaceSplit
 from nandlib.surfaces.shown import ShownSurface, suppression
 
@@ -61,8 +61,8 @@ class ScoredSurfaces:
             return list(pool.map(one, range(len(self.split.test))))
 
     @cached_property
-    def _near(self) -> list[Tensor]:
-        return [nearest_points(own.cloud, self.detector.config.smooth) for own in self.split.test]
+    def _near(self) -> list[np.ndarray]:
+        return [own.cloud.nearest(self.detector.config.smooth)[1] for own in self.split.test]
 
     def averaged(self, distances: Sequence[Tensor]) -> list[Tensor]:
         """Maps from distances, N times ``(P,)``."""

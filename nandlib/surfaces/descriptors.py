@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from nandlib.surfaces.clouds import Cloud
@@ -59,10 +58,10 @@ def fpfh(cloud: Cloud, neighbours: int, normals: np.ndarray | None = None) -> np
         neighbours: k.
         normals: ``(P, 3)`` if they are known.
     """
-    points = cloud.points - cloud.points.mean(0)
-    distances, nearest = (own[:, 1:] for own in cKDTree(points).query(points, min(neighbours, len(cloud) - 1) + 1))
+    centred = Cloud(cloud.points - cloud.points.mean(0))  # about the centre few digits are enough
+    distances, nearest = (own[:, 1:] for own in centred.nearest(neighbours + 1))
     facing = normals_of(cloud) if normals is None else normals
-    angles = pair_angles(points.astype(np.float32), facing.astype(np.float32), nearest)
+    angles = pair_angles(centred.points.astype(np.float32), facing.astype(np.float32), nearest)
     own = np.concatenate([histograms(values) for values in angles], 1)
     weights = 1 / np.maximum(distances, TINY)
     weights /= weights.sum(1, keepdims=True)

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from nandlib.data.groups import GOOD
 from nandlib.surfaces.anomalies import PerlinAnomaly, displaced
 from nandlib.surfaces.clouds import Cloud
-from nandlib.surfaces.samples import GOOD, Sample, SurfaceSplit
+from nandlib.surfaces.samples import Sample, SurfaceSplit
 
 TYPES: Mapping[str, tuple[float, int]] = {  # strength and scale
     "raised": (0.02, 3),

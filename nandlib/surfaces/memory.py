@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from nandlib.detectors.patchcore import continued, coreset
@@ -46,17 +45,11 @@ class SurfaceMemory:
 
     def map(self, cloud: Cloud) -> Tensor:
         """A ``(P,)``, ≥ 0, larger is more anomalous."""
-        return self.distances(described([cloud], self.config.neighbours)[0])[nearest_points(cloud, self.config.smooth)].mean(1)
+        return self.distances(described([cloud], self.config.neighbours)[0])[cloud.nearest(self.config.smooth)[1]].mean(1)
 
     def more(self, descriptors: Tensor) -> Tensor:
         """What the rival of an example adds to the memory: the greedy choice goes on among these ``(n, C)``."""
         return descriptors[continued(descriptors, self.distances(descriptors), self.config.coreset_ratio)]
-
-
-def nearest_points(cloud: Cloud, count: int) -> Tensor:
-    """Positions of the nearest points of every point, itself among them: ``(P, count)``."""
-    found = cKDTree(cloud.points).query(cloud.points, range(1, min(count, len(cloud)) + 1))[1]
-    return torch.from_numpy(found)
 
 
 def object_score(anomaly: Tensor | np.ndarray) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components, minimum_spanning_tree
-from scipy.spatial import cKDTree
 
 from nandlib.surfaces.clouds import Cloud
 
@@ -24,7 +23,7 @@ def normals_of(cloud: Cloud, neighbours: int = NEIGHBOURS) -> np.ndarray:
         cloud: Of the surface.
         neighbours: k of the nearest points.
     """
-    nearest = cKDTree(cloud.points).query(cloud.points, min(neighbours, len(cloud)))[1]
+    nearest = cloud.nearest(neighbours)[1]
     found = _least_spread(cloud.points[nearest])
     if cloud.grid is not None:
         crossed = _crossed(cloud.points, cloud.grid)

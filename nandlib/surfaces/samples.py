@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
+from nandlib.data.groups import ALWAYS_ABNORMAL, GOOD, groups_of
 from nandlib.data.images import load_mask
 from nandlib.errors import DataError, nearest
 from nandlib.surfaces.clouds import FEWEST, Cloud, as_cloud
@@ -16,7 +17,6 @@ from nandlib.surfaces.config import DrawnParts, ScannedParts
 from nandlib.surfaces.faults import FAULTS, faulty
 from nandlib.surfaces.parts import PARTS, part
 
-GOOD, ALWAYS_ABNORMAL = "good", ""
 BORDER, NEAR = 10, 0.005  # cells of the rim of a scan, in which the table lies; and how near to its plane, in metres, a point belongs to it
 
 
@@ -50,7 +50,7 @@ class SurfaceSplit:
     @property
     def types(self) -> list[str]:
         """All types of faults, in the order in which they occur."""
-        return [name for name in dict.fromkeys(own.group for own in self.test) if name not in (GOOD, ALWAYS_ABNORMAL)]
+        return groups_of(own.group for own in self.test)
 
 
 def split_of(name: str, data: DrawnParts | ScannedParts, root: Path) -> SurfaceSplit:

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from nandlib.errors import DataError
@@ -26,7 +24,7 @@ FOCUS = PlusConfig().focus  # a point of a region counts (A / peak)^focus
 
 def climbing(cloud: Cloud, anomaly: np.ndarray, reach: int) -> np.ndarray:
     """The region of every point ``(P,)``, from 0: steps go to the highest of the `reach` nearest points until there is none higher."""
-    near = cKDTree(cloud.points).query(cloud.points, min(reach, len(cloud)))[1]
+    near = cloud.nearest(reach)[1]
     goal = near[np.arange(len(near)), anomaly[near].argmax(1)]
     while not np.array_equal(goal, further := goal[goal]):
         goal = further
@@ -69,11 +67,6 @@ class ShownSurface:
             raise DataError("the surface shows nothing: its map is 0 everywhere")
         return self.directions[highest]
 
-    @cached_property
-    def n_regions(self) -> int:
-        """R."""
-        return len(self.heights)
-
 
 def suppression(surfaces: Sequence[ShownSurface], examples: Tensor, config: ExampleConfig = ExampleConfig()) -> list[Tensor]:
     """S of every region of each surface, ``(R,)`` in [0, 1]; ``S[labels]`` is that of the points.
@@ -84,4 +77,4 @@ def suppression(surfaces: Sequence[ShownSurface], examples: Tensor, config: Exam
         config: Parameters.
     """
     found = probability(torch.cat([own.directions for own in surfaces]), examples, config)
-    return list(found.split([own.n_regions for own in surfaces]))
+    return list(found.split([len(own.heights) for own in surfaces]))

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+import numpy as np
+from PIL import Image
+
+from nandlib.data.groups import GOOD
 from nandlib.data.images import IMAGE_SUFFIXES
 from nandlib.errors import DataError
-
-GOOD = "good"
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,17 @@ def with_masks(
     return [
         Item(split, kind, _inside(path, root), _inside(by_stem[path.stem], root) if path.stem in by_stem else "", several) for path in found
     ]
+
+
+def in_order(items: Sequence[Item]) -> list[Item]:
+    """Training images first, good ones before others, then by type and name."""
+    return sorted(items, key=lambda item: (item.split != "train", item.type != GOOD, item.type, item.image))
+
+
+def mask_values(path: Path) -> list[int]:
+    """The values of a mask's marked pixels, in ascending order."""
+    with Image.open(path) as mask:
+        return [int(value) for value in np.unique(np.asarray(mask.convert("L"))) if value]
 
 
 def _inside(path: Path, root: Path) -> str:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from nandlib.data.layouts.base import GOOD, Item, folders, images, some_images, with_masks
+from nandlib.data.groups import GOOD
+from nandlib.data.layouts.base import Item, folders, images, in_order, mask_values, some_images, with_masks
 
 COMBINED = "combined"
 
@@ -39,7 +37,7 @@ class DSMVTec:
         anomalous: list[Item] = []
         for kind in (own.name for own in folders(base / "image") if own.name != GOOD):
             anomalous += with_masks(root, "test", kind, some_images(base / "image" / kind, class_name), images(base / "mask" / kind))
-        values = {item.image: _values(root / item.mask) if item.mask else [] for item in anomalous}
+        values = {item.image: mask_values(root / item.mask) if item.mask else [] for item in anomalous}
         counted: dict[int, Counter[str]] = defaultdict(Counter)
         for item in anomalous:
             if item.type != COMBINED:
@@ -47,7 +45,7 @@ class DSMVTec:
                     counted[value][item.type] += 1
         names = {value: count.most_common(1)[0][0] for value, count in counted.items()}
         resolved = [_resolved(item, values[item.image], names) if item.type == COMBINED else item for item in anomalous]
-        return found + sorted(resolved, key=lambda item: (item.type, item.image))
+        return in_order(found + resolved)
 
 
 def _resolved(item: Item, values: list[int], names: dict[int, str]) -> Item:
@@ -55,8 +53,3 @@ def _resolved(item: Item, values: list[int], names: dict[int, str]) -> Item:
     if len(types) == 1 and COMBINED not in types:
         return Item(item.split, types.pop(), item.image, item.mask)
     return Item(item.split, COMBINED, item.image, item.mask, True)
-
-
-def _values(path: Path) -> list[int]:
-    with Image.open(path) as mask:
-        return [int(value) for value in np.unique(np.asarray(mask.convert("L"))) if value]

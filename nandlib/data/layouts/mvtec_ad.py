@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nandlib.data.layouts.base import GOOD, Item, folders, images, some_images, with_masks
+from nandlib.data.groups import GOOD
+from nandlib.data.layouts.base import Item, folders, images, some_images, with_masks
 
 
 class MVTecAD:

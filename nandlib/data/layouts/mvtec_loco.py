@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from nandlib.data.layouts.base import GOOD, Item, folders, images, some_images, with_masks
+from nandlib.data.groups import GOOD
+from nandlib.data.layouts.base import Item, folders, images, in_order, mask_values, some_images, with_masks
 from nandlib.errors import DataError
 
 CONFIG = "defects_config.json"
@@ -46,7 +44,7 @@ class MVTecLOCO:
                     raise DataError(f"{place} holds no mask: it alone says what {image.name} shows")
                 files = image.relative_to(root).as_posix(), place.relative_to(root).as_posix()
                 anomalous.append(Item("test", "+".join(types), *files, len(types) > 1))
-        return found + sorted(anomalous, key=lambda item: (item.type, item.image))
+        return in_order(found + anomalous)
 
 
 def _names(path: Path) -> dict[int, str]:
@@ -58,8 +56,7 @@ def _names(path: Path) -> dict[int, str]:
 
 
 def _values(path: Path, names: dict[int, str]) -> list[int]:
-    with Image.open(path) as mask:
-        values = [int(value) for value in np.unique(np.asarray(mask.convert("L"))) if value]
+    values = mask_values(path)
     for value in values:
         if value not in names:
             raise DataError(f"{path} has pixels of value {value}, which {CONFIG} does not name: it names {sorted(names)}")

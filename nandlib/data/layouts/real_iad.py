@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from nandlib.data.layouts.base import GOOD, Item, folders
+from nandlib.data.groups import GOOD
+from nandlib.data.layouts.base import Item, folders, in_order
 from nandlib.errors import DataError
 
 NORMAL = "OK"
@@ -41,7 +42,7 @@ class RealIAD:
             raise DataError(
                 f"{path} is not what Real-IAD's JSON files are: train and test, each with image_path, anomaly_class ({error!r})"
             ) from error
-        return sorted(found, key=lambda item: (item.split != "train", item.type != GOOD, item.type, item.image))
+        return in_order(found)
 
 
 def _file(root: Path, class_name: str) -> Path:

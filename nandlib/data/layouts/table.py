@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from nandlib.data.layouts.base import GOOD, Item
+from nandlib.data.groups import GOOD
+from nandlib.data.layouts.base import Item, in_order
 from nandlib.errors import DataError
 
 FILES = ("images.csv", "images.parquet")
@@ -40,7 +41,7 @@ class Table:
         for split in ("train", "test"):
             if not any(item.split == split and item.type == GOOD for item in found):
                 raise DataError(f"class '{class_name}' is empty: no row of {root} with split '{split}' and type 'good'")
-        return sorted(found, key=lambda item: (item.split != "train", item.type != GOOD, item.type, item.image))
+        return in_order(found)
 
 
 def _read(root: Path) -> pd.DataFrame:

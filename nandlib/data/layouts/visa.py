@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from nandlib.data.layouts.base import GOOD, Item, folders
+from nandlib.data.groups import GOOD
+from nandlib.data.layouts.base import Item, folders, in_order
 from nandlib.errors import DataError
 
 ANNOTATIONS, SPLIT = "image_anno.csv", "split_csv/1cls.csv"
@@ -44,7 +45,7 @@ class VisA:
                 found.append(Item("train" if image in trained else "test", GOOD, image))
             else:
                 found.append(Item("test", "+".join(names), image, mask, len(names) > 1))
-        return sorted(found, key=lambda item: (item.split != "train", item.type != GOOD, item.type, item.image))
+        return in_order(found)
 
 
 def _table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:

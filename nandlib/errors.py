@@ -18,6 +18,10 @@ class PresetError(NandError):
     """A study preset, prompt file or grouping names something that does not exist."""
 
 
+class EngineError(NandError):
+    """A cluster that does the work cannot be reached, or is lost."""
+
+
 class ModelError(NandError):
     """A model's weights are missing or do not fit."""
 

@@ -18,10 +18,11 @@ EXTRAS = {  # names as they are imported; a test compares with pyproject.toml
             "latex2mathml",
             "nbclient",
         ),
-        *("nbconvert", "nbformat", "nbstripout", "pandera", "papermill", "pooch", "psutil", "pyarrow", "pygments", "requests", "seaborn"),
+        *("nbconvert", "nbformat", "nbstripout", "pandera", "papermill", "pooch", "psutil", "pygments", "requests", "seaborn"),
         *("statsmodels", "tabulate", "trimesh", "voila", "wfdb"),
     ),
     "check": ("mapie",),
+    "ray": ("ray",),
     "onnx": ("onnx", "onnxruntime", "onnxscript"),
     "docs": ("pdoc",),
 }

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nandlib.cli.adapt import Checkpoint, DetectorName, MapsFolder, Normals, Noun, Weights, check_source, chosen_detector
 from nandlib.cli.app import ADAPT, app
+from nandlib.cli.asked import Checkpoint, DetectorName, MapsFolder, Normals, Noun, Weights, check_source, chosen_detector
 from nandlib.errors import NandError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def explore(
 
       nand explore carpet/test --noun carpet --normals carpet/train/good
     """
-    from nandlib.integrations.folders import find_images
+    from nandlib.streaming.listing import find_images
 
     if detector or maps or checkpoint:
         check_source(detector, maps, checkpoint)
@@ -96,19 +96,19 @@ def page() -> ipywidgets.Widget:
 
 
 def _explorer(asked: dict[str, Any]) -> ipywidgets.Widget:
-    from nandlib.integrations.folders import find_images
     from nandlib.models import load_model
     from nandlib.show.explorer.gallery import Gallery
     from nandlib.show.explorer.widget import Explorer
     from nandlib.show.style import use_style
+    from nandlib.streaming.listing import Listing, find_images
 
     use_style()
     maps, checkpoint, normals, weights = (Path(asked[k]) if asked[k] else None for k in ("maps", "checkpoint", "normals", "model"))
-    found, root = find_images([Path(place) for place in asked["images"]])
-    good = find_images([normals])[0] if normals else []
+    listing = Listing.of(asked["images"])
+    good = find_images([normals]) if normals else []
     model, detectors = load_model("mini", weights), None
     if asked["detector"] or maps:
         name = asked["detector"] or "maps"
-        detectors = {name: chosen_detector(asked["detector"], maps, checkpoint, model, asked["noun"], good, found, root)}
-    images = {path.relative_to(root).as_posix(): path for path in found}
+        detectors = {name: chosen_detector(asked["detector"], maps, checkpoint, model, asked["noun"], good, listing)}
+    images = {name: Path(listing.path(name)) for name in listing}
     return Explorer(gallery=Gallery.of_images(images, model, noun=asked["noun"], normals=good, detectors=detectors))

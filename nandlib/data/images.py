@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +16,18 @@ MOST_PIXELS = 1 << 27  # of an image: 400 MB as RGB
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 
-def load_image(path: Path) -> Image.Image:
+def load_image(path: Path | str, content: bytes | None = None) -> Image.Image:
     """An image file as 8-bit RGB. 16-bit grey is scaled by its format's range; numbers with a point lie in 0 to 1, or in 0 to 255.
+
+    Args:
+        path: The file.
+        content: What it holds, where that is at hand already; then `path` is only its name.
 
     Raises:
         DataError: If the file is missing, truncated, no image, larger than `MOST_PIXELS`, or of numbers in another range.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path if content is None else io.BytesIO(content)) as image:
             width, height = image.size
             if width * height > MOST_PIXELS:
                 raise DataError(f"{path} cannot be read as an image ({width} x {height} pixels): cut it into parts, or make it smaller")
@@ -37,7 +42,7 @@ def load_image(path: Path) -> Image.Image:
         raise DataError(f"{path} cannot be read as an image ({error}): replace the file, or set data.on_unreadable to 'skip'") from error
 
 
-def _from_numbers(array: np.ndarray, path: Path) -> Image.Image:
+def _from_numbers(array: np.ndarray, path: Path | str) -> Image.Image:
     low, high = float(array.min()), float(array.max())
     if not (low >= 0 and high <= 255):  # no numbers too
         raise DataError(f"{path} cannot be read as an image (numbers from {low:g} to {high:g}): scale them to 0..1 or 0..255 first")

@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from nandlib.data.images import ImageLike, as_image
+from nandlib.data.batch import inputs
+from nandlib.data.images import ImageLike
 
 
 class TorchDetector:
@@ -26,6 +27,4 @@ class TorchDetector:
     @torch.no_grad()
     def __call__(self, images: Sequence[ImageLike], batch_size: int = 8) -> np.ndarray:
         """Maps ``(N, H, W)``, float32."""
-        inputs = [self.preprocess(as_image(image)) for image in images]
-        batches = [torch.stack(inputs[i : i + batch_size]) for i in range(0, len(inputs), batch_size)]
-        return torch.cat([self.maps(batch) for batch in batches]).float().numpy()
+        return torch.cat([self.maps(batch) for batch in inputs(images, self.preprocess, batch_size)]).float().numpy()

@@ -17,6 +17,7 @@ from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 from PIL import Image
 from torch import Tensor, nn
 
+from nandlib.data.batch import inputs
 from nandlib.data.images import ImageLike, as_image
 from nandlib.detectors.base import TorchDetector
 from nandlib.detectors.config import PatchCoreConfig
@@ -182,8 +183,7 @@ def _patch_bank(
     network.train()
     network.feature_extractor.eval()  # the frozen tower's batch norms must not learn
     rng, bank = np.random.default_rng(config.seed), torch.empty(0)
-    for start in range(0, len(normals), batch_size):
-        batch = torch.stack([preprocess(as_image(image)) for image in normals[start : start + batch_size]])
+    for start, batch in zip(range(0, len(normals), batch_size), inputs(normals, preprocess, batch_size), strict=True):
         patches = network(batch.to(network.memory_bank.device)).float().cpu().unflatten(0, (len(batch), -1))
         network.embedding_store.clear()
         most = patches.shape[1] if config.max_patches is None else min(patches.shape[1], max(1, config.max_patches // len(normals)))
@@ -258,8 +258,7 @@ class PatchCore(TorchDetector):
     def describe(self, images: Sequence[ImageLike], batch_size: int = 8) -> Tensor:
         """Descriptors ``(N, C, h, w)`` of images' patches, as those in `memory` are."""
         network, found = self._network, []
-        for start in range(0, len(images), batch_size):
-            batch = torch.stack([self.preprocess(as_image(image)) for image in images[start : start + batch_size]])
+        for batch in inputs(images, self.preprocess, batch_size):
             with self._placement.autocast():
                 features = network.feature_extractor(batch.to(self._placement.device))
                 pooled = {name: network.feature_pooler(feature) for name, feature in features.items()}

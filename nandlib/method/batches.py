@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nandlib.data.images import ImageLike, as_image
+from nandlib.data.batch import inputs
+from nandlib.data.images import ImageLike
 from nandlib.models import ImageFeatures, VisionLanguageModel
 
 BATCH = 8  # images a pass
@@ -20,9 +21,8 @@ def encoded(
     model: VisionLanguageModel, images: Sequence[ImageLike], base: Sequence[np.ndarray] | None = None
 ) -> Iterator[tuple[ImageFeatures, Tensor | None]]:
     """Features of images in their order, of up to `BATCH` whose anomaly maps `base` are of one size, with those maps ``(n, H, W)``."""
-    for start in range(0, len(images), BATCH):
-        inputs = torch.stack([model.preprocess(as_image(image)) for image in images[start : start + BATCH]])
-        features = model.encode_image(inputs)
+    for start, batch in zip(range(0, len(images), BATCH), inputs(images, model.preprocess, BATCH), strict=True):
+        features = model.encode_image(batch)
         if base is None:
             yield features, None
             continue

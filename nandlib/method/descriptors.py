@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nandlib.data.images import ImageLike, as_image, evenly
+from nandlib.data.batch import inputs
+from nandlib.data.images import ImageLike, evenly
 from nandlib.data.maps import Detector, check_maps
 from nandlib.errors import DataError
 from nandlib.method.batches import BATCH
@@ -59,8 +60,7 @@ class Descriptors:
     def __call__(self, images: Sequence[ImageLike]) -> Tensor:
         if isinstance(self.detector, LendsDescriptors):
             return self.detector.describe(images)
-        batches = (images[start : start + BATCH] for start in range(0, len(images), BATCH))
-        return torch.cat([self._backbone(torch.stack([self.model.preprocess(as_image(image)) for image in batch])) for batch in batches])
+        return torch.cat([self._backbone(batch) for batch in inputs(images, self.model.preprocess, BATCH)])
 
     @cached_property
     def normal(self) -> Tensor:

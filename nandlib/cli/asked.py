@@ -1,0 +1,137 @@
+"""What the commands that use NAND on images of one's own are asked for, and the detector that it describes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+import typer
+
+from nandlib.cli.app import progress
+from nandlib.errors import DataError
+
+if TYPE_CHECKING:
+    from nandlib.data.maps import Detector
+    from nandlib.models import VisionLanguageModel
+    from nandlib.streaming.listing import Listing
+
+_TEXT = typer.Option("--text", "-t", help="what counts as normal; may be repeated; phrases for one thing parted by ;")
+Texts = Annotated[list[str], _TEXT]
+SomeTexts = Annotated[list[str] | None, _TEXT]
+Accept = Annotated[
+    list[Path] | None,
+    typer.Option(help="images that show what counts as normal, or folders of them; with one --text they show the same thing"),
+]
+Noun = Annotated[str, typer.Option(help="what the images show: carpet")]
+DetectorName = Annotated[
+    str | None,
+    typer.Option(
+        "--detector",
+        help="aprilgan, aprilgan_<k>, winclip_<k>, patchcore, uniad, onenip, pbas, pradot, hetnet_style, fader_style; "
+        "with --checkpoint an anomalib class",
+    ),
+]
+MapsFolder = Annotated[Path | None, typer.Option("--maps", help="folder of your own anomaly maps (.npy, .tiff) under the images' names")]
+Checkpoint = Annotated[Path | None, typer.Option(help="a model that anomalib trained, .ckpt; --detector names its class (Patchcore)")]
+Normals = Annotated[Path | None, typer.Option(help="folder of normal images: they fit PatchCore, are references, calibrate nand_plus")]
+Method = Annotated[str, typer.Option(help="nand (the paper's rule) or nand_plus (this study's; needs --normals)")]
+Weights = Annotated[Path | None, typer.Option("--model", help="other heads for the embedded model")]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the commands are asked for."""
+
+    texts: list[str]
+    accept: list[Path]
+    noun: str
+    detector: str | None
+    maps: Path | None
+    checkpoint: Path | None
+    normals: Path | None
+    method: str
+    weights: Path | None
+
+    def check(self) -> None:
+        """Raise DataError if they contradict each other, or one is missing."""
+        from nandlib.method.prompts import read_texts
+
+        if not read_texts(self.texts) and (self.texts or not self.accept):
+            raise DataError('--text is empty: say what counts as normal, as in --text "loose thread", or show it with --accept IMAGE')
+        if self.method not in ("nand", "nand_plus"):
+            raise DataError(f"--method is '{self.method}': nand or nand_plus")
+        check_source(self.detector, self.maps, self.checkpoint)
+
+    def record(self) -> dict[str, Any]:
+        """What results depend on, as JSON: files and folders by what they hold."""
+        from importlib.metadata import version
+
+        from nandlib.streaming.listing import find_images
+        from nandlib.streaming.results import digest
+
+        files = {"checkpoint": [self.checkpoint] if self.checkpoint else [], "model": [self.weights] if self.weights else []}
+        files |= {"normals": find_images([self.normals]) if self.normals else [], "accept": find_images(self.accept) if self.accept else []}
+        there = {name: [path for path in own if path.is_file()] for name, own in files.items()}  # of others, whoever loads them speaks
+        held = {name: digest(b"".join(digest(path.read_bytes()) for path in own)).hex() if own else None for name, own in there.items()}
+        words = {"texts": self.texts, "noun": self.noun, "method": self.method, "detector": self.detector or "maps"}
+        return {"nandlib": version("nandlib"), **words, **held}
+
+
+def check_source(detector: str | None, maps: Path | None, checkpoint: Path | None) -> None:
+    """Raise DataError unless the options name one source of anomaly maps."""
+    if maps is not None and (detector or checkpoint):
+        raise DataError("give --maps, or --detector, not both")
+    if checkpoint is not None and detector is None:
+        raise DataError(f"--checkpoint {checkpoint}: --detector must name its class in anomalib, as in --detector Patchcore")
+    if maps is None and detector is None:
+        raise DataError("whose anomaly maps? give --maps FOLDER, or --detector aprilgan (or another; 'nand apply --help' lists them)")
+
+
+def chosen_detector(
+    detector: str | None,
+    maps: Path | None,
+    checkpoint: Path | None,
+    model: VisionLanguageModel,
+    noun: str,
+    normals: Sequence[Path],
+    listing: Listing | None,
+) -> Detector:
+    """The base detector that the options name; maps are those of the listed images."""
+    if maps is not None and listing is not None:
+        from nandlib.streaming.map_files import map_folder
+
+        return map_folder(maps, listing)
+    if checkpoint is not None:
+        from nandlib.integrations.anomalib import AnomalibDetector, load_module
+
+        return AnomalibDetector(load_module(str(detector), checkpoint))
+    from nandlib.detectors.fit import fit_detector
+    from nandlib.detectors.training import Run
+
+    return fit_detector(str(detector), model, noun=noun, normals=normals, run=Run(progress=progress()))
+
+
+def adapted_detector(s: Setting, listing: Listing | None) -> Any:
+    """The adapted detector that the options describe."""
+    from nandlib.method.normality import add_normality
+    from nandlib.method.prompts import read_texts
+    from nandlib.models import load_model
+    from nandlib.streaming.listing import find_images
+
+    s.check()
+    texts = read_texts(s.texts)
+    model = load_model("mini", s.weights)
+    normals = find_images([s.normals]) if s.normals else []
+    detector = chosen_detector(s.detector, s.maps, s.checkpoint, model, s.noun, normals, listing)
+    method = cast(Literal["nand", "nand_plus"], s.method)  # checked above
+    examples = find_images(s.accept) if s.accept else []
+    together = examples if len(texts) <= 1 else []  # several texts: which of them the examples show is not said
+    first = texts[0] if texts else ()
+    adapted = add_normality(detector, first, examples=together, model=model, noun=s.noun, method=method, normals=normals)
+    if examples and not together:
+        adapted = adapted.add(name="example", examples=examples)
+    for phrases in texts[1:]:
+        adapted = adapted.add(phrases)
+    return adapted

@@ -1,0 +1,58 @@
+"""A folder that one process at a time writes to, and files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+
+from nandlib.errors import DataError
+
+_MEND = "make room or give the right to write there, and run the same command again: what is finished is kept"
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Nobody else writes to the folder meanwhile; it is made if it does not exist.
+
+    A lock ends with the process that holds it, however that ends: none is ever left behind.
+
+    Raises:
+        DataError: If another process is at work there (its number is said), or the folder cannot be written to.
+    """
+    lock, owner = FileLock(folder / ".lock"), folder / ".owner"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=False)
+        owner.write_text(str(os.getpid()))
+    except Timeout as error:
+        number = owner.read_text() if owner.is_file() else "unknown"
+        raise DataError(f"{folder}: process {number} is at work there: wait until it has ended, or take another folder") from error
+    except OSError as error:
+        raise DataError(f"{folder} cannot be written to ({error.strerror or error}): {_MEND}") from error
+    try:
+        yield
+    finally:
+        owner.unlink(missing_ok=True)
+        lock.release()
+
+
+def written(path: Path, write: Callable[[Path], object]) -> None:
+    """Have a file written beside its place and moved there when it is whole: a run that is killed leaves no part of one.
+
+    Raises:
+        DataError: If it cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(partial)
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise DataError(f"{path} cannot be written ({getattr(error, 'strerror', None) or error}): {_MEND}") from error

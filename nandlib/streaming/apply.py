@@ -1,0 +1,121 @@
+"""A normality applied to any number of images: what is new or has changed is worked on, shard by shard."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+import pyarrow as pa
+from tqdm.auto import tqdm
+
+from nandlib.data.maps import Detector, MapFolder
+from nandlib.errors import DataError
+from nandlib.method.adapt import AdaptedDetector
+from nandlib.streaming.here import Here
+from nandlib.streaming.listing import Listing, read
+from nandlib.streaming.results import Digest, Results, Shard
+from nandlib.streaming.work import How, Work, digest_of
+
+SHARD = 256  # images, at most
+SHARDS = 16  # of few images, so that several workers have something to do
+
+
+class Engine(Protocol):
+    """Does work on shards, somewhere, by some threads each; gives the number of images of each that is done."""
+
+    @property
+    def threads(self) -> int: ...
+
+    def __call__(self, work: Work, shards: Iterator[Shard]) -> Iterator[int]: ...
+
+
+def apply(
+    adapted: Callable[[], AdaptedDetector],
+    listing: Listing,
+    out: Path,
+    setting: Mapping[str, Any],
+    how: How = How(),
+    *,
+    maps: MapFolder | None = None,
+    engine: Engine = Here(),
+    progress: bool = False,
+) -> pa.Table:
+    """Write adapted maps, overlays and scores to a folder; what is there already and has not changed stays.
+
+    The folder gets ``shards/`` (`nandlib.streaming.results`), ``maps/`` and ``overlays/`` as `how` says, and ``scores.csv``: image,
+    score_before, score_after (maxima of A and A_final), removed (share of the sum of A that is gone, in percent). Memory grows by some
+    hundred bytes an image, for names and scores.
+
+    Args:
+        adapted: Gives the adapted detector; called only if there is something to do.
+        listing: The images.
+        out: The folder; made if it does not exist.
+        setting: What made the detector, as JSON: results of another setting are not mixed with these.
+        how: What is written.
+        maps: The base detector, where it is a folder of maps.
+        engine: Where the work is done.
+        progress: Show a progress bar.
+
+    Returns:
+        A table of `nandlib.streaming.results.SCHEMA`, a row an image.
+
+    Raises:
+        DataError: If two images would have the same results, the folder holds results of another setting or is being written to, an image
+            cannot be read, a map is not as it must be, or a file cannot be written.
+    """
+    results = Results(out)
+    asked = {**setting, "store": how.store, "overlays": how.overlays, "batch": how.batch, "threads": engine.threads}
+    count = len(listing)
+    with results.held(asked), tqdm(total=count, desc="apply", unit="image", disable=not progress) as bar:
+        shards = _shards(listing, results.known(), maps, shard_size(count, how.batch), bar.update)
+        if (first := next(shards, None)) is not None:
+            for done in engine(Work(_ready(adapted()), listing, results, how), _chained(first, shards)):
+                bar.update(done)
+        table = results.summary(listing)
+    if lost := count - len(table):
+        raise DataError(f"{out}: results of {lost} images went missing meanwhile: run the same command again, it makes what is missing")
+    return table
+
+
+def shard_size(images: int, batch: int) -> int:
+    """Images a shard: whole batches, `SHARD` where there are many."""
+    return batch * max(1, min(SHARD // batch, images // (SHARDS * batch)))
+
+
+def _ready(adapted: AdaptedDetector) -> AdaptedDetector:
+    """With its texts encoded: once, and not by every worker."""
+    if adapted.normalities:
+        adapted.texts  # noqa: B018
+    return adapted
+
+
+def _chained(first: Shard, rest: Iterator[Shard]) -> Iterator[Shard]:
+    yield first
+    yield from rest
+
+
+def _shards(
+    listing: Listing, known: Mapping[str, tuple[int, Digest]], maps: Detector | None, size: int, skipped: Callable[[int], object]
+) -> Iterator[Shard]:
+    """What is new or has changed, in shards. After a run that was killed they are those that it would have made."""
+    pending, folder, stems = defaultdict[int, list[str]](list), None, set[str]()
+    for name in listing:
+        path = PurePosixPath(name)
+        folder, stems = path.parent, set() if path.parent != folder else stems
+        if path.stem in stems:
+            raise DataError(f"two images are called {path.with_suffix('')}: their results would be one file; rename one of them")
+        stems.add(path.stem)
+        generation = 0
+        if name in known:
+            generation, before = known[name]
+            if digest_of(maps, listing, name, read(listing.path(name))) == before:
+                skipped(1)
+                continue
+            generation += 1
+        pending[generation].append(name)
+        if len(pending[generation]) == size:
+            yield Shard(tuple(pending.pop(generation)), generation)
+    for generation, names in pending.items():
+        yield Shard(tuple(names), generation)

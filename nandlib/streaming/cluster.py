@@ -1,0 +1,94 @@
+"""Shards on a Ray cluster: workers load the detector once, and what one that dies was doing is done elsewhere."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import ray
+import torch
+from ray.exceptions import RayError, RayTaskError
+
+from nandlib.errors import EngineError, NandError
+from nandlib.memory import keep_freed_memory
+from nandlib.streaming.results import Shard
+from nandlib.streaming.work import Work
+
+AHEAD = 2  # shards a worker has been given
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """An engine for `nandlib.streaming.apply.apply`.
+
+    Images and results must be where every node sees them: on a shared file system, or images at an address.
+
+    Attributes:
+        address: Of a running cluster ("auto", "host:6379", "ray://…"); None: one on this machine, for this run.
+        workers: How many; None: one a processor of the cluster.
+        threads: Of a worker, which takes that many processors.
+        gpus: Of a worker, a share of one allowed.
+    """
+
+    address: str | None = None
+    workers: int | None = None
+    threads: int = 1
+    gpus: float = 0
+
+    def __call__(self, work: Work, shards: Iterator[Shard]) -> Iterator[int]:
+        """Gives the number of images of every shard that is done, in whatever order.
+
+        Raises:
+            NandError: What a worker raised.
+            EngineError: If the cluster cannot be reached, or is lost.
+        """
+        mine = not ray.is_initialized()
+        try:
+            if mine:
+                _knock(self.address)
+                ray.init(self.address, include_dashboard=False, log_to_driver=False, configure_logging=False)
+            yield from self._run(work, shards)
+        except RayTaskError as error:
+            if isinstance(error.cause, NandError):
+                raise error.cause from error
+            raise
+        except (RayError, OSError) as error:
+            raise EngineError(f"the Ray cluster {self.address or 'on this machine'} failed ({error}): what is finished is kept") from error
+        finally:
+            if mine:
+                ray.shutdown()
+
+    def _run(self, work: Work, shards: Iterator[Shard]) -> Iterator[int]:
+        processors = max(1, int(ray.cluster_resources().get("CPU", 1)) // self.threads)
+        do = ray.remote(_do).options(num_cpus=self.threads, num_gpus=self.gpus, max_retries=-1)  # of processes and nodes that die
+        held = [ray.put(work)]  # in a list: a worker fetches it once, and not with every shard
+        running = {do.remote(held, self.threads, shard) for shard in islice(shards, self.workers or AHEAD * processors)}
+        while running:
+            (done,), _ = ray.wait(list(running))
+            running.remove(done)
+            running |= {do.remote(held, self.threads, shard) for shard in islice(shards, 1)}
+            yield ray.get(done)
+
+
+_works: dict[Any, Work] = {}  # of a worker process: the one that it holds, by its reference
+
+
+def _do(held: list[Any], threads: int, shard: Shard) -> int:
+    """On a node, in a process that goes on to the next shard."""
+    (reference,) = held
+    if reference not in _works:
+        _works.clear()
+        torch.set_num_threads(threads)
+        keep_freed_memory()
+        _works[reference] = ray.get(reference)
+    return _works[reference](shard)
+
+
+def _knock(address: str | None) -> None:
+    """Raise OSError if nobody answers at "host:port": Ray itself would try for a quarter of an hour."""
+    host, colon, port = (address or "").partition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()

@@ -1,0 +1,136 @@
+"""Images of folders, files and addresses, walked in order: none of it is held, however many they are."""
+
+from __future__ import annotations
+
+import heapq
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path, PurePosixPath
+
+import fsspec
+
+from nandlib.data.images import IMAGE_SUFFIXES
+from nandlib.errors import DataError
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All images of some places, with their subfolders: iterating walks them, sorted by their parts.
+
+    Attributes:
+        places: Absolute folders and files, or addresses that `fsspec` opens (``s3://bucket/images``).
+        root: A folder that all of them are in.
+        without: Folders below which nothing is taken.
+    """
+
+    places: tuple[str, ...]
+    root: str
+    without: tuple[Path, ...] = ()
+
+    @classmethod
+    def of(cls, places: Sequence[Path | str], without: Sequence[Path] = ()) -> Listing:
+        """Images of folders and files.
+
+        Args:
+            places: Folders and files, or addresses of one file system.
+            without: Folders below which nothing is taken, unless a place lies in them: results and maps may lie among the images.
+
+        Raises:
+            DataError: If a place does not exist, a file is no image by its name, nothing is found, or addresses and paths are mixed.
+        """
+        remote = [is_address(place) for place in places]
+        if any(remote):
+            if len(places) > 1:
+                raise DataError(f"{places[remote.index(True)]}: give one address, or folders and files of this machine")
+            root = str(places[0]).rstrip("/")
+            found = cls((root,), root)
+        else:
+            paths = [Path(place).absolute() for place in places]
+            for path in paths:
+                _check_place(path)
+            barred = [folder for folder in map(Path.absolute, without) if not any(path.is_relative_to(folder) for path in paths)]
+            alone = len(paths) == 1 and paths[0].is_dir()
+            root = str(paths[0] if alone else os.path.commonpath([path if path.is_dir() else path.parent for path in paths]))
+            found = cls(tuple(map(str, paths)), root, tuple(barred))
+        if next(iter(found), None) is None:
+            raise DataError(f"no image in {', '.join(map(str, places))}: looked for {', '.join(IMAGE_SUFFIXES)}")
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        """Names of images: posix paths below `root`."""
+        walks = [_walk_address(place) if is_address(place) else self._walk(Path(place)) for place in self.places]
+        for name, _ in groupby(heapq.merge(*walks, key=lambda name: PurePosixPath(name).parts)):  # places may overlap
+            yield name
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def path(self, name: str) -> str:
+        """The path or address of an image."""
+        return f"{self.root}/{name}"
+
+    def _walk(self, place: Path) -> Iterator[str]:
+        paths = _walk(place) if place.is_dir() else iter([place])
+        return (path.relative_to(self.root).as_posix() for path in paths if not any(path.is_relative_to(folder) for folder in self.without))
+
+
+def find_images(places: Sequence[Path]) -> list[Path]:
+    """All images in folders (with their subfolders) and files, as absolute paths, sorted.
+
+    Raises:
+        DataError: If a place does not exist, a file is no image by its name, or nothing is found.
+    """
+    listing = Listing.of(places)
+    return [Path(listing.path(name)) for name in listing]
+
+
+def is_address(place: Path | str) -> bool:
+    """Whether `fsspec` opens it, and not this machine's file system."""
+    return isinstance(place, str) and "://" in place
+
+
+def read(path: str) -> bytes:
+    """The content of a file or address.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    try:
+        with fsspec.open(path, "rb") as file:
+            content: bytes = file.read()
+            return content
+    except Exception as error:  # of any file system
+        raise DataError(f"{path} cannot be read ({error}): bring it back, or leave it out") from error
+
+
+def _check_place(place: Path) -> None:
+    if not place.exists():
+        raise DataError(f"{place} does not exist: give image files, or folders of them")
+    if place.is_file() and not _is_image(place.name):
+        raise DataError(f"{place} is no image: {', '.join(IMAGE_SUFFIXES)} are read")
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    with os.scandir(folder) as entries:
+        kinds = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+    for name, is_folder in kinds:
+        if is_folder:
+            yield from _walk(folder / name)
+        elif _is_image(name):
+            yield folder / name
+
+
+def _walk_address(address: str) -> Iterator[str]:
+    """Names below an address; a file system that is not here lists them at once."""
+    try:
+        files, root = fsspec.core.url_to_fs(address)
+        found = sorted(files.find(root), key=lambda path: PurePosixPath(path).parts)
+    except Exception as error:  # of any file system
+        raise DataError(f"{address} cannot be listed ({error}): see whether the address is right and its package is installed") from error
+    return (str(PurePosixPath(path).relative_to(PurePosixPath(root))) for path in found if _is_image(PurePosixPath(path).name))

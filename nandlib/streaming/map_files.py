@@ -1,0 +1,51 @@
+"""A folder of anomaly maps as the detector of some images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from nandlib.data.maps import MAP_SUFFIXES, MapFolder
+from nandlib.errors import DataError
+from nandlib.streaming.listing import Listing
+
+
+def map_folder(folder: Path, listing: Listing) -> MapFolder:
+    """The maps of images: under the images' relative paths, or, where no two images share a name, under their names alone.
+
+    Raises:
+        DataError: If an image has no map, or a map cannot be read; the message names the first and says how many more.
+    """
+    images = [Path(listing.path(name)) for name in listing]
+    unique = len({image.stem for image in images}) == len(images)
+    for maps in (MapFolder(folder, listing.root), *((MapFolder(folder),) if unique else ())):
+        missing = [image for image in images if not _has(maps, image)]
+        if not missing:
+            for image in images:
+                _check_readable(maps.path_of(image))
+            return maps
+    relative = missing[0].relative_to(listing.root).with_suffix("")
+    raise DataError(
+        f"{len(missing)} of {len(images)} images have no map, the first is {missing[0]}: expected {folder / relative} "
+        + (f"(or {relative.name} in that folder) " if unique else "(several images share a name, so the folders must be the same) ")
+        + f"with one of {', '.join(MAP_SUFFIXES)}"
+    )
+
+
+def _check_readable(path: Path) -> None:
+    try:
+        if path.suffix == ".npy":
+            np.load(path, mmap_mode="r")
+        else:
+            tifffile.TiffFile(path).close()
+    except (ValueError, OSError, EOFError, tifffile.TiffFileError) as error:
+        raise DataError(f"{path} cannot be read as an anomaly map: {error}") from error
+
+
+def _has(maps: MapFolder, image: Path) -> bool:
+    try:
+        return maps.path_of(image).is_file()
+    except DataError:
+        return False

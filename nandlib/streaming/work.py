@@ -1,0 +1,163 @@
+"""The work on one shard of images: read ahead, looked at batch by batch, written."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from nandlib.data.batch import Batch
+from nandlib.data.held import written
+from nandlib.data.images import ImageLike, load_image
+from nandlib.data.maps import MapFolder, check_maps
+from nandlib.errors import DataError
+from nandlib.method.adapt import AdaptedDetector
+from nandlib.streaming.listing import Listing, read
+from nandlib.streaming.overlay import overlay
+from nandlib.streaming.results import Digest, Results, Shard, digest
+
+READERS = 2  # threads that read and decode while the network works
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class How:
+    """What is written, and how.
+
+    Attributes:
+        store: "files": ``maps/<image>.npy``; "shards": all maps of a shard in one safetensors file, float32 under the images' names.
+        overlays: Write ``overlays/<image>.png``.
+        batch: Images that go through a network at once.
+        skip_unreadable: Note what cannot be read in ``unreadable.csv`` and go on, instead of stopping there.
+    """
+
+    store: Literal["files", "shards"] = "files"
+    overlays: bool = True
+    batch: int = 8
+    skip_unreadable: bool = False
+
+
+@dataclass(frozen=True)
+class _Read:
+    name: str
+    digest: Digest
+    image: Image.Image | None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is done with shards of images; the same bytes come of it wherever and however often it is done.
+
+    Attributes:
+        adapted: The detector with its normalities.
+        listing: Where the images are.
+        results: Where the results go.
+        how: What is written.
+    """
+
+    adapted: AdaptedDetector
+    listing: Listing
+    results: Results
+    how: How
+
+    @torch.no_grad()
+    def __call__(self, shard: Shard) -> int:
+        """Write all results of a shard, its scores last. Gives the number of its images.
+
+        Raises:
+            DataError: If an image cannot be read, a map is not as it must be, or a file cannot be written.
+        """
+        rows, maps = [], dict[str, torch.Tensor]()
+        for batch in _batches(_ahead(self._read, shard.images, 2 * self.how.batch), self.how.batch):
+            readable = [(one.name, one.image) for one in batch if one.image is not None]
+            found = self._scores(readable, maps) if readable else {}
+            rows += [{"image": one.name, "digest": one.digest, "problem": one.problem, **found.get(one.name, {})} for one in batch]
+        if self.how.store == "shards":
+            written(self.results.shards / f"{shard.name}.safetensors", partial(save_file, maps))
+        self.results.write(shard, rows)
+        return len(shard.images)
+
+    def _read(self, name: str) -> _Read:
+        path = self.listing.path(name)
+        try:
+            content = read(path)
+            own = digest_of(self.adapted.detector, self.listing, name, content)
+        except DataError as error:
+            if not self.how.skip_unreadable:
+                raise
+            return _Read(name, b"", None, str(error))
+        try:
+            return _Read(name, own, load_image(path, content))
+        except DataError as error:
+            if not self.how.skip_unreadable:
+                raise
+            return _Read(name, own, None, str(error))
+
+    def _scores(self, images: list[tuple[str, Image.Image]], maps: dict[str, torch.Tensor]) -> dict[str, dict[str, Any]]:
+        """Write maps and overlays of a batch, or gather the maps; rows by name."""
+        detector = self.adapted.detector
+        pictures = Batch([image for _, image in images])
+        paths: list[ImageLike] = [self.listing.path(name) for name, _ in images]
+        before = check_maps(detector(paths if isinstance(detector, MapFolder) else pictures), len(images), type(detector).__name__)
+        rows = {}
+        for (name, image), base, after in zip(images, before, self.adapted.damp(pictures, before), strict=True):
+            stem = PurePosixPath(name).with_suffix("")
+            if self.how.store == "shards":
+                maps[name] = torch.from_numpy(after)
+            else:
+                written(self.results.folder / f"maps/{stem}.npy", partial(_save, array=after))
+            if self.how.overlays:
+                written(self.results.folder / f"overlays/{stem}.png", partial(overlay(image, base, after).save, format="png"))
+            whole = float(base.sum(dtype=np.float64))
+            removed = 100 * (1 - float(after.sum(dtype=np.float64)) / whole) if whole else 0.0
+            rows[name] = {"score_before": base.max(), "score_after": after.max(), "removed": removed}
+        return rows
+
+
+def digest_of(detector: Any, listing: Listing, name: str, content: bytes) -> Digest:
+    """Of all that is an image's own: its content, and its map's where maps come from files."""
+    of_map = digest(read(str(detector.path_of(listing.path(name))))) if isinstance(detector, MapFolder) else b""
+    return digest(content) + of_map
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    with open(path, "wb") as file:  # numpy.save would add a suffix
+        np.save(file, array)
+
+
+def _ahead(do: Callable[[S], T], of: Iterable[S], most: int) -> Iterator[T]:
+    """What `do` gives for each, in order; threads are at most that many ahead."""
+    with ThreadPoolExecutor(READERS) as pool:
+        waiting = deque[Future[T]]()
+        try:
+            for one in of:
+                waiting.append(pool.submit(do, one))
+                if len(waiting) > most:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _batches(images: Iterable[T], size: int) -> Iterator[list[T]]:
+    batch = []
+    for image in images:
+        batch.append(image)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -1,0 +1,96 @@
+"""Shards on a real Ray cluster of several nodes on this machine."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+from PIL import Image
+from ray.cluster_utils import Cluster as Nodes
+
+from nandlib import add_normality
+from nandlib.errors import DataError, EngineError
+from nandlib.models.mini import MiniModel
+from nandlib.streaming.apply import apply
+from nandlib.streaming.cluster import Cluster
+from nandlib.streaming.here import Here
+from nandlib.streaming.listing import Listing
+from nandlib.streaming.work import How
+
+HOW = How(store="shards", overlays=False, batch=2)
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
+    """A head without processors of its own, and a node of one."""
+    cluster = Nodes(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    cluster.add_node(num_cpus=1)
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    for k in range(48):
+        Image.fromarray(rng.integers(0, 255, (24, 24, 3), dtype=np.uint8)).save(tmp_path / f"images/{k:03d}.png")
+    return tmp_path / "images"
+
+
+@pytest.fixture(scope="module")
+def model(heads_file: Path) -> MiniModel:
+    """Without what the other tests share, which is tied to their process."""
+    return MiniModel.load(heads_file)
+
+
+def detector(model, seconds: float = 0.0, stop: str = ""):
+    """Pickled by value: the nodes do not know this file."""
+
+    def brightness(pictures):
+        time.sleep(seconds)
+        if stop:
+            raise DataError(stop)
+        return np.stack([1 - np.asarray(picture.convert("L"), np.float32) / 255 for picture in pictures])
+
+    return add_normality(brightness, "hair", model=model, noun="cloth")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def run(adapted, images: Path, out: Path, engine) -> None:
+    apply(lambda: adapted, Listing.of([images]), out, {"of": "a test"}, HOW, engine=engine)
+
+
+def test_a_node_that_is_killed_costs_nothing_but_time(nodes, images, model, tmp_path):
+    """The same bytes as here, though one node of two dies in the middle."""
+    adapted = detector(model, seconds=0.3)
+    run(detector(model), images, tmp_path / "here", Here(1))
+    victim, finished = nodes.add_node(num_cpus=1), threading.Event()
+
+    def kill() -> None:
+        while not list((tmp_path / "far/shards").glob("*.parquet")):
+            time.sleep(0.05)
+        nodes.remove_node(victim, allow_graceful=False)
+        finished.set()
+
+    threading.Thread(target=kill, daemon=True).start()
+    run(adapted, images, tmp_path / "far", Cluster(nodes.address, workers=2))
+    assert finished.is_set()
+    assert contents(tmp_path / "far") == contents(tmp_path / "here")
+
+
+def test_what_a_worker_says_is_said_here(nodes, images, model, tmp_path):
+    with pytest.raises(DataError, match="the lamp is off"):
+        run(detector(model, stop="the lamp is off"), images, tmp_path / "out", Cluster(nodes.address, workers=1))
+
+
+def test_a_cluster_that_is_not_there_is_named(images, model, tmp_path):
+    with pytest.raises(EngineError, match="Ray cluster 127.0.0.1:1 failed"):
+        run(detector(model), images, tmp_path / "out", Cluster("127.0.0.1:1"))

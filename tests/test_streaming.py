@@ -1,6 +1,7 @@
 """Many images: shards that are written once, a run that goes on where it was, workers here and on a Ray cluster."""
 
 import csv
+import json
 import os
 import shutil
 import signal
@@ -237,3 +238,13 @@ def test_a_worker_that_is_killed_ends_the_run_with_a_message(images, adapted, tm
     run(adapted, images, tmp_path / "out", Here(2))
     run(adapted, images, tmp_path / "whole")
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_several_workers_have_one_thread_each(images, adapted, tmp_path):
+    """A process that is forked after its parent has used several threads would wait for ever at its first sum."""
+    with pytest.raises(EngineError, match="2 workers of 2 threads: only workers of one thread"):
+        Here(2, 2)
+    run(adapted, images, tmp_path / "out", Here(1, 2))
+    assert json.loads((tmp_path / "out/setting.json").read_text())["threads"] == 2
+    with pytest.raises(DataError, match=r"another setting \(threads: 2 there, 1 now\)"):
+        run(adapted, images, tmp_path / "out", Here(2))

@@ -89,6 +89,8 @@ def benchmark(
     texts: Annotated[bool, typer.Option("--texts", help="how fast the explorer answers: figures/<study>/model/explorer.csv")] = False,
     normality: Annotated[bool, typer.Option("--normality", help="cost of a text and of examples: figures/<study>/kshot/cost.csv")] = False,
     stages: Annotated[bool, typer.Option("--stages", help="time and memory of every stage: figures/<study>/model/stages.csv")] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="images a second of 'nand apply': figures/<study>/model/apply.csv")] = False,
+    scale: Annotated[bool, typer.Option("--scale", help="memory for many images: figures/<study>/model/scale.csv")] = False,
     edge: Annotated[bool, typer.Option("--edge", help="what detectors ask of a small device: figures/<study>/edge/edge.csv")] = False,
     detectors: Annotated[
         bool, typer.Option("--detectors", help="what detectors cost and find: figures/<study>/model/detectors.csv")
@@ -111,6 +113,16 @@ def benchmark(
 
         table = stage_times(opened)
         opened.write_csv(table, "model/stages.csv")
+    elif apply:
+        from nandlib.benchmarks.streaming import streaming_rates
+
+        table = streaming_rates(opened)
+        opened.write_csv(table, "model/apply.csv")
+    elif scale:
+        from nandlib.benchmarks.streaming import streaming_memory
+
+        table = streaming_memory()
+        opened.write_csv(table, "model/scale.csv")
     elif edge:
         from nandlib.benchmarks.edge import edge_cost
 

@@ -245,6 +245,11 @@ class PatchCore(TorchDetector):
         return PatchCore(self._model, [*self._normals, *images], self._config, self._placement, self._batch_size)
 
     @property
+    def network(self) -> PatchcoreModel:
+        """anomalib's network, fitted."""
+        return self._network
+
+    @property
     def memory(self) -> Tensor:
         """The coreset: descriptors ``(M, C)`` of normal patches."""
         return self._network.memory_bank

@@ -19,20 +19,29 @@ from nandlib.streaming.results import Shard
 from nandlib.streaming.work import Work
 
 MOST_WORKERS = 4  # unless more are asked for: a worker holds about a gigabyte
+FORKS = sys.platform == "linux"
 AHEAD = 2  # shards that a worker has been given
 
 
 @dataclass(frozen=True)
 class Here:
-    """An engine for `nandlib.streaming.apply.apply`.
+    """An engine for `nandlib.streaming.apply.apply`: this process, or several that are forked from it and share what is loaded.
 
     Attributes:
-        workers: Processes; None: as many as the processor has room for, at most `MOST_WORKERS`.
+        workers: Processes; None: one a core, at most `MOST_WORKERS`. A forked process cannot use several threads: with those, and where
+            there is no forking, one works.
         threads: Of each. Sums are rounded differently by other numbers of threads: those of one number are the same bytes.
+
+    Raises:
+        EngineError: If several processes of several threads are asked for.
     """
 
     workers: int | None = None
     threads: int = 1
+
+    def __post_init__(self) -> None:
+        if (self.workers or 1) > 1 and (self.threads > 1 or not FORKS):
+            raise EngineError(f"{self.workers} workers of {self.threads} threads: only workers of one thread share this machine; take Ray")
 
     def __call__(self, work: Work, shards: Iterator[Shard]) -> Iterator[int]:
         """Gives the number of images of every shard that is done, in whatever order.
@@ -41,34 +50,43 @@ class Here:
             NandError: What the work raised.
             EngineError: If a process was killed.
         """
-        how = "fork" if sys.platform == "linux" else "spawn"  # forked workers share what is loaded
-        with ProcessPoolExecutor(self._workers(), get_context(how), _start, (work, self.threads)) as pool:
-            running = {pool.submit(_do, shard) for shard in islice(shards, AHEAD * self._workers())}
-            try:
-                while running:
-                    done, running = wait(running, return_when=FIRST_COMPLETED)
-                    running |= {pool.submit(_do, shard) for shard in islice(shards, len(done))}
-                    yield from (future.result() for future in done)
-            except BrokenProcessPool as error:
-                raise EngineError(
-                    "a process of this run was killed (often: no memory was left): run the same command again, with fewer --workers; "
-                    "what is finished is kept"
-                ) from error
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
-
-    def _workers(self) -> int:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return self.workers or max(1, min(cores // self.threads, MOST_WORKERS))
+        workers = self.workers or (min(cores, MOST_WORKERS) if self.threads == 1 and FORKS else 1)
+        yield from self._alone(work, shards) if workers == 1 else _together(work, shards, workers)
+
+    def _alone(self, work: Work, shards: Iterator[Shard]) -> Iterator[int]:
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            yield from map(work, shards)
+        finally:
+            torch.set_num_threads(before)
+
+
+def _together(work: Work, shards: Iterator[Shard], workers: int) -> Iterator[int]:
+    with ProcessPoolExecutor(workers, get_context("fork"), _start, (work,)) as pool:
+        running = {pool.submit(_do, shard) for shard in islice(shards, AHEAD * workers)}
+        try:
+            while running:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                running |= {pool.submit(_do, shard) for shard in islice(shards, len(done))}
+                yield from (future.result() for future in done)
+        except BrokenProcessPool as error:
+            raise EngineError(
+                "a process of this run was killed (often: no memory was left): run the same command again, with fewer --workers; "
+                "what is finished is kept"
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 _work: Work  # of a worker process
 
 
-def _start(work: Work, threads: int) -> None:
+def _start(work: Work) -> None:
     global _work
     _work = work
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     keep_freed_memory()
 
 

@@ -1,0 +1,195 @@
+"""What many images cost: rates of streaming, here and on a cluster, against anomalib's own engine; and its memory."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import anomalib.models
+import numpy as np
+import pandas as pd
+import torch
+from anomalib.data import PredictDataset
+from anomalib.engine import Engine
+from anomalib.pre_processing import PreProcessor
+from PIL import Image
+from torch.utils.data import DataLoader
+from torchvision.transforms.v2 import Resize
+
+from nandlib.detectors.patchcore import PatchCore
+from nandlib.method.adapt import AdaptedDetector
+from nandlib.method.normality import add_normality
+from nandlib.models import VisionLanguageModel
+from nandlib.streaming.apply import Engine as StreamingEngine
+from nandlib.streaming.apply import apply
+from nandlib.streaming.cluster import Cluster
+from nandlib.streaming.here import Here
+from nandlib.streaming.listing import Listing
+from nandlib.streaming.work import How
+from nandlib.study.images import image_paths
+from nandlib.study.model import model_of
+from nandlib.study.open_study import OpenStudy
+
+COLUMNS = ["what", "images_s", "ratio", "to"]
+SCALE_COLUMNS = ["images", "peak_mb", "seconds"]
+IMAGES, REPEATS = 96, 3
+HOW = How(store="shards", overlays=False)
+COUNTS = (1_000, 100_000)
+TEXTS = ("loose thread", "oil stain", "dust", "scratch", "faded print")
+
+
+def streaming_rates(study: OpenStudy, images: int = IMAGES, repeats: int = REPEATS) -> pd.DataFrame:
+    """`COLUMNS`: images a second of a fitted PatchCore on the study's first class, medians of runs in turn, in one run.
+
+    A rate is that between the first shard that is done and the last: starting workers is left out. ``ratio``: to the row that ``to``
+    names, the median of ratios within a turn. Rows: one worker of one thread without any normality; with one text, five, four examples;
+    two workers; one worker of a Ray cluster; two threads of one worker; anomalib's `Engine.predict` around the very network, images and
+    batch, with all threads.
+
+    Args:
+        study: Its images must be there.
+        images: Test images, repeated where there are fewer.
+        repeats: Turns.
+    """
+    class_name = study.classes()[0]
+    model, normals = model_of(study), image_paths(study, class_name, "train")
+    detector = PatchCore(model, normals, study.config.patchcore)
+    with tempfile.TemporaryDirectory() as folder:
+        listing = _copies(image_paths(study, class_name), images, Path(folder) / "images")
+        nothing = add_normality(detector, "x", model=model).remove("x")
+        noun = class_name.replace("_", " ")
+        one = add_normality(detector, TEXTS[0], model=model, noun=noun)
+        five = one
+        for text in TEXTS[1:]:
+            five = five.add(text)
+        four = add_normality(detector, examples=_four(detector, study, class_name), model=model, noun=noun, normals=normals[:16])
+        runs: dict[str, tuple[Callable[[], float], str]] = {
+            "PatchCore": (_streamed(nothing, listing, Here(1)), "anomalib's Engine.predict, one thread"),
+            "one text": (_streamed(one, listing, Here(1)), "PatchCore"),
+            "five texts": (_streamed(five, listing, Here(1)), "PatchCore"),
+            "four examples": (_streamed(four, listing, Here(1)), "PatchCore"),
+            "two workers": (_streamed(nothing, listing, Here(2)), "PatchCore"),
+            "one worker of two threads": (_streamed(nothing, listing, Here(1, 2)), "PatchCore"),
+            "one worker of a Ray cluster": (_streamed(nothing, listing, Cluster(None, 1)), "PatchCore"),
+            "anomalib's Engine.predict, one thread": (_anomalib(detector, listing, 1, model), "PatchCore"),
+            "anomalib's Engine.predict, all threads": (_anomalib(detector, listing, torch.get_num_threads(), model), "two workers"),
+        }
+        turns = [{name: run() for name, (run, _) in runs.items()} for _ in range(repeats)]
+    rows = [
+        (name, statistics.median(turn[name] for turn in turns), statistics.median(turn[name] / turn[to] for turn in turns), to)
+        for name, (_, to) in runs.items()
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS).round({"images_s": 1, "ratio": 2})
+
+
+def _copies(paths: Sequence[Path], count: int, folder: Path) -> Listing:
+    """Links to images, each as often as is needed."""
+    folder.mkdir()
+    for k in range(count):
+        path = paths[k % len(paths)]
+        (folder / f"{k:06d}{path.suffix}").symlink_to(path.resolve())
+    return Listing.of([folder])
+
+
+def _four(detector: PatchCore, study: OpenStudy, class_name: str) -> list[Path]:
+    """The four test images with the highest scores: they show something."""
+    paths = image_paths(study, class_name)
+    order = np.argsort([-float(single.max()) for single in detector(paths)], kind="stable")
+    return [paths[k] for k in order[:4]]
+
+
+def _streamed(adapted: AdaptedDetector, listing: Listing, engine: StreamingEngine) -> Callable[[], float]:
+    def run() -> float:
+        done: list[tuple[float, int]] = []
+
+        class Timed:
+            threads = engine.threads
+
+            def __call__(self, work: Any, shards: Iterator[Any]) -> Iterator[int]:
+                for count in engine(work, shards):
+                    done.append((time.perf_counter(), count))
+                    yield count
+
+        with tempfile.TemporaryDirectory() as out:
+            apply(lambda: adapted, listing, Path(out), {}, HOW, engine=Timed())
+        return sum(count for _, count in done[1:]) / (done[-1][0] - done[0][0])
+
+    return run
+
+
+def _anomalib(detector: PatchCore, listing: Listing, threads: int, model: VisionLanguageModel) -> Callable[[], float]:
+    """The same network inside anomalib's module, predicted by its engine."""
+    module = anomalib.models.Patchcore(
+        backbone="resnet18", layers=["layer2"], pre_trained=False, pre_processor=PreProcessor(Resize((model.image_size, model.image_size)))
+    )
+    module.model = detector.network
+
+    def run() -> float:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        with tempfile.TemporaryDirectory() as out, warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
+            warnings.simplefilter("ignore")
+            data = PredictDataset(listing.root)
+            loader = DataLoader(data, batch_size=HOW.batch, collate_fn=data.collate_fn)
+            engine = Engine(default_root_dir=out, enable_progress_bar=False, enable_model_summary=False, logger=False, accelerator="cpu")
+            times: list[float] = []
+            hook = module.model.register_forward_hook(lambda *_: times.append(time.perf_counter()))
+            try:
+                engine.predict(module, dataloaders=loader)
+            finally:
+                hook.remove()
+                torch.set_num_threads(before)
+        return HOW.batch * (len(times) - 1) / (times[-1] - times[0])
+
+    return run
+
+
+def streaming_memory(counts: Sequence[int] = COUNTS) -> pd.DataFrame:
+    """`SCALE_COLUMNS`: the largest memory of one process (driver or worker, 10⁶ bytes) that takes so many small images, a process each.
+
+    The detector is the darkness of an image, and nothing is added: what is measured is reading, writing and keeping books.
+    """
+    rows = []
+    for count in counts:
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, "-m", __name__, folder, str(count)]
+            said = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ).stdout
+        found = json.loads(said)
+        rows.append((count, round(found["peak_mb"]), round(found["seconds"])))
+    return pd.DataFrame(rows, columns=SCALE_COLUMNS)
+
+
+def _darkness(images: Any) -> np.ndarray:
+    return np.stack([1 - np.asarray(picture.convert("L"), np.float32) / 255 for picture in images])
+
+
+def _one_scale(folder: Path, count: int) -> None:
+    """Make images, take them, and say what that took."""
+    import resource
+
+    from nandlib.models import load_model
+
+    rng, side = np.random.default_rng(0), 16
+    for k in range(count):
+        path = folder / f"images/{k // 1000:04d}/{k % 1000:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (side, side), dtype=np.uint8)).save(path)
+    adapted = add_normality(_darkness, "x", model=load_model("mini")).remove("x")
+    start = time.perf_counter()
+    apply(lambda: adapted, Listing.of([folder / "images"]), folder / "out", {}, HOW, engine=Here(1))
+    peaks = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    print(json.dumps({"peak_mb": max(peaks) * 1024 / 1e6, "seconds": time.perf_counter() - start}))
+
+
+if __name__ == "__main__":
+    _one_scale(Path(sys.argv[1]), int(sys.argv[2]))

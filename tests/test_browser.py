@@ -20,6 +20,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import requests
 import tiny_project
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
@@ -227,13 +228,16 @@ def own_page(project: Path, tmp_path: Path) -> Iterator[str]:
         server = subprocess.Popen([*command, f"--port={port}", "--no-browser"], env=environment, cwd=tmp_path, stdout=log, stderr=log)
     try:
         _wait_for(f"http://127.0.0.1:{port}/static/", tmp_path / "log", answers=True)
-        yield f"http://127.0.0.1:{port}"
+        yield (tmp_path / "log").read_text().split()[0]
     finally:
         server.terminate()
         server.wait(20)
 
 
 def test_accepting_with_a_click_on_a_page_of_ones_own(browser, own_page):
+    for stranger in (own_page.split("?")[0], own_page[:-1]):
+        refused = requests.get(stranger, timeout=20)
+        assert refused.status_code == 403 or "/login" in refused.url, "the page opens without its token"
     page = browser.new_page(viewport={"width": 1280, "height": 1500})
     try:
         page.goto(own_page)

@@ -6,6 +6,7 @@ import html
 import importlib.util
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -59,9 +60,11 @@ def explore(
     asked |= {name: str(path.absolute()) if path else None for name, path in paths.items()}
     with tempfile.TemporaryDirectory() as folder:
         notebook = _notebook(Path(folder))
-        command = [sys.executable, "-m", "voila", str(notebook), f"--port={port}", "--Voila.ip=127.0.0.1"]
-        typer.echo(f"http://127.0.0.1:{port}  (Ctrl+C ends it)")
-        server = subprocess.Popen([*command, *([] if browser else ["--no-browser"])], env=os.environ | {OPTIONS: json.dumps(asked)})
+        command = [sys.executable, "-m", "voila", str(notebook), f"--port={port}", "--Voila.ip=127.0.0.1", "--Voila.auto_token=True"]
+        token = secrets.token_urlsafe(24)  # in the environment: others of this machine see a process's arguments
+        typer.echo(f"http://127.0.0.1:{port}/?token={token}  (Ctrl+C ends it)")
+        environment = os.environ | {OPTIONS: json.dumps(asked), "JUPYTER_TOKEN": token}
+        server = subprocess.Popen([*command, *([] if browser else ["--no-browser"])], env=environment)
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl+C does, and the server with it
         try:
             code = server.wait()

@@ -8,7 +8,8 @@
 # make validation   the products on which nand_plus was chosen, and the values that were considered
 # make test    run the tests, in two processes (ARGS=... goes to pytest); make lint checks style, floors, types and doors
 # make test-browser   the tests in a real browser alone; says what to install if there is no Chromium
-# make fuzz    eight thousand damaged images and maps (the tests try three hundred)
+# make fuzz   fourteen thousand hostile inputs of ten kinds (the tests try some hundred); the counts go into figures/fuzz.csv
+# make kills   runs killed at random moments, finished, and compared with undisturbed ones (half an hour): figures/kills.csv
 # make model   train the embedded model's heads anew, and compare them with those in the package
 # make lab     open the notebooks in JupyterLab
 # make docs    the reference of all functions, from their docstrings: site/index.html
@@ -20,7 +21,7 @@ NAME = $(basename $(notdir $(STUDY)))
 MODULES = $(filter-out nandlib,$(subst /,.,$(patsubst %/__init__,%,$(basename $(wildcard nandlib/*.py nandlib/*/__init__.py nandlib/models/[a-z]*.py)))))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: fuzz study sensitivity seeds detectors kinds control numbers validation model test test-browser lint lab docs clean
+.PHONY: fuzz kills study sensitivity seeds detectors kinds control numbers validation model test test-browser lint lab docs clean
 
 study: .venv/installed
 	nand study run $(STUDY)
@@ -74,7 +75,10 @@ test: .venv/installed
 	python -m pytest --numprocesses 2 --dist loadscope $(ARGS)
 
 fuzz: .venv/installed
-	NAND_FUZZ=4000 python -m pytest -W ignore tests/test_hostile_input.py
+	NAND_FUZZ=2000 python -m pytest -W ignore tests/test_hostile_input.py
+
+kills: .venv/installed
+	python tests/kill_harness.py
 
 test-browser: .venv/installed
 	@for name in $$CHROMIUM chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \

@@ -7,7 +7,6 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from nandlib.errors import PresetError, nearest
 
@@ -33,7 +32,7 @@ def read_yaml(path: Path) -> Any:
     except FileNotFoundError:
         siblings = sorted(str(p) for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         raise PresetError(f"{path} does not exist: {nearest(path, siblings)}") from None
-    except YAMLError as error:
+    except Exception as error:  # of a library that trusts what it reads
         raise PresetError(f"{path} is not valid YAML: {error}") from error
 
 

@@ -1,6 +1,7 @@
 """`nand study …`, the help, and what scripts rely on: exit codes, JSON on stdout, messages on stderr."""
 
 import json
+import os
 import re
 import shutil
 from functools import partial
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 from nandlib.benchmarks.texts import text_latency
 from nandlib.cli import app
+from nandlib.data.held import held
 from nandlib.study.compare import compare, differing_settings
 from nandlib.study.open_study import open_study
 from nandlib.study.verify import CHECKS, verify
@@ -107,3 +109,10 @@ def commands():
 def test_every_command_explains_itself(words):
     shown = CliRunner().invoke(app, [*words, "--help"])
     assert shown.exit_code == 0 and len(shown.stdout) > 100 and "Usage:" in shown.stdout
+
+
+def test_two_runs_of_studies_do_not_mix(project):
+    """The second says which process is at work."""
+    with held(project / ".dvc/tmp"):
+        refused = run(project, "nand", "repro", "report@tiny", check=False)
+    assert refused.returncode == 1 and f"process {os.getpid()} is at work there: wait until it has ended" in refused.stderr

@@ -1,25 +1,42 @@
 """Files that are not what they say: an error names the file and the fix, no traceback of another library, no memory taken on a promise.
 
-A quick sample in every test run; `make fuzz` tries more.
+A quick sample in every test run; `make fuzz` tries more, and counts them in figures/fuzz.csv.
 """
 
+import csv
 import io
+import json
 import os
 import pickle
+import resource
+import shutil
 import struct
+import tarfile
+import time
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import tifffile
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from nandlib.data.archives import extract
+from nandlib.data.groups import load_grouping
 from nandlib.data.images import load_image, load_mask
 from nandlib.data.maps import MapFolder, check_map
-from nandlib.errors import DataError
+from nandlib.errors import DataError, NandError
+from nandlib.integrations.anomalib import load_module
+from nandlib.method.config import PromptConfig
+from nandlib.method.prompts import load_prompts, read_texts
+from nandlib.models.mini import load_heads
+from nandlib.study.preset import load_study
 
 QUICK = settings(
     max_examples=int(os.environ.get("NAND_FUZZ", "150")),
@@ -27,6 +44,46 @@ QUICK = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     derandomize=True,
 )
+SUMMARY = Path(__file__).parents[1] / "figures/fuzz.csv"
+SECONDS, MEGABYTES = 10, 1000  # of a case, at most; of memory above what was held before
+tried: dict[str, list[int]] = {}  # cases and failures, by the kind of input
+
+
+@contextmanager
+def case(kind: str, name: str) -> Iterator[None]:
+    """One case: it works, or an error of ours names the file, in good time and without much memory."""
+    counts = tried.setdefault(kind, [0, 0])
+    counts[0] += 1
+    counts[1] += 1  # until it has gone well
+    began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    try:
+        yield
+    except NandError as error:
+        assert name in str(error), error
+    assert time.monotonic() - began < SECONDS
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1000 * MEGABYTES
+    counts[1] -= 1
+
+
+@pytest.fixture(scope="module", autouse=True)
+def summary() -> Iterator[None]:
+    """What a campaign has tried."""
+    yield
+    if "NAND_FUZZ" in os.environ:
+        with SUMMARY.open("w", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([("input", "cases", "failures"), *((k, *v) for k, v in tried.items())])
+
+
+def damaged(content: bytes, cut: int, flips: list[tuple[int, int]]) -> bytes:
+    """Without its end, and with some bytes changed."""
+    changed = bytearray(content[: max(0, len(content) - cut)])
+    for place, value in flips:
+        if changed:
+            changed[place % len(changed)] = value
+    return bytes(changed)
+
+
+FLIPS = st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), max_size=6)
 
 
 def png_of_size(width: int, height: int) -> bytes:
@@ -77,22 +134,12 @@ VALID = {kind: valid(kind) for kind in ("PNG", "JPEG", "BMP", "TIFF", "GIF")}
 
 
 @QUICK
-@given(
-    kind=st.sampled_from(sorted(VALID)),
-    cut=st.integers(0, 400),
-    flips=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), max_size=6),
-)
+@given(kind=st.sampled_from(sorted(VALID)), cut=st.integers(0, 400), flips=FLIPS)
 def test_a_damaged_image_is_read_or_refused(tmp_path, kind, cut, flips):
-    content = bytearray(VALID[kind][: len(VALID[kind]) - cut] if cut < len(VALID[kind]) else b"")
-    for place, value in flips:
-        if content:
-            content[place % len(content)] = value
-    (tmp_path / "x.png").write_bytes(bytes(content))
-    for read in (load_image, load_mask):
-        try:
+    (tmp_path / "x.png").write_bytes(damaged(VALID[kind], cut, flips))
+    for what, read in (("images", load_image), ("masks", load_mask)):
+        with case(what, "x.png"):
             read(tmp_path / "x.png")
-        except DataError as error:
-            assert "x.png" in str(error)
 
 
 def npy(header: str, content: bytes = b"") -> bytes:
@@ -120,26 +167,130 @@ def test_a_map_that_is_none_is_refused(tmp_path, what):
 
 
 @QUICK
-@given(
-    cut=st.integers(0, 200),
-    flips=st.lists(st.tuples(st.integers(0, 500), st.integers(0, 255)), max_size=5),
-    suffix=st.sampled_from([".npy", ".tiff"]),
-)
+@given(cut=st.integers(0, 200), flips=FLIPS, suffix=st.sampled_from([".npy", ".tiff"]))
 def test_a_damaged_map_is_read_or_refused(tmp_path, cut, flips, suffix):
     stream, whole = io.BytesIO(), np.random.default_rng(0).random((5, 6)).astype(np.float32)
     np.save(stream, whole) if suffix == ".npy" else tifffile.imwrite(stream, whole)
-    content = bytearray(stream.getvalue()[: max(0, len(stream.getvalue()) - cut)])
-    for place, value in flips:
-        if content:
-            content[place % len(content)] = value
     folder = tmp_path / suffix[1:]
     folder.mkdir(exist_ok=True)
-    (folder / f"x{suffix}").write_bytes(bytes(content))
-    try:
+    (folder / f"x{suffix}").write_bytes(damaged(stream.getvalue(), cut, flips))
+    with case("anomaly maps", "x"):
         (found,) = MapFolder(folder)([Path("x.png")])
         assert found.ndim == 2 and found.min() >= 0
-    except DataError as error:
-        assert "x" in str(error)
+
+
+def test_code_never_comes_with_data(tmp_path):
+    """Neither as a pickle in place of safetensors, nor in a map, nor in a checkpoint of anomalib."""
+    marker = tmp_path / "ran"
+
+    class Code:
+        def __reduce__(self):
+            return Path.touch, (marker,)
+
+    for name, read in (("x.safetensors", load_heads), ("x.ckpt", lambda path: load_module("Patchcore", path)), ("x.npy", _map_of)):
+        (tmp_path / name).write_bytes(pickle.dumps(Code()))
+        with pytest.raises(NandError, match=name):
+            read(tmp_path / name)
+        torch.save({"state_dict": Code()}, tmp_path / name)
+        with pytest.raises(NandError, match=name):
+            read(tmp_path / name)
+        assert not marker.exists(), name
+
+
+def _map_of(path: Path) -> np.ndarray:
+    return MapFolder(path.parent)([path.with_suffix(".png")])[0]
+
+
+def lines(text: str) -> bytes:
+    """Of a YAML file, without comments."""
+    return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#")).encode()
+
+
+ROOT = Path(__file__).parents[1]
+TEXTS = {
+    "presets": lines((ROOT / "studies/mini.yaml").read_text()),
+    "prompt files": lines((ROOT / "studies/prompts/mpdd.yaml").read_text()),
+    "groupings": lines((ROOT / "nandlib/resources/groups/mvtec_ad.yaml").read_text())[:2000],
+}
+READ = {
+    "presets": load_study,
+    "prompt files": lambda path: load_prompts(PromptConfig(file=str(path))),
+    "groupings": lambda path: load_grouping(str(path)),
+}
+WORDS = st.sampled_from(
+    ["", "~", "[]", "{}", "- x", "x: 1", "1e999", "&a", "*a", "!!python/object:os.system x", "\0", "\t", ": :", "🧵", "x" * 5000]
+)
+
+
+@QUICK
+@given(
+    kind=st.sampled_from(sorted(TEXTS)),
+    cut=st.integers(0, 3000),
+    flips=FLIPS,
+    inserted=st.lists(st.tuples(st.integers(0, 200), WORDS), max_size=3),
+)
+def test_a_damaged_text_file_is_read_or_refused(tmp_path, kind, cut, flips, inserted):
+    rows = damaged(TEXTS[kind], cut if cut < len(TEXTS[kind]) else 0, flips).split(b"\n")
+    for place, word in inserted:
+        rows.insert(place % (len(rows) + 1), word.encode())
+    (tmp_path / "x.yaml").write_bytes(b"\n".join(rows))
+    with case(kind, "x.yaml"):
+        READ[kind](tmp_path / "x.yaml")
+
+
+@pytest.fixture(scope="module")
+def heads_bytes() -> bytes:
+    return safetensors.torch.save({"text_map": torch.eye(4), "log_temperature": torch.tensor(1.0)}, {"format": "1"})
+
+
+@QUICK
+@given(
+    length=st.one_of(st.none(), st.integers(0, 2**64 - 1)),
+    cut=st.integers(0, 300),
+    flips=FLIPS,
+    offsets=st.one_of(st.none(), st.tuples(st.integers(0, 2**63), st.integers(0, 2**63))),
+)
+def test_a_lying_safetensors_file_is_refused(tmp_path, heads_bytes, length, cut, flips, offsets):
+    content = heads_bytes
+    if offsets is not None:
+        head = json.dumps({"text_map": {"dtype": "F32", "shape": [4, 4], "data_offsets": offsets}}).encode()
+        content = struct.pack("<Q", len(head)) + head + bytes(64)
+    if length is not None:
+        content = struct.pack("<Q", length) + content[8:]
+    (tmp_path / "x.safetensors").write_bytes(damaged(content, cut, flips))
+    with case("safetensors", "x.safetensors"):
+        load_heads(tmp_path / "x.safetensors")
+        raise AssertionError("no file of this size holds heads")
+
+
+NAMES = st.sampled_from(["a.txt", "/abs.txt", "../out.txt", "a/../../out.txt", "link", "link/x", "a/b/c.txt", "."])
+KINDS = st.sampled_from([tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE])
+
+
+@QUICK
+@given(members=st.lists(st.tuples(NAMES, KINDS, NAMES), min_size=1, max_size=4), cut=st.integers(0, 700), flips=FLIPS)
+def test_an_archive_writes_nothing_outside_its_folder(tmp_path, members, cut, flips):
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for name, kind, target in members:
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname, info.size = kind, target, 4 if kind == tarfile.REGTYPE else 0
+            tar.addfile(info, io.BytesIO(b"code") if info.size else None)
+    shutil.rmtree(tmp_path / "in", ignore_errors=True)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/x.tar").write_bytes(damaged(stream.getvalue(), cut, flips if cut % 2 else []))
+    with case("archives", "x.tar"):
+        extract(tmp_path / "in/x.tar", tmp_path / "in/folder")
+        (tmp_path / "in/folder").chmod(0o755)
+    outside = {path.name for path in (tmp_path / "in").iterdir()} | {path.name for path in tmp_path.iterdir()}
+    assert outside <= {"x.tar", "folder", "in"} and not Path("/abs.txt").exists()
+
+
+@QUICK
+@given(words=st.lists(st.text(max_size=20), max_size=4))
+def test_phrases_of_a_command_line_are_read_or_refused(words):
+    with case("phrases on a command line", ""):
+        assert all(phrase.strip() for phrases in read_texts(words) for phrase in phrases)
 
 
 def test_a_map_below_zero_is_refused_with_what_to_do():

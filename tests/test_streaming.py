@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -248,3 +249,50 @@ def test_several_workers_have_one_thread_each(images, adapted, tmp_path):
     assert json.loads((tmp_path / "out/setting.json").read_text())["threads"] == 2
     with pytest.raises(DataError, match=r"another setting \(threads: 2 there, 1 now\)"):
         run(adapted, images, tmp_path / "out", Here(2))
+
+
+def test_a_full_disk_and_a_folder_that_cannot_be_written_to_are_named(images, adapted, tmp_path):
+    """What is finished stays; once there is room, the same command ends as ever."""
+    full = Counting()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    run(adapted, images, tmp_path / "whole")
+    largest = max(path.stat().st_size for path in (tmp_path / "whole/shards").iterdir())
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest - 1, limit[1]))
+    try:
+        with pytest.raises(DataError, match=r"cannot be written \(.*\): make room .* what is finished is kept"):
+            run(adapted, images, tmp_path / "out", full)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert not list((tmp_path / "out").rglob(".*.partial"))
+    run(adapted, images, tmp_path / "out")
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    (tmp_path / "file").write_text("no folder")
+    for place in (tmp_path / "file", Path("/proc/results")):
+        with pytest.raises(DataError, match=f"{place} cannot be written to .*give the right to write there"):
+            run(adapted, images, place)
+
+
+def test_results_that_are_removed_under_a_run_are_missed(images, adapted, tmp_path):
+    class Removing(Counting):
+        def __call__(self, work, shards):
+            yield from super().__call__(work, shards)
+            next((tmp_path / "out/shards").glob("*.parquet")).unlink()
+
+    with pytest.raises(DataError, match="results of [24] images went missing meanwhile: run the same command again"):
+        run(adapted, images, tmp_path / "out", Removing())
+    assert len(run(adapted, images, tmp_path / "out")) == 70
+
+
+def test_a_clock_that_jumps_back_changes_nothing(images, adapted, tmp_path):
+    """Whether an image has changed is told by what it holds, not by when it was written."""
+    run(adapted, images, tmp_path / "out")
+    before = contents(tmp_path / "out")
+    for path in (*images.rglob("*.png"), *(tmp_path / "out/shards").iterdir()):
+        os.utime(path, (10**9, 10**9))
+    again = Counting()
+    run(adapted, images, tmp_path / "out", again)
+    assert not again.done and contents(tmp_path / "out") == before
+    Image.new("RGB", (24, 24), "white").save(images / "a/000.png")
+    os.utime(images / "a/000.png", (10**9, 10**9))
+    run(adapted, images, tmp_path / "out", again)
+    assert [shard.images for shard in again.done] == [("a/000.png",)]

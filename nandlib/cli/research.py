@@ -165,13 +165,19 @@ def harm(study: StudyName) -> None:
 
 @app.command("detector-selection", rich_help_panel=RESEARCH)
 def detector_selection(study: StudyName = "validation") -> None:
-    """The settings between which those of the trained detectors were chosen: figures/<study>/model/detector_selection.csv."""
+    """The settings between which those of the trained detectors were chosen: figures/<study>/model/detector_selection.csv.
+
+    It takes hours, writes every row that it finds, and goes on where it was; remove the file to begin anew.
+    """
     from nandlib.evaluation.trained_selection import select_trained
+    from nandlib.study.frames import read_table
 
     opened = registered_study(study)
-    table = select_trained(opened, progress())
-    opened.write_csv(table, "model/detector_selection.csv")
-    typer.echo(table.round(1).to_string(index=False))
+    path = opened.figures / "model/detector_selection.csv"
+    known = read_table(path) if path.is_file() else None
+    for table in select_trained(opened, known, progress()):
+        opened.write_csv(table, "model/detector_selection.csv")
+    typer.echo(read_table(path).round(1).to_string(index=False))
 
 
 @app.command("example-selection", rich_help_panel=RESEARCH)

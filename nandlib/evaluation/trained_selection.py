@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,20 +44,33 @@ LONGER: Mapping[str, Mapping[str, Any]] = {  # what the reduction costs: four, t
 COLUMNS = ["detector", "changed", "auroc_map", "auroc_official", "kind"]
 
 
-def select_trained(study: OpenStudy, progress: bool = True) -> pd.DataFrame:
+def select_trained(study: OpenStudy, known: pd.DataFrame | None = None, progress: bool = True) -> Iterator[pd.DataFrame]:
     """`COLUMNS`: mean A0 over the classes of a study (image AUROC of good against all others, percent) by the map's maximum and by the
-    official score; the settings as they stand are ``{}``.
+    official score; the settings as they stand are ``{}``. Gives the table anew with every row that is found: it takes hours.
 
     ``kind``: ``chosen`` for the candidate with the highest A0 by the map, ``candidate`` for the others, ``longer`` for what longer
     training would give: no candidate, since a study should train in minutes.
+
+    Args:
+        study: On whose test images settings may be chosen.
+        known: Rows that an earlier run has found.
+        progress: Show a progress bar.
     """
-    model, rows = model_of(study), []
+    model = model_of(study)
+    rows = {(row["detector"], row["changed"]): row for row in ([] if known is None else known.to_dict("records"))}
     every = [(name, change, "candidate") for name, changes in CANDIDATES.items() for change in changes]
     every += [(name, change, "longer") for name, change in LONGER.items()]
     for name, change, kind in tqdm(every, desc="candidates", disable=not progress):
-        found = [_a0(one, study, class_name) for class_name, one in _fitted(name, change, study, model).items()]
-        rows.append((name, str(dict(change)), *np.mean(found, axis=0), kind))
-    table = pd.DataFrame(rows, columns=COLUMNS)
+        if (name, str(dict(change))) not in rows:
+            found = [_a0(one, study, class_name) for class_name, one in _fitted(name, change, study, model).items()]
+            values = (name, str(dict(change)), *np.mean(found, axis=0), kind)
+            rows[values[:2]] = dict(zip(COLUMNS, values, strict=True))
+            yield _chosen(pd.DataFrame([rows[key] for key in ((n, str(dict(c))) for n, c, _ in every) if key in rows]))
+
+
+def _chosen(table: pd.DataFrame) -> pd.DataFrame:
+    """With the best candidate of every detector marked."""
+    table["kind"] = table["kind"].replace("chosen", "candidate")
     best = table[table["kind"] == "candidate"].groupby("detector")["auroc_map"].idxmax()
     table.loc[best, "kind"] = "chosen"
     return table

@@ -96,7 +96,7 @@ def load_prompts(config: PromptConfig) -> PromptSet:
     content = read_yaml(path)
     if not isinstance(content, dict):
         raise PresetError(f"{path} must be a mapping with the keys base or templates and states, and classes or patterns")
-    base = read_yaml(resource("prompts", content["base"])) if "base" in content else {}
+    base = read_yaml(resource("prompts", str(content["base"]))) if "base" in content else {}
     merged: dict[str, Any] = {**base, **content}
     valid = ("version", "provenance", "base", "templates", "normal_states", "abnormal_states", "classes", "patterns")
     for key in merged:
@@ -107,14 +107,15 @@ def load_prompts(config: PromptConfig) -> PromptSet:
         if not isinstance(sentences, list) or not sentences:
             raise PresetError(f"{path}: '{key}' must be a list of sentences (or take those of APRIL-GAN with 'base: aprilgan')")
         for sentence in sentences:
-            if [name for _, name, _, _ in Formatter().parse(sentence) if name is not None] != [""]:
+            if _fields(sentence) != [""]:
                 raise PresetError(f"{path}: '{key}' has '{sentence}', which must hold exactly one {{}}")
-    patterns = tuple(merged.get("patterns") or ())
+    patterns, classes = merged.get("patterns") or [], merged.get("classes") or {}
+    if not isinstance(patterns, list) or not isinstance(classes, dict) or not all(isinstance(n or {}, dict) for n in classes.values()):
+        raise PresetError(f"{path}: 'patterns' must be a list, and 'classes' a mapping: class, type, phrases")
     for pattern in patterns:
-        fields = [name for _, name, _, _ in Formatter().parse(pattern) if name is not None]
+        fields = _fields(pattern)
         if "type" not in fields or not set(fields) <= {"type", "class"}:
             raise PresetError(f"{path}: 'patterns' has '{pattern}', which must hold {{type}}, and may hold {{class}}")
-    classes = merged.get("classes") or {}
     if patterns and classes:
         raise PresetError(f"{path}: give 'classes' or 'patterns', not both")
     for class_name, names in classes.items():
@@ -122,7 +123,15 @@ def load_prompts(config: PromptConfig) -> PromptSet:
             if not isinstance(phrases, list) or not phrases or not all(isinstance(p, str) and p.strip() for p in phrases):
                 raise PresetError(f"{path}: {class_name}/{name} must be a list of at least one phrase")
     states = {key: tuple(merged[key]) for key in ("templates", "normal_states", "abnormal_states")}
-    return PromptSet(str(path), phrases=classes, patterns=patterns, config=config, **states)
+    return PromptSet(str(path), phrases=classes, patterns=tuple(patterns), config=config, **states)
+
+
+def _fields(sentence: Any) -> list[str]:
+    """Names in braces; of what is no sentence with braces in pairs, one that none has."""
+    try:
+        return [name for _, name, _, _ in Formatter().parse(sentence) if name is not None]
+    except (ValueError, TypeError):
+        return ["?"]
 
 
 def read_texts(lines: Sequence[str]) -> list[tuple[str, ...]]:

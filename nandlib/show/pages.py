@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 
 from nandlib.evaluation.result_tables import kshot_summary
+from nandlib.show import scale_tables
 from nandlib.show.comparison import comparison
 from nandlib.show.style import CONTEST, LABELS
 from nandlib.study.frames import read_table
 
-PAGES = ("README.md", "REPRODUCING.md", "nandlib/models/MODEL_CARD.md")
+PAGES = ("README.md", "REPRODUCING.md", "SCALE.md", "nandlib/models/MODEL_CARD.md")
 BLOCK = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 RULES = {
     "nand": "the paper's rule",
@@ -320,6 +321,10 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "choice": _choice,
     "wordings": _wordings,
     "overlap": _overlap,
+    "rates": scale_tables.rates,
+    "memory": scale_tables.memory,
+    "kills": scale_tables.kills,
+    "cases": scale_tables.cases,
 }
 
 

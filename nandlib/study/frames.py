@@ -37,6 +37,7 @@ TEXT_COLUMNS = (
     "second",
     "origin",
     "perturbation",
+    "changed",
 )
 
 

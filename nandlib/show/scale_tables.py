@@ -1,0 +1,48 @@
+"""Tables of the page about many images (`SCALE.md`), from what benchmarks and campaigns have written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from nandlib.study.frames import read_table
+
+MILLION = 10**6
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Markdown."""
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)) + "\n"
+
+
+def rates(root: Path) -> str:
+    """Measured rates, and what a million images would take at them."""
+    rows = []
+    for row in read_table(root / "figures/pcb/model/apply.csv").to_dict("records"):
+        hours = MILLION / row["images_s"] / 3600
+        rows.append([row["what"], f"{row['images_s']:.1f}", f"{row['ratio']:.2f} × {row['to']}", f"{hours:.0f}"])
+    return table(["", "images a second", "as a ratio", "hours for a million images"], rows)
+
+
+def memory(root: Path) -> str:
+    """The largest process, by the number of images."""
+    found = read_table(root / "figures/pcb/model/scale.csv")
+    first = found["peak_mb"].iloc[0]
+    more = 100 * (found["peak_mb"] / first - 1)
+    rows = [[f"{row.images:,}", f"{row.peak_mb:,}", f"{one:+.0f} %"] for row, one in zip(found.itertuples(), more, strict=True)]
+    return table(["images", "largest process, MB", "against the first row"], rows)
+
+
+def kills(root: Path) -> str:
+    """Runs that were killed, and how many ended in the same bytes."""
+    found = read_table(root / "figures/kills.csv")
+    rows = [[row["what"], row["killed"], str(row["kills"]), f"{row['same_bytes']} of {row['runs']}"] for row in found.to_dict("records")]
+    total = ["all", "", str(found["kills"].sum()), f"{found['same_bytes'].sum()} of {found['runs'].sum()}"]
+    return table(["run", "what was killed", "kills", "runs that ended in the bytes of an undisturbed one"], [*rows, total])
+
+
+def cases(root: Path) -> str:
+    """Damaged and hostile inputs that were tried."""
+    found = read_table(root / "figures/fuzz.csv")
+    rows = [[row["input"], f"{row['cases']:,}", str(row["failures"])] for row in found.to_dict("records")]
+    return table(["input", "cases", "failures"], [*rows, ["all", f"{found['cases'].sum():,}", str(found["failures"].sum())]])

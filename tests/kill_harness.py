@@ -1,0 +1,166 @@
+"""Kill runs at random moments, finish them, and compare every byte with an undisturbed run: `make kills` (half an hour).
+
+Not a test that pytest collects. SIGKILL goes to the whole process group (for Ray's workers: to one worker process), at moments drawn
+by a seed over the time that an undisturbed run takes, several times in a row in one folder; then the run is finished.
+"""
+
+import csv
+import hashlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import psutil
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+NAND = str(Path(sys.executable).parent / "nand")
+SUMMARY = ROOT / "figures/kills.csv"
+COLUMNS = ("what", "killed", "kills", "runs", "same_bytes")
+WAIT = 900  # seconds, at most, of a run that is let finish
+
+
+def images(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, count in (("normal", 4), ("test", 40)):
+        (folder / name).mkdir(parents=True)
+        for k in range(count):
+            small = Image.fromarray(rng.integers(60, 200, (6, 6, 3), dtype=np.uint8))
+            small.resize((96, 80), Image.Resampling.BICUBIC).save(folder / name / f"{k:03d}.png")
+
+
+def apply_command(folder: Path, *more: str) -> list[str]:
+    words = ["apply", "test", "-t", "hair", "--noun", "cloth", "--detector", "patchcore", "--normals", "normal", "-o", "out", *more]
+    return [NAND, *words]
+
+
+def study_command(folder: Path) -> list[str]:
+    return [NAND, "repro", "report@tiny"]
+
+
+def tiny_project_in(folder: Path) -> None:
+    """The project with the tiny study entered, nothing of it run."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    import tiny_project
+
+    shutil.copytree(ROOT / "nandlib", folder / "nandlib", ignore=shutil.ignore_patterns("__pycache__"))
+    whole, tiny_project.run = tiny_project.run, lambda project, *command: whole(project, *command) if "repro" not in command else done
+    done = subprocess.CompletedProcess([], 0, "", "")
+    tiny_project.make(folder)
+    tiny_project.run = whole
+
+
+def start(command: Sequence[str], folder: Path) -> subprocess.Popen:
+    environment = os.environ | {"PYTHONPATH": str(ROOT if not (folder / "nandlib").is_dir() else folder), "PYTHONWARNINGS": "ignore"}
+    environment["PATH"] = f"{Path(NAND).parent}{os.pathsep}{environment['PATH']}"
+    with (folder / "log").open("a") as log:
+        return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
+
+
+def finish(command: Sequence[str], folder: Path) -> float:
+    began = time.monotonic()
+    if start(command, folder).wait(WAIT):
+        raise SystemExit(f"{' '.join(command)}\n{(folder / 'log').read_text()[-3000:]}")
+    return time.monotonic() - began
+
+
+def whole_group(process: subprocess.Popen) -> bool:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    process.wait()
+    return True
+
+
+def one_worker(process: subprocess.Popen) -> bool:
+    """Of Ray; the run itself goes on."""
+    workers = [p for p in psutil.process_iter(["cmdline"]) if "ray::_do" in " ".join(p.info["cmdline"] or [])]
+    if workers:
+        workers[0].kill()
+    return bool(workers)
+
+
+def contents(folder: Path, results: Sequence[str]) -> dict[str, str]:
+    paths = [path for name in results for path in sorted((folder / name).rglob("*")) if path.is_file()]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def campaign(
+    what: str,
+    killed: str,
+    prepare: Callable[[Path], None],
+    command: Callable[[Path], list[str]],
+    results: Sequence[str],
+    runs: int,
+    kills: int,
+    seed: int,
+) -> tuple[str, str, int, int, int]:
+    """Some runs, each killed some times before it is let finish."""
+    rng = random.Random(seed)
+    same = done = 0
+    with tempfile.TemporaryDirectory() as base:
+        whole = Path(base) / "whole"
+        whole.mkdir()
+        prepare(whole)
+        seconds = finish(command(whole), whole)
+        expected = contents(whole, results)
+        assert expected, f"{what}: nothing to compare"
+        for number in range(runs):
+            folder = Path(base) / f"run{number}"
+            folder.mkdir()
+            prepare(folder)
+            for _ in range(kills):
+                process = start(command(folder), folder)
+                time.sleep(rng.uniform(0, seconds))
+                if killed == "worker":
+                    done += one_worker(process)
+                    process.wait(WAIT)
+                else:
+                    done += process.poll() is None and whole_group(process)
+            finish(command(folder), folder)
+            found = contents(folder, results)
+            same += found == expected
+            different = [name for name in expected | found if expected.get(name) != found.get(name)]
+            print(f"{what}: run {number + 1} of {runs}, {done} kills, {len(different)} files differ {different[:5]}", flush=True)
+            shutil.rmtree(folder)
+    return what, killed, done, runs, same
+
+
+CAMPAIGNS = {
+    "apply": lambda: campaign("nand apply", "group", images, apply_command, ("out",), runs=7, kills=3, seed=1),
+    "shards": lambda: campaign(
+        "nand apply --store shards", "group", images, lambda f: apply_command(f, "--store", "shards"), ("out",), runs=3, kills=3, seed=2
+    ),
+    "driver": lambda: campaign(
+        "nand apply --engine ray", "group", images, lambda f: apply_command(f, "--engine", "ray"), ("out",), runs=2, kills=2, seed=3
+    ),
+    "worker": lambda: campaign(
+        "nand apply --engine ray", "worker", images, lambda f: apply_command(f, "--engine", "ray"), ("out",), runs=4, kills=1, seed=4
+    ),
+    "study": lambda: campaign(
+        "the tiny study", "group", tiny_project_in, study_command, ("data", "figures"), runs=1, kills=8, seed=5
+    ),
+}  # fmt: skip
+
+
+def main(names: Sequence[str]) -> None:
+    before = list(csv.DictReader(SUMMARY.open())) if SUMMARY.is_file() else []
+    rows = {(row["what"], row["killed"]): tuple(row[column] for column in COLUMNS) for row in before}
+    for name in names or CAMPAIGNS:
+        row = CAMPAIGNS[name]()
+        rows[row[:2]] = row
+        with SUMMARY.open("w", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows.values()])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,7 +1,8 @@
 """Kill runs at random moments, finish them, and compare every byte with an undisturbed run: `make kills` (half an hour).
 
 Not a test that pytest collects. SIGKILL goes to the whole process group (for Ray's workers: to one worker process), at moments drawn
-by a seed over the time that an undisturbed run takes, several times in a row in one folder; then the run is finished.
+by a seed over the time that an undisturbed run takes, several times in a row in one folder; then the run is finished. A worker of
+Ray is killed while it works on its first shard.
 """
 
 import csv
@@ -25,6 +26,7 @@ ROOT = Path(__file__).parents[1]
 NAND = str(Path(sys.executable).parent / "nand")
 SUMMARY = ROOT / "figures/kills.csv"
 COLUMNS = ("what", "killed", "kills", "runs", "same_bytes")
+TIMES = "fitting.json"  # says how many seconds fitting took
 WAIT = 900  # seconds, at most, of a run that is let finish
 
 
@@ -83,14 +85,17 @@ def whole_group(process: subprocess.Popen) -> bool:
 
 def one_worker(process: subprocess.Popen) -> bool:
     """Of Ray; the run itself goes on."""
-    workers = [p for p in psutil.process_iter(["cmdline"]) if "ray::_do" in " ".join(p.info["cmdline"] or [])]
-    if workers:
-        workers[0].kill()
-    return bool(workers)
+    while process.poll() is None:
+        for worker in psutil.process_iter(["cmdline"]):
+            if "ray::_do" in " ".join(worker.info["cmdline"] or []):
+                worker.kill()
+                return True
+        time.sleep(0.01)
+    return False
 
 
 def contents(folder: Path, results: Sequence[str]) -> dict[str, str]:
-    paths = [path for name in results for path in sorted((folder / name).rglob("*")) if path.is_file()]
+    paths = [path for name in results for path in sorted((folder / name).rglob("*")) if path.is_file() and path.name != TIMES]
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
@@ -103,8 +108,12 @@ def campaign(
     runs: int,
     kills: int,
     seed: int,
+    parts: int = 1,
 ) -> tuple[str, str, int, int, int]:
-    """Some runs, each killed some times before it is let finish."""
+    """Some runs, each killed some times before it is let finish.
+
+    Every kill comes within a part of the undisturbed run's time: what was finished before is not done again, so later starts are short.
+    """
     rng = random.Random(seed)
     same = done = 0
     with tempfile.TemporaryDirectory() as base:
@@ -120,7 +129,7 @@ def campaign(
             prepare(folder)
             for _ in range(kills):
                 process = start(command(folder), folder)
-                time.sleep(rng.uniform(0, seconds))
+                time.sleep(0 if killed == "worker" else rng.uniform(0, seconds / parts))
                 if killed == "worker":
                     done += one_worker(process)
                     process.wait(WAIT)
@@ -144,20 +153,19 @@ CAMPAIGNS = {
         "nand apply --engine ray", "group", images, lambda f: apply_command(f, "--engine", "ray"), ("out",), runs=2, kills=2, seed=3
     ),
     "worker": lambda: campaign(
-        "nand apply --engine ray", "worker", images, lambda f: apply_command(f, "--engine", "ray"), ("out",), runs=4, kills=1, seed=4
+        "nand apply --engine ray", "worker", images, lambda f: apply_command(f, "--engine", "ray"), ("out",), runs=3, kills=1, seed=4
     ),
     "study": lambda: campaign(
-        "the tiny study", "group", tiny_project_in, study_command, ("data", "figures"), runs=1, kills=8, seed=5
+        "the tiny study", "group", tiny_project_in, study_command, ("data", "figures"), runs=1, kills=10, seed=5, parts=10
     ),
 }  # fmt: skip
 
 
 def main(names: Sequence[str]) -> None:
-    before = list(csv.DictReader(SUMMARY.open())) if SUMMARY.is_file() else []
-    rows = {(row["what"], row["killed"]): tuple(row[column] for column in COLUMNS) for row in before}
     for name in names or CAMPAIGNS:
         row = CAMPAIGNS[name]()
-        rows[row[:2]] = row
+        before = list(csv.DictReader(SUMMARY.open())) if SUMMARY.is_file() else []
+        rows = {(old["what"], old["killed"]): tuple(old[column] for column in COLUMNS) for old in before} | {row[:2]: row}
         with SUMMARY.open("w", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows.values()])
 

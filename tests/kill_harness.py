@@ -1,4 +1,4 @@
-"""Kill runs at random moments, finish them, and compare every byte with an undisturbed run: `make kills` (half an hour).
+"""Kill runs at random moments, finish them, and compare every byte with an undisturbed run: `make kills`.
 
 Not a test that pytest collects. SIGKILL goes to the whole process group (for Ray's workers: to one worker process), at moments drawn
 by a seed over the time that an undisturbed run takes, several times in a row in one folder; then the run is finished. A worker of

@@ -54,7 +54,7 @@ def streaming_rates(study: OpenStudy, images: int = IMAGES, repeats: int = REPEA
     A rate is that between the first shard that is done and the last: starting workers is left out. ``ratio``: to the row that ``to``
     names, the median of ratios within a turn. Rows: one worker of one thread without any normality; with one text, five, four examples;
     two workers; one worker of a Ray cluster; two threads of one worker; anomalib's `Engine.predict` around the very network, images and
-    batch, with all threads.
+    batch, with one thread and with all.
 
     Args:
         study: Its images must be there.

@@ -45,10 +45,6 @@ def _spread(row: pd.Series, name: str, form: str = ".1f", sign: str = "") -> str
     return f"{row[name]:{sign}{form}} ± {row[f'{name}_sd']:{form}}"
 
 
-def _markdown(head: list[str], rows: list[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)) + "\n"
-
-
 def _results(root: Path) -> str:
     means, origins = _read(root, "mini/detectors.csv"), _read(root, "mini/origins.csv").set_index(["detector", "origin"])
     rows = []
@@ -57,7 +53,7 @@ def _results(root: Path) -> str:
         cells = [f"{_gain(part)}, {_groups(part)}" for part in map(pd.Series, parts)]
         rows.append([LABELS[row["detector"]], f"{row['auroc_before']:.1f} → {row['auroc_after']:.1f}", *cells])
     head = ["detector", "AUROC, mean over classes", "all groups", "defects drawn by what also drew training images"]
-    return _markdown([*head, "product-specific defects"], rows)
+    return scale_tables.markdown([*head, "product-specific defects"], rows)
 
 
 def _real(root: Path) -> str:
@@ -74,7 +70,7 @@ def _real(root: Path) -> str:
             series = pd.Series(row)
             cells = [f"{row['auroc_before']:.1f} → {row['auroc_after']:.1f}", _gain(series), closed, _groups(series), *said]
             rows.append([name, LABELS[row["detector"]], *cells])
-    return _markdown(["images", "detector", "AUROC", "gain", "of the gap", "groups up", "best group", "worst group"], rows)
+    return scale_tables.markdown(["images", "detector", "AUROC", "gain", "of the gap", "groups up", "best group", "worst group"], rows)
 
 
 def _kshot(root: Path) -> str:
@@ -94,7 +90,7 @@ def _kshot(root: Path) -> str:
                 cells = ["–" if np.isnan(after) else f"{after:.1f} ± {sd:.1f}" for after, sd in pairs]
                 own, other = found.loc[4, ["removed_own", "removed_other"]].to_numpy(float)
                 rows.append([name, label, *cells, f"{own:.0f} %, {other:.1f} %"])
-    return _markdown(["images", "what is given", *(f"k = {k}" for k in ks), "removed of own, of others (k = 4)"], rows)
+    return scale_tables.markdown(["images", "what is given", *(f"k = {k}" for k in ks), "removed of own, of others (k = 4)"], rows)
 
 
 def _contests(root: Path, name: str) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -114,7 +110,7 @@ def _anew(root: Path) -> str:
         for method, name in names.items() if len(drawn) else ():
             found = means[method].reindex(ks)
             rows.append([label, name, *("–" if np.isnan(after) else f"{after:.1f}" for after in found)])
-    return _markdown(["images", "what is given", *(f"k = {k}" for k in ks)], rows)
+    return scale_tables.markdown(["images", "what is given", *(f"k = {k}" for k in ks)], rows)
 
 
 def _masks(root: Path) -> str:
@@ -125,7 +121,7 @@ def _masks(root: Path) -> str:
         for k in sorted(set(table["k"])):
             cells = ["{:.1f} %, {:.1f} %".format(*means.loc[(k, method)]) for method in ("text", "examples", "both", "bank")]
             rows.append([label, str(k), *cells])
-    return _markdown(["images", "k", *(CONTEST[method] for method in ("text", "examples", "both", "bank"))], rows)
+    return scale_tables.markdown(["images", "k", *(CONTEST[method] for method in ("text", "examples", "both", "bank"))], rows)
 
 
 def _heartbeat(root: Path) -> str:
@@ -141,7 +137,7 @@ def _heartbeat(root: Path) -> str:
         cells.append("{auroc_after:.1f}".format(**shown[detector, 4, "bank"]) if (detector, 4, "bank") in shown else "–")
         rows.append([LABELS[detector], *cells, "{removed_own:.0f} %, {removed_other:.0f} %".format(**shown[detector, 4, "examples"])])
     head = ["detector", "records: AUROC by mean, maximum of A", "beats with types", "one example added", "four", "four into the memory"]
-    return _markdown([*head, "removed of own, of others (k = 4)"], rows)
+    return scale_tables.markdown([*head, "removed of own, of others (k = 4)"], rows)
 
 
 def _parts(root: Path) -> str:
@@ -157,7 +153,7 @@ def _parts(root: Path) -> str:
         *(areas.loc[own, column] for column in ("auroc_object", "auroc_point") for own in ("untuned", "tuned"))
     )
     head = ["k", "k parts shown", "k parts into the memory", "removed of own, of others, shown", "in the memory"]
-    return f"AUROC before any addition, untuned → tuned on Perlin anomalies: {first}.\n\n{_markdown(head, rows)}"
+    return f"AUROC before any addition, untuned → tuned on Perlin anomalies: {first}.\n\n{scale_tables.markdown(head, rows)}"
 
 
 def _worth(root: Path) -> str:
@@ -170,7 +166,7 @@ def _worth(root: Path) -> str:
         for column, label in (("examples", "examples"), ("bank", "images into PatchCore's memory")):
             counts = [int(chosen.sum()) for chosen in (table[column] == 1, table[column] > 1, table[column].isna())]
             rows.append([name, f"{(table['delta_text'] > 0).sum()} of {len(table)}", label, *map(str, counts)])
-    return _markdown(["texts of", "raise AUROC", "as good as the text are", "one image", "more", "none that there are"], rows)
+    return scale_tables.markdown(["texts of", "raise AUROC", "as good as the text are", "one image", "more", "none that there are"], rows)
 
 
 def _trained(root: Path) -> str:
@@ -186,7 +182,7 @@ def _trained(root: Path) -> str:
         rows.append([names[row["study"]], LABELS[row["detector"]], a0, published, *gains, *cost])
     head = ["images", "detector", "any defect: AUROC by the map, by the official score", "published, MVTec AD", "text added: AUROC", "gain"]
     head += ["groups up", "by `nand_plus`", "with one example too", "to train", "an image (of the bare backbone)", "state"]
-    return _markdown(head, rows)
+    return scale_tables.markdown(head, rows)
 
 
 def _harm(root: Path) -> str:
@@ -199,7 +195,7 @@ def _harm(root: Path) -> str:
         first = table.iloc[0]
         cells = [f"{row['caught']:.0f} %, {row['kept']:.0f} % ({row['auroc']:.0f})" for _, row in table.iterrows()]
         rows.append([name, f"{first['harmful']:.0f}, {first['useful']:.0f}", *cells])
-    return _markdown(
+    return scale_tables.markdown(
         ["texts of", "harmful, useful", "unlabelled rejects: caught, kept (AUROC)", "5 accepted and 5 rejected: caught, kept"], rows
     )
 
@@ -216,7 +212,7 @@ def _models(root: Path) -> str:
             cells += [_spread(own.loc[origin], "delta", sign="+") for origin in ("shared_primitive", "product_specific")]
             rows.append([name, LABELS[row["detector"]], RULES[row["kind"]], *cells])
     head = ["model", "detector", "rule", "before", "Δ, all groups", "Δ, shared primitive (35)", "Δ, product-specific (21)"]
-    return _markdown(head, rows)
+    return scale_tables.markdown(head, rows)
 
 
 def _choice(root: Path) -> str:
@@ -229,7 +225,7 @@ def _choice(root: Path) -> str:
             rows.append([name, model, *cells, f"{after[study, model]:.1f}"])
     loss, lower = after["validation", "shared"] - after["validation", "disjoint"], after["pcb", "shared"] - after["pcb", "disjoint"]
     chosen = "disjoint" if loss <= MOST_LOSS and lower <= 0 else "shared"
-    table = _markdown(["images", "model", "APRIL-GAN", "PatchCore", "mean AUROC after"], rows)
+    table = scale_tables.markdown(["images", "model", "APRIL-GAN", "PatchCore", "mean AUROC after"], rows)
     said = f"The disjoint model loses {loss:.1f} points on the validation products and {lower:.1f} on the boards"
     return f"{table}\n{said}: the default is **{chosen}**.\n"
 
@@ -247,7 +243,7 @@ def _plus(root: Path) -> str:
             cells += [f"{same[name]:.1f} %" for name in ("removed_own", "removed_other", "removed_other_nand")]
             rows.append([f"{LABELS[str(detector)]}: {RULES[row['kind']]}", *cells])
     head = ["three seeds, mean ± sd", "Δ AUROC", "shared primitive", "product-specific", "groups up (significantly)"]
-    return _markdown([*head, "removed of the added type", "of the others", "the paper's rule at equal strength"], rows)
+    return scale_tables.markdown([*head, "removed of the added type", "of the others", "the paper's rule at equal strength"], rows)
 
 
 def _claims(root: Path) -> str:
@@ -282,7 +278,7 @@ def _claims(root: Path) -> str:
         ["where it fails", "`failures_notebook@mini`", "measure/failures.csv", f"{len(failures)} group × detector", "5"],
     ]
     linked = [[row[0], row[1], f"[{row[2]}](figures/mini/{row[2]})", *row[3:]] for row in rows]
-    return _markdown(["claim", "`nand repro …`", "file", "expected", "tolerance"], linked)
+    return scale_tables.markdown(["claim", "`nand repro …`", "file", "expected", "tolerance"], linked)
 
 
 def _wordings(root: Path) -> str:
@@ -295,13 +291,13 @@ def _wordings(root: Path) -> str:
             [f"{name} ({len(own)})", f"{100 * (own['rank'] == 1).mean():.0f} %", f"{100 * (own['rank'] <= 3).mean():.0f} %", ranked]
         )
     head = ["", f"nearest family is its own (of {table['family'].nunique()})", "among the nearest three"]
-    return _markdown([*head, "ranks patches of its own family above all others (AUROC)"], rows)
+    return scale_tables.markdown([*head, "ranks patches of its own family above all others (AUROC)"], rows)
 
 
 def _overlap(root: Path) -> str:
     table = _read(root, "mini/model/overlap.csv")
     rows = [[str(r.study), str(r.model), f"{r.equal} of {r.phrases}", f"{r.contain} of {r.phrases}"] for r in table.itertuples()]
-    return _markdown(["phrases of", "training words of", "equal a training phrase", "contain one"], rows)
+    return scale_tables.markdown(["phrases of", "training words of", "equal a training phrase", "contain one"], rows)
 
 
 TABLES: dict[str, Callable[[Path], str]] = {

@@ -10,8 +10,8 @@ from nandlib.study.frames import read_table
 MILLION = 10**6
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Markdown."""
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of cells."""
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)) + "\n"
 
 
@@ -21,7 +21,7 @@ def rates(root: Path) -> str:
     for row in read_table(root / "figures/pcb/model/apply.csv").to_dict("records"):
         hours = MILLION / row["images_s"] / 3600
         rows.append([row["what"], f"{row['images_s']:.1f}", f"{row['ratio']:.2f} × {row['to']}", f"{hours:.0f}"])
-    return table(["", "images a second", "as a ratio", "hours for a million images"], rows)
+    return markdown(["", "images a second", "as a ratio", "hours for a million images"], rows)
 
 
 def memory(root: Path) -> str:
@@ -30,7 +30,7 @@ def memory(root: Path) -> str:
     first = found["peak_mb"].iloc[0]
     more = 100 * (found["peak_mb"] / first - 1)
     rows = [[f"{row.images:,}", f"{row.peak_mb:,}", f"{one:+.0f} %"] for row, one in zip(found.itertuples(), more, strict=True)]
-    return table(["images", "largest process, MB", "against the first row"], rows)
+    return markdown(["images", "largest process, MB", "against the first row"], rows)
 
 
 def kills(root: Path) -> str:
@@ -38,11 +38,11 @@ def kills(root: Path) -> str:
     found = read_table(root / "figures/kills.csv")
     rows = [[row["what"], row["killed"], str(row["kills"]), f"{row['same_bytes']} of {row['runs']}"] for row in found.to_dict("records")]
     total = ["all", "", str(found["kills"].sum()), f"{found['same_bytes'].sum()} of {found['runs'].sum()}"]
-    return table(["run", "what was killed", "kills", "runs that ended in the bytes of an undisturbed one"], [*rows, total])
+    return markdown(["run", "what was killed", "kills", "runs that ended in the bytes of an undisturbed one"], [*rows, total])
 
 
 def cases(root: Path) -> str:
     """Damaged and hostile inputs that were tried."""
     found = read_table(root / "figures/fuzz.csv")
     rows = [[row["input"], f"{row['cases']:,}", str(row["failures"])] for row in found.to_dict("records")]
-    return table(["input", "cases", "failures"], [*rows, ["all", f"{found['cases'].sum():,}", str(found["failures"].sum())]])
+    return markdown(["input", "cases", "failures"], [*rows, ["all", f"{found['cases'].sum():,}", str(found["failures"].sum())]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
@@ -45,8 +46,8 @@ def apply(
     """Write adapted maps, overlays and scores to a folder; what is there already and has not changed stays.
 
     The folder gets ``shards/`` (`nandlib.streaming.results`), ``maps/`` and ``overlays/`` as `how` says, and ``scores.csv``: image,
-    score_before, score_after (maxima of A and A_final), removed (share of the sum of A that is gone, in percent). Memory grows by some
-    hundred bytes an image, for names and scores.
+    score_before, score_after (maxima of A and A_final), removed (share of the sum of A that is gone, in percent). Memory grows by about a
+    kilobyte an image, for names and scores.
 
     Args:
         adapted: Gives the adapted detector; called only if there is something to do.
@@ -71,7 +72,7 @@ def apply(
     with results.held(asked), tqdm(total=count, desc="apply", unit="image", disable=not progress) as bar:
         shards = _shards(listing, results.known(), maps, shard_size(count, how.batch), bar.update)
         if (first := next(shards, None)) is not None:
-            for done in engine(Work(_ready(adapted()), listing, results, how), _chained(first, shards)):
+            for done in engine(Work(_ready(adapted()), listing, results, how), chain([first], shards)):
                 bar.update(done)
         table = results.summary(listing)
     if lost := count - len(table):
@@ -89,11 +90,6 @@ def _ready(adapted: AdaptedDetector) -> AdaptedDetector:
     if adapted.normalities:
         adapted.texts  # noqa: B018
     return adapted
-
-
-def _chained(first: Shard, rest: Iterator[Shard]) -> Iterator[Shard]:
-    yield first
-    yield from rest
 
 
 def _shards(

@@ -14,10 +14,9 @@ from ray.exceptions import RayError, RayTaskError
 
 from nandlib.errors import EngineError, NandError
 from nandlib.memory import keep_freed_memory
+from nandlib.streaming.here import AHEAD
 from nandlib.streaming.results import Shard
 from nandlib.streaming.work import Work
-
-AHEAD = 2  # shards a worker has been given
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,22 @@ def test_patchcore_can_draw_its_bank_from_a_share_of_the_patches(model, images):
     assert PatchCore(model, images[:2], PatchCoreConfig(coreset_ratio=0.5, max_patches=None)).memory.shape == (400, 768)
 
 
+def test_patchcore_over_shards(model, images):
+    sharded = PatchCore(model, images, PatchCoreConfig(coreset_ratio=0.25, max_patches=None, shard_images=2))
+    exact = PatchCore(model, images, PatchCoreConfig(coreset_ratio=0.25, max_patches=None))
+    assert sharded.memory.shape == exact.memory.shape == (300, 768)
+    patches, radii = exact.describe(images).flatten(2).transpose(1, 2), []  # of image, place
+    for detector in (sharded, exact):
+        own = patches[detector._origin]  # each descriptor must be one of the image that it is said to be of
+        assert float((own - detector.memory[:, None]).norm(dim=2).min(1).values.max()) < 1e-3
+        radii.append(float(torch.cdist(patches.flatten(0, 1), detector.memory).min(1).values.max()))
+    assert radii[0] <= 2 * radii[1]
+
+
+def test_patches_of_a_shard_are_limited(model, images):
+    assert len(PatchCore(model, images, PatchCoreConfig(coreset_ratio=1.0, max_patches=100, shard_images=2)).memory) == 150
+
+
 def test_map_folder_reads_npy_and_tiff(tmp_path):
     import tifffile
 

@@ -13,7 +13,8 @@ from sklearn.metrics.pairwise import cosine_similarity
 
 from nandlib.detectors.aprilgan import AprilGan
 from nandlib.detectors.config import PatchCoreConfig
-from nandlib.detectors.patchcore import MEAN, STD, PatchCore, _full_network, coreset
+from nandlib.detectors.coreset import coreset
+from nandlib.detectors.patchcore import MEAN, STD, PatchCore, _full_network
 from nandlib.errors import DataError
 from nandlib.method.config import NandConfig, PromptConfig
 from nandlib.method.prompts import load_prompts

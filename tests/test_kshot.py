@@ -12,7 +12,7 @@ from test_examples import BARS, NORMALS, SQUARES
 from tiny_project import ROOT, executed
 
 from nandlib import add_normality, fit_detector, load_model
-from nandlib.detectors.patchcore import continued
+from nandlib.detectors.coreset import continued
 from nandlib.errors import DataError
 from nandlib.evaluation.contest import METHODS, Contest, axes, draws_of
 from nandlib.evaluation.example_selection import COLUMNS as CANDIDATE

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from nandlib.data.images import ImageLike
-from nandlib.detectors.patchcore import PatchCore, continued
+from nandlib.detectors.coreset import continued
+from nandlib.detectors.patchcore import PatchCore
 from nandlib.evaluation.contest import KS
 from nandlib.method.adapt import AdaptedDetector
 from nandlib.method.descriptors import Descriptors

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import typer
 
-from nandlib.cli import apply, adapt, explore, research, stages, studies  # noqa: F401 # isort: skip (commands are shown in this order)
+from nandlib.cli import apply, adapt, explore, research, benchmark, stages, studies  # noqa: F401 # isort: skip (commands are shown in this order)
 from nandlib.cli.app import app
 from nandlib.errors import NandError
 from nandlib.extras import advice

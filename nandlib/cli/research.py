@@ -1,4 +1,4 @@
-"""Commands for those who change something: own projections and prompts, seeds, wordings, speed."""
+"""Commands for those who change something: own projections and prompts, seeds, wordings, choices."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Literal, cast
 
 import typer
 
-from nandlib.cli.app import RESEARCH, StudyName, app, print_json, progress, records, registered_study
+from nandlib.cli.app import RESEARCH, StudyName, app, print_json, progress, registered_study
 from nandlib.errors import NandError
 
 HELD_OUT_SEED = 424242  # of auxiliary images that train no model
@@ -79,66 +79,6 @@ def generate_prompts(
     opened = open_study(study, project_root())
     phrases = generate(opened.types(), out, progress=progress())
     typer.echo(f"{out}: {sum(len(p) for types in phrases.values() for p in types.values())} phrases; set prompts.file to it")
-
-
-@app.command(rich_help_panel=RESEARCH)
-def benchmark(
-    study: StudyName,
-    images: Annotated[int, typer.Option(min=1, help="images per pass")] = 2,
-    repeats: Annotated[int, typer.Option(min=1, help="passes of each kind")] = 3,
-    texts: Annotated[bool, typer.Option("--texts", help="how fast the explorer answers: figures/<study>/model/explorer.csv")] = False,
-    normality: Annotated[bool, typer.Option("--normality", help="cost of a text and of examples: figures/<study>/kshot/cost.csv")] = False,
-    stages: Annotated[bool, typer.Option("--stages", help="time and memory of every stage: figures/<study>/model/stages.csv")] = False,
-    apply: Annotated[bool, typer.Option("--apply", help="images a second of 'nand apply': figures/<study>/model/apply.csv")] = False,
-    scale: Annotated[bool, typer.Option("--scale", help="memory for many images: figures/<study>/model/scale.csv")] = False,
-    edge: Annotated[bool, typer.Option("--edge", help="what detectors ask of a small device: figures/<study>/edge/edge.csv")] = False,
-    detectors: Annotated[
-        bool, typer.Option("--detectors", help="what detectors cost and find: figures/<study>/model/detectors.csv")
-    ] = False,
-) -> None:
-    """Seconds an image of the whole study against a bare pass of the image tower, in one run; or another cost, if named. As JSON."""
-    opened = registered_study(study)
-    if texts:
-        from nandlib.benchmarks.texts import text_latency
-
-        table = text_latency(opened)
-        opened.write_csv(table, "model/explorer.csv")
-    elif normality:
-        from nandlib.benchmarks.normality import normality_cost
-
-        table = normality_cost(opened)
-        opened.write_csv(table, "kshot/cost.csv")
-    elif stages:
-        from nandlib.benchmarks.stages import stage_times
-
-        table = stage_times(opened)
-        opened.write_csv(table, "model/stages.csv")
-    elif apply:
-        from nandlib.benchmarks.streaming import streaming_rates
-
-        table = streaming_rates(opened)
-        opened.write_csv(table, "model/apply.csv")
-    elif scale:
-        from nandlib.benchmarks.streaming import streaming_memory
-
-        table = streaming_memory()
-        opened.write_csv(table, "model/scale.csv")
-    elif edge:
-        from nandlib.benchmarks.edge import edge_cost
-
-        table = edge_cost(opened)
-        opened.write_csv(table, "edge/edge.csv")
-    elif detectors:
-        from nandlib.benchmarks.detectors import detector_cost
-
-        table = detector_cost(opened)
-        opened.write_csv(table, "model/detectors.csv")
-    else:
-        from nandlib.benchmarks.images import image_cost
-
-        print_json(image_cost(opened, images, repeats))
-        return
-    print_json(records(table))
 
 
 @app.command(rich_help_panel=RESEARCH)

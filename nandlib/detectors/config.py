@@ -37,6 +37,11 @@ class PatchCoreConfig(Section):
     max_patches: int | None = Field(
         20_000, ge=1, description="normal patches from which the coreset is drawn, evenly over the images; None: all (memory grows)"
     )
+    shard_images: int | None = Field(
+        None,
+        ge=1,
+        description="normal images whose patches (max_patches of them) are held at a time: choice within shards, then across; None: all",
+    )
     interpolation: Literal["nearest", "bilinear"] = Field("nearest", description="of the map: anomalib's, or the original's")
     backbone_weights: Path | None = Field(None, description="wide_resnet50_2.tv_in1k (full-size study); or 'random'")
 

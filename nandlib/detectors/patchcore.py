@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from anomalib.models.components import KCenterGreedy, SparseRandomProjection
 from anomalib.models.image.patchcore.anomaly_map import AnomalyMapGenerator
 from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 from PIL import Image
@@ -21,6 +18,7 @@ from nandlib.data.batch import inputs
 from nandlib.data.images import ImageLike, as_image
 from nandlib.detectors.base import TorchDetector
 from nandlib.detectors.config import PatchCoreConfig
+from nandlib.detectors.coreset import coreset, coreset_of_shards
 from nandlib.errors import DataError, ModelError
 from nandlib.models import Placement, VisionLanguageModel
 from nandlib.models.checkpoints import read_state
@@ -96,102 +94,42 @@ def _imagenet(image: Image.Image) -> Tensor:
     return torch.from_numpy(array).permute(2, 0, 1).contiguous()
 
 
-class _KCenterGreedy(KCenterGreedy):
-    """anomalib's sampler with the same choices, without a temporary copy of all features for every one of them.
-
-    glibc cannot reuse the room of such a copy once a small tensor lies behind it, so the original's memory can grow with every
-    choice.
-    """
-
-    rows = 1024  # of the features at a time
-    buffer: Tensor
-    distances: Tensor
-
-    def update_distances(self, cluster_center: int | Tensor | None) -> None:
-        features, center = self.features, self.features[cluster_center].squeeze()
-        if self.min_distances is None:
-            self.min_distances = features.new_full((len(features), 1), torch.inf)
-            self.buffer, self.distances = torch.empty_like(features[: self.rows]), torch.empty_like(self.min_distances)
-        for start in range(0, len(features), self.rows):
-            block = features[start : start + self.rows]
-            difference = torch.sub(block, center, out=self.buffer[: len(block)])
-            torch.linalg.norm(difference, ord=2, dim=1, keepdim=True, out=self.distances[start : start + self.rows])
-        torch.minimum(self.min_distances, self.distances, out=self.min_distances)
-
-
-def coreset(bank: Tensor, ratio: float, seed: int, projected: bool = False) -> Tensor:
-    """Greedy k-centre subset of patch descriptors ``(n, C)``: the ``⌊ratio · n⌋`` indices of the chosen ones.
-
-    Args:
-        bank: Descriptors.
-        ratio: Share that is kept.
-        seed: Of the first choice and of the projection: anomalib draws it from numpy's global state.
-        projected: Choose by distances after anomalib's sparse random projection to the Johnson-Lindenstrauss dimension (about
-            300 for 400,000 descriptors): less exact, and faster where C is larger.
-    """
-    with torch.random.fork_rng(devices=[]), redirect_stderr(io.StringIO()):  # its progress bar cannot be switched off
-        torch.manual_seed(seed)
-        if not projected:  # a third dimension makes it work on the descriptors as they are
-            sampler = _KCenterGreedy(embedding=bank[:, None], sampling_ratio=ratio)
-        else:
-            sampler = _KCenterGreedy(embedding=bank, sampling_ratio=ratio)
-            state = np.random.RandomState(seed)  # with a number all rows of the projection would be drawn alike
-            sampler.model = SparseRandomProjection(eps=0.9, random_state=state)  # type: ignore[arg-type]
-        return torch.as_tensor(sampler.select_coreset_idxs())
-
-
-def continued(new: Tensor, distances: Tensor, ratio: float) -> list[int]:
-    """Greedy k-centre choice that goes on from a memory: positions of ``⌊ratio · n⌋`` of ``(n, C)`` patches, the farthest first.
-
-    What lies nearer to the memory than the last one chosen is never chosen: the choice is made among the farthest alone, of which there
-    must be enough.
-
-    Args:
-        new: Patches.
-        distances: ``(n,)`` of each to the memory.
-        ratio: Share that is kept.
-    """
-    count, order = int(ratio * len(new)), distances.argsort(descending=True)
-    among = 4 * count
-    while True:
-        kept = order[:among].sort().values
-        chosen, last = _farthest(new[kept], distances[kept], count)
-        if among >= len(new) or last > float(distances[order[among]]):
-            return [int(place) for place in kept[chosen]]
-        among *= 2
-
-
-def _farthest(new: Tensor, distances: Tensor, count: int) -> tuple[list[int], float]:
-    """Positions of so many patches, and how far the last of them was from all others and the memory."""
-    nearest, chosen, last = distances.clone(), list[int](), float("inf")
-    for _ in range(count):
-        chosen.append(int(nearest.argmax()))
-        last = float(nearest[chosen[-1]])
-        nearest = torch.minimum(nearest, torch.linalg.norm(new - new[chosen[-1]], dim=1))
-    return chosen, last
-
-
 @torch.no_grad()
-def _patch_bank(
+def _patch_banks(
     network: PatchcoreModel,
     preprocess: Callable[[Image.Image], Tensor],
     normals: Sequence[ImageLike],
     config: PatchCoreConfig,
+    placement: Placement,
     batch_size: int,
-) -> Tensor:
-    """Descriptors ``(n, C)`` of the normal images' patches: all, or an even random share of each image's."""
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Descriptors ``(n, C)`` of the normal images' patches, all or an even random share of each image's, and ``(n,)`` of which image each
+    is: a shard of images at a time."""
     network.train()
     network.feature_extractor.eval()  # the frozen tower's batch norms must not learn
-    rng, bank = np.random.default_rng(config.seed), torch.empty(0)
-    for start, batch in zip(range(0, len(normals), batch_size), inputs(normals, preprocess, batch_size), strict=True):
-        patches = network(batch.to(network.memory_bank.device)).float().cpu().unflatten(0, (len(batch), -1))
-        network.embedding_store.clear()
-        most = patches.shape[1] if config.max_patches is None else min(patches.shape[1], max(1, config.max_patches // len(normals)))
-        if not len(bank):
-            bank = torch.empty(len(normals), most, patches.shape[2])
-        for k, image in enumerate(patches, start):
-            bank[k] = image[np.sort(rng.permutation(len(image))[:most])]
-    return bank.flatten(0, 1)
+    rng, size = np.random.default_rng(config.seed), min(len(normals), config.shard_images or len(normals))
+    for first in range(0, len(normals), size):
+        shard, bank = normals[first : first + size], torch.empty(0)
+        for start, batch in zip(range(0, len(shard), batch_size), inputs(shard, preprocess, batch_size), strict=True):
+            with placement.autocast():
+                patches = network(batch.to(placement.device)).float().cpu().unflatten(0, (len(batch), -1))
+            network.embedding_store.clear()
+            most = patches.shape[1] if config.max_patches is None else min(patches.shape[1], max(1, config.max_patches // size))
+            if not len(bank):
+                bank = torch.empty(len(shard), most, patches.shape[2])
+            for k, image in enumerate(patches, start):
+                bank[k] = image[np.sort(rng.permutation(len(image))[:most])]
+        yield bank.flatten(0, 1).to(placement.device), torch.arange(first, first + len(shard)).repeat_interleave(bank.shape[1])
+
+
+def _memory(banks: Iterator[tuple[Tensor, Tensor]], config: PatchCoreConfig) -> tuple[Tensor, Tensor]:
+    """The descriptors that are kept, and of which image each is."""
+    how = config.coreset_ratio, config.seed, config.coreset_projection
+    if config.shard_images is not None:
+        return coreset_of_shards(banks, *how)
+    ((bank, origin),) = banks
+    chosen = coreset(bank, *how)
+    return bank[chosen], origin[chosen.cpu()]
 
 
 class PatchCore(TorchDetector):
@@ -223,13 +161,9 @@ class PatchCore(TorchDetector):
         else:
             network, preprocess, placement = _embedded_network(model.patch_backbone()), model.preprocess, Placement()
         network.anomaly_map_generator = _Maps(config.interpolation).to(placement.device)
-        with placement.autocast():
-            bank = _patch_bank(network, preprocess, normals, config, batch_size)
-        each = len(bank) // len(normals)  # descriptors of an image
-        chosen = coreset(bank.to(placement.device), config.coreset_ratio, config.seed, config.coreset_projection)
-        network.memory_bank = bank.to(placement.device)[chosen]
+        network.memory_bank, origin = _memory(_patch_banks(network, preprocess, normals, config, placement, batch_size), config)
         network.eval()
-        self._network, self._normals, self._origin = network, normals, chosen.to(placement.device) // each
+        self._network, self._normals, self._origin = network, normals, origin.to(placement.device)
         self._placement, self.ratio = placement, config.coreset_ratio
         self._model, self._config, self._batch_size = model, config, batch_size
         self._size = (SIZE, SIZE) if config.backbone_weights is not None or model is None else (model.image_size,) * 2

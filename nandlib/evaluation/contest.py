@@ -25,7 +25,8 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from nandlib.detectors.patchcore import PatchCore, continued
+from nandlib.detectors.coreset import continued
+from nandlib.detectors.patchcore import PatchCore
 from nandlib.evaluation.protocol import auroc
 from nandlib.method.config import ExampleConfig
 from nandlib.method.examples import both, directions, probability

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nandlib.detectors.patchcore import continued, coreset
+from nandlib.detectors.coreset import continued, coreset
 from nandlib.surfaces.clouds import Cloud
 from nandlib.surfaces.config import MemoryConfig
 from nandlib.surfaces.descriptors import described

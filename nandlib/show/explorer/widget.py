@@ -29,6 +29,8 @@ Several phrases for one thing are parted by a semicolon. Click × on a text to t
 the groups that the texts speak of: the AUROC then asks whether good images and those groups are told from the others.
 The <b>threshold</b> starts at the 95 % quantile of normal images and stays where it is when a text is added."""
 
+READING = "reading the text; for the first one also the generic defects that it is compared with, which takes some seconds"
+
 
 class Explorer(w.VBox):
     """Pick a study, class and image, or drop images of your own; type texts; see maps, scores and AUROC before and after.
@@ -236,7 +238,9 @@ class Explorer(w.VBox):
         read_texts(texts)
         self._set(self.typed, value="")
         self._set(self.texts, value=[text for text in dict.fromkeys(texts) if text.strip()])
+        self._message.value = f"<div class='nand-note'>{READING}</div>"
         self._answer()
+        self._message.value = ""
 
     def _answer(self) -> None:
         self.answer: Answer = self.exploration.answer(read_texts(self.texts.value), self.accept.picks)

@@ -1,0 +1,113 @@
+"""Coresets: which of many patch descriptors a memory keeps, chosen greedily, at once, in shards, or on from a memory."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from contextlib import redirect_stderr
+
+import numpy as np
+import torch
+from anomalib.models.components import KCenterGreedy, SparseRandomProjection
+from torch import Tensor
+
+WITHIN = 2  # times the share that is kept at last: what a shard gives to the choice across shards
+
+
+class _KCenterGreedy(KCenterGreedy):
+    """anomalib's sampler with the same choices, without a temporary copy of all features for every one of them.
+
+    glibc cannot reuse the room of such a copy once a small tensor lies behind it, so the original's memory can grow with every
+    choice.
+    """
+
+    rows = 1024  # of the features at a time
+    buffer: Tensor
+    distances: Tensor
+
+    def update_distances(self, cluster_center: int | Tensor | None) -> None:
+        features, center = self.features, self.features[cluster_center].squeeze()
+        if self.min_distances is None:
+            self.min_distances = features.new_full((len(features), 1), torch.inf)
+            self.buffer, self.distances = torch.empty_like(features[: self.rows]), torch.empty_like(self.min_distances)
+        for start in range(0, len(features), self.rows):
+            block = features[start : start + self.rows]
+            difference = torch.sub(block, center, out=self.buffer[: len(block)])
+            torch.linalg.norm(difference, ord=2, dim=1, keepdim=True, out=self.distances[start : start + self.rows])
+        torch.minimum(self.min_distances, self.distances, out=self.min_distances)
+
+
+def coreset(bank: Tensor, ratio: float, seed: int, projected: bool = False) -> Tensor:
+    """Greedy k-centre subset of patch descriptors ``(n, C)``: the ``⌊ratio · n⌋`` indices of the chosen ones.
+
+    Args:
+        bank: Descriptors.
+        ratio: Share that is kept.
+        seed: Of the first choice and of the projection: anomalib draws it from numpy's global state.
+        projected: Choose by distances after anomalib's sparse random projection to the Johnson-Lindenstrauss dimension (about
+            300 for 400,000 descriptors): less exact, and faster where C is larger.
+    """
+    with torch.random.fork_rng(devices=[]), redirect_stderr(io.StringIO()):  # its progress bar cannot be switched off
+        torch.manual_seed(seed)
+        if not projected:  # a third dimension makes it work on the descriptors as they are
+            sampler = _KCenterGreedy(embedding=bank[:, None], sampling_ratio=ratio)
+        else:
+            sampler = _KCenterGreedy(embedding=bank, sampling_ratio=ratio)
+            state = np.random.RandomState(seed)  # with a number all rows of the projection would be drawn alike
+            sampler.model = SparseRandomProjection(eps=0.9, random_state=state)  # type: ignore[arg-type]
+        return torch.as_tensor(sampler.select_coreset_idxs())
+
+
+def coreset_of_shards(shards: Iterable[tuple[Tensor, Tensor]], ratio: float, seed: int, projected: bool = False) -> tuple[Tensor, Tensor]:
+    """Greedy k-centre choice within shards, and then across what they gave: one shard's descriptors are held at a time.
+
+    Every shard gives `WITHIN` times the share that is kept at last, so that what is alike in several shards can be dropped. A descriptor
+    is at most as far from what is kept as the radii of both choices together (a composable coreset).
+
+    Args:
+        shards: Descriptors ``(n_i, C)``, and ``(n_i,)`` numbers that go with them.
+        ratio, seed, projected: As in `coreset`.
+
+    Returns:
+        ``⌊ratio · Σ n_i⌋`` descriptors, and their numbers.
+    """
+    total, kept = 0, list[tuple[Tensor, Tensor]]()
+    for descriptors, numbers in shards:
+        chosen = coreset(descriptors, min(1.0, WITHIN * ratio), seed, projected)
+        kept.append((descriptors[chosen], numbers[chosen.cpu()]))
+        total += len(descriptors)
+    descriptors, numbers = (torch.cat(parts) for parts in zip(*kept, strict=True))
+    share = (int(ratio * total) + 0.5) / len(descriptors)  # of the candidates: so many, whatever rounding does
+    chosen = coreset(descriptors, min(1.0, share), seed, projected)
+    return descriptors[chosen], numbers[chosen.cpu()]
+
+
+def continued(new: Tensor, distances: Tensor, ratio: float) -> list[int]:
+    """Greedy k-centre choice that goes on from a memory: positions of ``⌊ratio · n⌋`` of ``(n, C)`` patches, the farthest first.
+
+    What lies nearer to the memory than the last one chosen is never chosen: the choice is made among the farthest alone, of which there
+    must be enough.
+
+    Args:
+        new: Patches.
+        distances: ``(n,)`` of each to the memory.
+        ratio: Share that is kept.
+    """
+    count, order = int(ratio * len(new)), distances.argsort(descending=True)
+    among = 4 * count
+    while True:
+        kept = order[:among].sort().values
+        chosen, last = _farthest(new[kept], distances[kept], count)
+        if among >= len(new) or last > float(distances[order[among]]):
+            return [int(place) for place in kept[chosen]]
+        among *= 2
+
+
+def _farthest(new: Tensor, distances: Tensor, count: int) -> tuple[list[int], float]:
+    """Positions of so many patches, and how far the last of them was from all others and the memory."""
+    nearest, chosen, last = distances.clone(), list[int](), float("inf")
+    for _ in range(count):
+        chosen.append(int(nearest.argmax()))
+        last = float(nearest[chosen[-1]])
+        nearest = torch.minimum(nearest, torch.linalg.norm(new - new[chosen[-1]], dim=1))
+    return chosen, last

@@ -95,7 +95,6 @@ def lab(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
     finally:
         server.terminate()
         server.wait(20)
-        print((tmp_path / "log").read_text())  # seen if the test fails
 
 
 def _wait_for(address: str, log: Path, answers: bool = False) -> None:

@@ -9,13 +9,15 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from nandlib.errors import ModelError
-from nandlib.models.clip import ClipModel, Projections, load_projections
+from nandlib.models.base import Placement
+from nandlib.models.clip import ClipModel, Projections, encode_tokens, load_projections
+from nandlib.models.precision import MARGIN, measured_precision
 
 
 @pytest.fixture(scope="module")
 def clip_model():
     torch.manual_seed(0)
-    vision = CLIPVisionCfg(layers=24, width=64, head_width=64, patch_size=14, image_size=70)
+    vision = CLIPVisionCfg(layers=24, width=64, head_width=32, patch_size=14, image_size=70)
     text = CLIPTextCfg(context_length=77, vocab_size=49408, width=32, heads=1, layers=2)
     model = ClipModel(CLIP(48, vision, text), Projections(64, 48), SimpleTokenizer())
     model.image_size = 70
@@ -59,3 +61,33 @@ def test_official_checkpoint_layout_and_safetensors(tmp_path):
         load_projections(tmp_path / "p.safetensors")
     with pytest.raises(ModelError, match=r"none.pth is missing: 'nand doctor' says"):
         load_projections(tmp_path / "none.pth")
+
+
+def test_texts_without_padding_have_the_features_of_open_clip(clip_model):
+    sentences = ["a", "a photo of a flawless carpet", "a photo of a carpet " + "with a loose thread " * 30]
+    for some in (sentences[:2], sentences):  # the last one fills the context
+        tokens = clip_model.tokenizer(some)
+        expected = clip_model.clip.encode_text(tokens)
+        assert torch.allclose(encode_tokens(clip_model.clip, tokens), expected, atol=1e-5)
+        assert expected.std(0).max() > 0.01
+
+
+def test_attention_runs_without_the_fast_path_and_the_setting_is_put_back(clip_model, monkeypatch):
+    batch = torch.randn(1, 3, 70, 70, generator=torch.Generator().manual_seed(2))
+    calls, fast = [], torch._native_multi_head_attention
+    monkeypatch.setattr(torch, "_native_multi_head_attention", lambda *a, **k: calls.append(1) or fast(*a, **k))
+    with torch.no_grad():
+        plain = clip_model.clip.visual.forward_intermediates(batch, indices=[23], normalize_intermediates=False)
+    assert calls, "torch no longer has this fast path: Placement.running() need not switch it off"
+    calls.clear()
+    tokens = clip_model.raw_tokens(batch)
+    assert not calls and torch.backends.mha.get_fastpath_enabled()
+    assert torch.allclose(tokens[3].transpose(1, 2).unflatten(2, (5, 5)), plain["image_intermediates"][0], atol=1e-4)
+    with pytest.raises(RuntimeError, match="stop"), Placement().running():
+        raise RuntimeError("stop")
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+@pytest.mark.parametrize(("ratio", "expected"), [(0.5, "autocast"), (2.0, "float32"), (MARGIN, "float32")])
+def test_precision_is_chosen_by_what_bfloat16_costs(ratio, expected):
+    assert measured_precision("cpu", lambda _device: ratio) == expected

@@ -51,7 +51,7 @@ def image_cost(study: OpenStudy, n_images: int = 2, repeats: int = 3) -> dict[st
     ready = torch.cat(list(batches(paths, model.preprocess))).to(study.config.model.device)
 
     def bare() -> None:
-        with placement(study).autocast():
+        with placement(study).running():
             model.tower(ready)
 
     def whole() -> None:
@@ -73,6 +73,6 @@ def image_cost(study: OpenStudy, n_images: int = 2, repeats: int = 3) -> dict[st
         "groups": len(sentences) - 2,
         "weights": "random" if study.config.random else "trained",
         "device": study.config.model.device,
-        "precision": study.config.model.precision,
+        "precision": placement(study).precision,
         "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
     }

@@ -20,6 +20,7 @@ def benchmark(
     apply: Annotated[bool, typer.Option("--apply", help="images a second of 'nand apply': figures/<study>/model/apply.csv")] = False,
     scale: Annotated[bool, typer.Option("--scale", help="memory for many images: figures/<study>/model/scale.csv")] = False,
     coreset: Annotated[bool, typer.Option("--coreset", help="PatchCore's memory by shards: figures/<study>/model/coreset.csv")] = False,
+    precision: Annotated[bool, typer.Option("--precision", help="settings of full-size CLIP: figures/<study>/model/precision.csv")] = False,
     edge: Annotated[bool, typer.Option("--edge", help="what detectors ask of a small device: figures/<study>/edge/edge.csv")] = False,
     detectors: Annotated[
         bool, typer.Option("--detectors", help="what detectors cost and find: figures/<study>/model/detectors.csv")
@@ -51,6 +52,10 @@ def benchmark(
         from nandlib.benchmarks.coreset import coreset_difference
 
         table, path = coreset_difference(opened, progress()), "model/coreset.csv"
+    elif precision:
+        from nandlib.benchmarks.precision import precision_cost
+
+        table, path = precision_cost(opened), "model/precision.csv"
     elif edge:
         from nandlib.benchmarks.edge import edge_cost
 

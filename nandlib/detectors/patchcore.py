@@ -111,7 +111,7 @@ def _patch_banks(
     for first in range(0, len(normals), size):
         shard, bank = normals[first : first + size], torch.empty(0)
         for start, batch in zip(range(0, len(shard), batch_size), inputs(shard, preprocess, batch_size), strict=True):
-            with placement.autocast():
+            with placement.running():
                 patches = network(batch.to(placement.device)).float().cpu().unflatten(0, (len(batch), -1))
             network.embedding_store.clear()
             most = patches.shape[1] if config.max_patches is None else min(patches.shape[1], max(1, config.max_patches // size))
@@ -169,7 +169,7 @@ class PatchCore(TorchDetector):
         self._size = (SIZE, SIZE) if config.backbone_weights is not None or model is None else (model.image_size,) * 2
 
         def maps(batch: Tensor) -> Tensor:
-            with placement.autocast():
+            with placement.running():
                 return network(batch.to(placement.device)).anomaly_map[:, 0].float().cpu()
 
         super().__init__(preprocess, maps)
@@ -198,7 +198,7 @@ class PatchCore(TorchDetector):
         """Descriptors ``(N, C, h, w)`` of images' patches, as those in `memory` are."""
         network, found = self._network, []
         for batch in inputs(images, self.preprocess, batch_size):
-            with self._placement.autocast():
+            with self._placement.running():
                 features = network.feature_extractor(batch.to(self._placement.device))
                 pooled = {name: network.feature_pooler(feature) for name, feature in features.items()}
                 found.append(network.generate_embedding(pooled).float().cpu())

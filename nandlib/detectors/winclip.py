@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from nandlib.detectors.base import TorchDetector
 from nandlib.models import Placement, VisionLanguageModel
-from nandlib.models.clip import clip_input, load_clip
+from nandlib.models.clip import clip_input, encode_tokens, load_clip
 
 SCALES = (2, 3)  # sides of the windows in patches
 Embeddings = tuple[Tensor, list[Tensor], Tensor]  # (N, D), one (N, n_windows, D) a scale, (N, P, C)
@@ -143,13 +143,12 @@ class ClipWindowEncoder(_Encoder):
 
     @torch.no_grad()
     def encode(self, batch: Tensor) -> Embeddings:
-        with self.placement.autocast():
+        with self.placement.running():
             image, windows, patches = self.network.encode_image(batch.to(self.placement.device))
         return image.float().cpu(), [window.float().cpu() for window in windows], patches.float().cpu()
 
-    @torch.no_grad()
     def encode_text(self, sentences: list[str]) -> Tensor:
-        return self.network.clip.encode_text(tokenize(sentences).to(self.placement.device)).float().cpu()
+        return encode_tokens(self.network.clip, tokenize(sentences).to(self.placement.device)).float().cpu()
 
 
 class EncodedWinClip(WinClipModel):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -71,6 +72,17 @@ class Placement:
     device: str = "cpu"
     precision: Literal["float32", "autocast"] = "float32"
 
-    def autocast(self) -> torch.autocast:
-        """Context of the image tower's forward pass."""
-        return torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.precision == "autocast")
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Context of a network's forward pass: its precision, and attention by ``scaled_dot_product_attention``.
+
+        torch's fast path of ``nn.MultiheadAttention``, which it takes in float32, forms the whole matrix of attention instead. Whether it
+        is taken is a setting of the process, which is put back.
+        """
+        before = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.precision == "autocast"):
+                yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(before)

@@ -88,6 +88,20 @@ def clip_input(image: Image.Image, side: int) -> Tensor:
     return torch.from_numpy(array).permute(2, 0, 1).contiguous()
 
 
+@torch.no_grad()
+def encode_tokens(clip: CLIP, tokens: Tensor) -> Tensor:
+    """CLIP's text features ``(n, D)`` of token ids ``(n, 77)``, without the padding that no sentence reaches.
+
+    A token sees those before it alone, and the feature is that of the last one: what follows in all sentences changes nothing.
+    """
+    last = tokens.argmax(1)  # the token of the end has the highest id
+    length = int(last.max()) + 1
+    placed = clip.token_embedding(tokens[:, :length]) + clip.positional_embedding[:length]
+    seen = clip.ln_final(clip.transformer(placed, attn_mask=clip.attn_mask[:length, :length]))
+    projected: Tensor = seen[torch.arange(len(tokens)), last] @ clip.text_projection
+    return projected
+
+
 class ClipModel:
     """CLIP with projections (see `VisionLanguageModel`).
 
@@ -133,7 +147,7 @@ class ClipModel:
 
     def _forward(self, batch: Tensor) -> tuple[list[Tensor], Tensor]:
         """Raw tokens after each of `BLOCKS` without CLS, ``(N, P, width)``, and the projected CLS ``(N, D)``; float32."""
-        with self.placement.autocast():
+        with self.placement.running():
             output = self.tower.forward_intermediates(
                 batch.to(self.placement.device), indices=[block - 1 for block in BLOCKS], normalize_intermediates=False, output_fmt="NLC"
             )
@@ -152,8 +166,7 @@ class ClipModel:
     @torch.no_grad()
     def encode_text(self, sentences: Sequence[str], batch: int = 128) -> Tensor:
         chunks = [self.tokenizer(list(sentences[start : start + batch])) for start in range(0, len(sentences), batch)]
-        features = [self.clip.encode_text(chunk.to(self.placement.device)) for chunk in chunks]
-        return torch.cat(features).cpu()
+        return torch.cat([encode_tokens(self.clip, chunk.to(self.placement.device)) for chunk in chunks]).cpu()
 
     def patch_backbone(self) -> nn.Module:
         raise ModelError("PatchCore uses wide_resnet50_2, not CLIP: set patchcore.backbone_weights in the preset")

@@ -292,7 +292,7 @@ class MiniModel:
         return preprocess(image)
 
     def _stages(self, batch: Tensor) -> list[Tensor]:
-        with self.placement.autocast():
+        with self.placement.running():
             return [stage.float() for stage in self.tower(batch.to(self.placement.device))]
 
     @torch.no_grad()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from nandlib.models import Placement, VisionLanguageModel, load_model
+from nandlib.models.precision import measured_precision
 from nandlib.study.open_study import OpenStudy
 
 
 def placement(study: OpenStudy) -> Placement:
-    """Where and how precisely the networks run."""
-    return Placement(study.config.model.device, study.config.model.precision)
+    """Where and how precisely the networks run; ``precision: auto`` is decided by measuring here."""
+    device, precision = study.config.model.device, study.config.model.precision
+    return Placement(device, measured_precision(device) if precision == "auto" else precision)
 
 
 def model_of(study: OpenStudy) -> VisionLanguageModel:

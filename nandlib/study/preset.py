@@ -40,7 +40,11 @@ class ModelConfig(Section):
         None,
         description="train `weights` (data/models/<name>/heads.safetensors) for this study; None: they are there already",
     )
-    precision: Literal["float32", "autocast"] = "float32"
+    precision: Literal["float32", "autocast", "auto"] = Field(
+        "float32",
+        description="of the networks' passes; autocast: bfloat16 where torch deems it safe; auto: autocast where it is measured to be "
+        "faster, so that another machine may give other digits",
+    )
     device: str = Field("cpu", description="torch device")
 
     @model_validator(mode="after")

@@ -132,7 +132,7 @@ def test_download_goes_on_where_it_stopped(server, tmp_path):
     with pytest.raises(DataError, match="thing.bin could not be downloaded:\n.*\n.*nand fetch thing --from PATH"):
         download(thing, tmp_path, progress=False)
     have = (tmp_path / "thing.bin.part").stat().st_size
-    assert 700_000 - nandlib.data.sources.BLOCK <= have <= 700_000
+    assert 700_000 - nandlib.data.download.BLOCK <= have <= 700_000
     server.limit = None
     path, url = download(thing, tmp_path, progress=False)
     assert path.read_bytes() == CONTENT

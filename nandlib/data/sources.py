@@ -17,18 +17,14 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any, Literal
 
-import pooch
-import requests
 from pydantic import BaseModel, ConfigDict, Field
-from tqdm.auto import tqdm
 
 from nandlib.data.archives import extract
+from nandlib.data.download import BLOCK, FAILURES, retrieve
 from nandlib.data.images import IMAGE_SUFFIXES
 from nandlib.errors import DataError, PresetError, nearest
 from nandlib.settings import RESOURCES, read_yaml
 
-BLOCK = 1 << 16  # bytes read at once; an interrupted download loses at most as much
-TIMEOUT = (10, 60)  # seconds to connect, and between two blocks
 LOCAL = "NAND_LOCAL"  # environment: folders with files that are here already, separated as in PATH
 MIRROR = "NAND_MIRROR"  # environment: addresses under which the files lie by name, separated by blanks; tried first
 
@@ -243,59 +239,19 @@ def download(entry: Source, folder: Path, progress: bool = True) -> tuple[Path, 
     problems = []
     for url in entry.addresses():
         try:
-            fetcher = _Resumable(folder / f"{entry.file}.part", progress)
-            with _quiet_pooch():
-                name = pooch.retrieve(url, sha256 and f"sha256:{sha256}", fname=entry.file, path=folder, downloader=fetcher)
+            path = retrieve(url, folder / entry.file, sha256, 2_000_000 * entry.megabytes, progress)
             try:
-                verify(Path(name), entry)
+                verify(path, entry)
             except DataError:
-                Path(name).unlink()
+                path.unlink()
                 raise
-            return Path(name), url
-        except (requests.RequestException, DataError, ValueError) as error:
+            return path, url
+        except (*FAILURES, DataError) as error:
             problems.append(f"  {url}: {str(error).splitlines()[0]}")
     raise DataError(
         f"{entry.file} could not be downloaded:\n" + "\n".join(problems) + f"\nPut it into {folder}, or name its place: "
         f"nand fetch {entry.name} --from PATH"
     )
-
-
-class _quiet_pooch:
-    """pooch logs every step; the progress bar says enough."""
-
-    def __enter__(self) -> None:
-        self.level = pooch.get_logger().level
-        pooch.get_logger().setLevel("ERROR")
-
-    def __exit__(self, *_: object) -> None:
-        pooch.get_logger().setLevel(self.level)
-
-
-class _Resumable:
-    """A downloader for pooch that goes on where an interrupted download stopped, if the server allows."""
-
-    def __init__(self, partial: Path, progress: bool) -> None:
-        self.partial, self.progress = partial, progress
-
-    def __call__(self, url: str, output_file: str, _pooch: Any) -> None:
-        have = self.partial.stat().st_size if self.partial.is_file() else 0
-        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-            if response.status_code != requests.codes.requested_range_not_satisfiable:
-                response.raise_for_status()
-                resumed = response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
-                self._write(response, resumed, have if resumed else 0)
-        self.partial.replace(output_file)
-
-    def _write(self, response: requests.Response, resumed: bool, have: int) -> None:
-        total = have + int(response.headers.get("Content-Length", 0))
-        bar = tqdm(total=total or None, initial=have, unit="B", unit_scale=True, desc=self.partial.stem, disable=not self.progress)
-        with self.partial.open("ab" if resumed else "wb") as file, bar:
-            for block in response.iter_content(BLOCK):
-                file.write(block)
-                bar.update(len(block))
-        if total and self.partial.stat().st_size < total:
-            raise requests.ConnectionError(f"the connection broke after {self.partial.stat().st_size} of {total} bytes; run again to go on")
 
 
 def _install(entry: Source, file: Path, target: Path) -> None:

@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+_ADDRESS = re.compile(r"\b[\w+.-]+://[^\s'\"<>]+")
+
+
+def without_secrets(text: str) -> str:
+    """A text in whose addresses three dots stand for what is before an ``@`` (user and password), and for the values of a query (keys,
+    signatures)."""
+
+    def strip(match: re.Match[str]) -> str:
+        address = re.sub(r"(?<=://)[^/?#]*@", "...@", match[0])
+        return re.sub(r"(?<=[?&])([^=&#]*)=[^&#]*", r"\1=...", address)
+
+    return _ADDRESS.sub(strip, text)
 
 
 class NandError(Exception):
-    """Something is wrong with what the user gave; the message says what, where and how to mend it."""
+    """Something is wrong with what the user gave; the message says what, where and how to mend it, and no password of an address."""
+
+    def __str__(self) -> str:
+        return without_secrets(super().__str__())
 
 
 class DataError(NandError):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +15,15 @@ from PIL import Image
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-from nandlib.models.mini import Heads, MiniModel, save_heads
+from nandlib.models.mini import Heads, MiniModel, TextTower, save_heads
 from nandlib.warm import warm_processes
 
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # of what the tests start
 
-ON_THE_TINY_STUDY = ("browser", "circuit_boards", "command_line", "explorer", "kshot", "robustness", "trained_detectors", "pipeline")
+ON_THE_TINY_STUDY = {
+    *("browser", "circuit_boards", "command_line", "explorer", "kshot", "robustness", "secrets", "trained_detectors", "pipeline"),
+}
 
 
 class _Scheduling(LoadScopeScheduling):
@@ -40,6 +41,21 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
     return _Scheduling(config, log)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _sentences_are_encoded_once() -> Iterator[None]:
+    """The text tower is frozen: a process of tests encodes a sentence once, whichever model asks. (Prompts are hundreds of sentences.)"""
+    known, encode = dict[str, torch.Tensor](), TextTower.__call__
+
+    def remembered(tower: TextTower, sentences: Sequence[str], batch: int = 64) -> torch.Tensor:
+        new = [sentence for sentence in dict.fromkeys(sentences) if sentence not in known]
+        known.update(zip(new, encode(tower, new, batch), strict=True))
+        return torch.stack([known[sentence] for sentence in sentences]) if sentences else encode(tower, sentences, batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TextTower, "__call__", remembered)
+        yield
+
+
 @pytest.fixture(scope="session")
 def heads_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Untrained heads with fixed weights: enough wherever the numbers do not matter."""
@@ -53,11 +69,8 @@ def heads_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def model(heads_file: Path) -> MiniModel:
-    """The embedded model; texts that several tests need are encoded once."""
-    model = MiniModel.load(heads_file)
-    encode = cache(model.encode_text)
-    model.encode_text = lambda sentences: encode(tuple(sentences))
-    return model
+    """The embedded model."""
+    return MiniModel.load(heads_file)
 
 
 @pytest.fixture
@@ -105,5 +118,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """test_pipeline.py last: it changes the tiny study that other files look at."""
     items.sort(key=lambda item: item.path.name == "test_pipeline.py")
     found = {item.path.stem.removeprefix("test_") for item in items if "project" in getattr(item, "fixturenames", ())}
-    if alone := found - set(ON_THE_TINY_STUDY):  # would build the study a second time
+    if alone := found - ON_THE_TINY_STUDY:  # would build the study a second time
         raise pytest.UsageError(f"they look at the tiny study: add {', '.join(sorted(alone))} to ON_THE_TINY_STUDY in tests/conftest.py")

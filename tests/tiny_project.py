@@ -15,6 +15,13 @@ from nandlib.show.notebooks import KERNEL
 
 ROOT = Path(__file__).parents[1]
 TEMPLATES = 'templates: ["a photo of a {}.", "a close-up photo of the {}.", "there is a {} in the scene."]\n'  # few: sentences take time
+PLANTED = "planted-5f1b-never-to-be-seen"
+SECRETS = {  # of the commands' environment, as users have them: tests/test_secrets.py looks for them in all that is written
+    "OPENAI_API_KEY": PLANTED,
+    "AWS_SECRET_ACCESS_KEY": PLANTED,
+    "HF_TOKEN": PLANTED,
+    "NAND_MIRROR": f"https://me:{PLANTED}@mirror.invalid/?token={PLANTED}",
+}
 WARM: dict[str, str] = {}  # environment of all commands, once the project is there
 
 
@@ -22,6 +29,7 @@ def run(project: Path, *command: str, check: bool = True) -> subprocess.Complete
     environment = (
         os.environ
         | WARM
+        | SECRETS
         | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(project),

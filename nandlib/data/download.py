@@ -11,7 +11,7 @@ import pooch
 import requests
 from requests.adapters import HTTPAdapter
 from tqdm.auto import tqdm
-from urllib3 import BaseHTTPResponse, Retry
+from urllib3 import Retry
 from urllib3.exceptions import HTTPError
 
 BLOCK = 1 << 16  # bytes read at once; an interrupted download loses at most as much
@@ -51,14 +51,6 @@ class _quiet_pooch:
         pooch.get_logger().setLevel(self.level)
 
 
-class _Patient(Retry):
-    """Waits as long as a busy server asks, or a second, two and four: but not without end."""
-
-    def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
-        asked = super().get_retry_after(response)
-        return None if asked is None else min(asked, PATIENCE)
-
-
 class _Resumable:
     """A downloader for pooch that goes on where an interrupted download stopped, if the server allows."""
 
@@ -68,15 +60,24 @@ class _Resumable:
     def __call__(self, url: str, output_file: str, _pooch: Any) -> None:
         have = self.partial.stat().st_size if self.partial.is_file() else 0
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-        busy = _Patient(
-            None, connect=0, read=0, other=0, status=TRIES, status_forcelist=(429, 503), backoff_factor=1, raise_on_status=False
+        busy = Retry(  # nothing else is tried again
+            total=None,
+            connect=0,
+            read=0,
+            other=0,
+            status=TRIES,
+            status_forcelist=(429, 503),
+            backoff_factor=1,
+            retry_after_max=PATIENCE,
+            raise_on_status=False,
         )
         with requests.Session() as session:
             for scheme in ("http://", "https://"):
                 session.mount(scheme, HTTPAdapter(max_retries=busy))
             with session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
                 if not have or response.status_code != requests.codes.requested_range_not_satisfiable:
-                    response.raise_for_status()
+                    if not response.ok:  # no word of the server's: it may repeat what it was asked, with a key
+                        raise requests.HTTPError(f"the server answers {response.status_code}")
                     resumed = response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
                     self._write(response, resumed, have if resumed else 0)
         self.partial.replace(output_file)

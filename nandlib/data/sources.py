@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from nandlib.data.archives import extract
 from nandlib.data.download import BLOCK, FAILURES, retrieve
 from nandlib.data.images import IMAGE_SUFFIXES
-from nandlib.errors import DataError, PresetError, nearest
+from nandlib.errors import DataError, PresetError, nearest, without_secrets
 from nandlib.settings import RESOURCES, read_yaml
 
 LOCAL = "NAND_LOCAL"  # environment: folders with files that are here already, separated as in PATH
@@ -182,9 +182,10 @@ def fetch(
         raise DataError(f"{entry.name}: its licence, {entry.licence}, was not accepted: nothing was downloaded")
     file, url = download(entry, root / "data" / "downloads", progress)
     _install(entry, file, target)
-    _record(entry, root, url)
+    origin = without_secrets(url)
+    _record(entry, root, origin)
     file.unlink()
-    return f"{entry.path} from {url}"
+    return f"{entry.path} from {origin}"
 
 
 def _report(entry: Source, root: Path) -> str:

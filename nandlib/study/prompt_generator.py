@@ -45,7 +45,7 @@ class Endpoint:
         backoff: Seconds before the second retry, doubled for each further one.
     """
 
-    url: str
+    url: str = field(repr=False)  # may hold a password
     model: str
     key: str = field(default="", repr=False)
     timeout: float = 60

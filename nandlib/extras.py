@@ -18,7 +18,7 @@ EXTRAS = {  # names as they are imported; a test compares with pyproject.toml
             "latex2mathml",
             "nbclient",
         ),
-        *("nbconvert", "nbformat", "nbstripout", "pandera", "papermill", "pooch", "psutil", "pygments", "requests", "seaborn"),
+        *("nbconvert", "nbformat", "nbstripout", "pandera", "papermill", "psutil", "pygments", "requests", "seaborn"),
         *("statsmodels", "tabulate", "trimesh", "voila", "wfdb"),
     ),
     "check": ("mapie",),

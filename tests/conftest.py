@@ -22,7 +22,16 @@ torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # of what the tests start
 
 ON_THE_TINY_STUDY = {
-    *("browser", "circuit_boards", "command_line", "explorer", "kshot", "robustness", "secrets", "trained_detectors", "pipeline"),
+    "browser",
+    "circuit_boards",
+    "cluster",
+    "command_line",
+    "explorer",
+    "kshot",
+    "robustness",
+    "secrets",
+    "trained_detectors",
+    "pipeline",
 }
 
 

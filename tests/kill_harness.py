@@ -7,15 +7,20 @@ Ray is killed while it works on its first shard.
 
 import csv
 import hashlib
+import io
 import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +51,72 @@ def apply_command(folder: Path, *more: str) -> list[str]:
 
 def study_command(folder: Path) -> list[str]:
     return [NAND, "repro", "report@tiny"]
+
+
+FIT = """
+from pathlib import Path
+from nandlib.detectors.config import TrainedDetectors
+from nandlib.detectors.trained import TRAINED
+from nandlib.detectors.training import Run
+from nandlib.models import load_model
+config = TrainedDetectors().of("{name}").model_copy(update={{"epochs": {epochs}}})
+run = Run(Path("state.pt"), False, "cpu")
+fitted = TRAINED["{name}"].fit({{"cloth": sorted(Path("test").glob("*.png"))}}, load_model("mini"), config, run)
+Path("out").mkdir(exist_ok=True)
+fitted.save(Path("out/state.safetensors"))
+"""
+FETCH = """
+from pathlib import Path
+from nandlib.data.sources import Source, fetch
+check, counts = {check!r}, {{"cloth": ({normals}, {tests})}}
+entry = Source(name="cloth", title="Cloth", licence="CC0-1.0", file="cloth.tar", urls=({url!r},), check=check, megabytes=2,
+               path=Path("data/cloth"), install="extract", images=counts)
+fetch(entry, Path("."), progress=False)
+"""
+
+
+def fit_command(name: str, epochs: int) -> Callable[[Path], list[str]]:
+    return lambda _folder: [sys.executable, "-c", FIT.format(name=name, epochs=epochs)]
+
+
+@contextmanager
+def slow_server(count: int = 400) -> Iterator[list[str]]:
+    """A server of one archive with images, which takes two seconds to send it; gives the command that fetches it."""
+    rng, buffer = np.random.default_rng(0), io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for k in range(count):
+            picture = io.BytesIO()
+            Image.fromarray(rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(picture, "PNG")
+            entry = tarfile.TarInfo(f"cloth/{'train' if k % 2 else 'test'}/good/{k:03d}.png")
+            entry.size = picture.tell()
+            archive.addfile(entry, io.BytesIO(picture.getvalue()))
+    content = buffer.getvalue()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            first = int(self.headers.get("Range", "bytes=0-")[6:-1])
+            self.send_response(206 if first else 200)
+            self.send_header("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}")
+            self.send_header("Content-Length", str(len(content) - first))
+            self.end_headers()
+            with suppress(OSError):
+                for start in range(first, len(content), len(content) // 100):
+                    self.wfile.write(content[start : start + len(content) // 100])
+                    time.sleep(0.02)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    check, url = {"sha256": hashlib.sha256(content).hexdigest()}, f"http://127.0.0.1:{server.server_port}/cloth.tar"
+    yield [sys.executable, "-c", FETCH.format(check=check, url=url, normals=count // 2, tests=count // 2)]
+    server.shutdown()
+
+
+def fetching() -> tuple[str, str, int, int, int]:
+    with slow_server() as command:
+        return campaign("nand fetch", "group", lambda _folder: None, lambda _folder: command, ("data",), runs=4, kills=4, seed=6)
 
 
 def tiny_project_in(folder: Path) -> None:
@@ -158,6 +229,9 @@ CAMPAIGNS = {
     "study": lambda: campaign(
         "the tiny study", "group", tiny_project_in, study_command, ("data", "figures"), runs=1, kills=10, seed=5, parts=10
     ),
+    "fetch": fetching,
+    "uniad": lambda: campaign("training UniAD", "group", images, fit_command("uniad", 60), ("out",), runs=2, kills=3, seed=7),
+    "pradot": lambda: campaign("training PRADOT", "group", images, fit_command("pradot", 20), ("out",), runs=2, kills=3, seed=8),
 }  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from tiny_project import ROOT, run
 
-DETECTORS = ("aprilgan", "winclip_0", "winclip_1", "winclip_5", "patchcore")
+DETECTORS = ("aprilgan", "winclip_1", "patchcore")  # one of each family
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def test_the_numbers_are_those_that_are_committed(boards):
     """Another processor may exchange a pair of images: one of 30 x 190 pairs is 0.02 points."""
     keys = ["detector", "class", "group"]
     ours, theirs = (pd.read_csv(folder / "deltas.csv").set_index(keys) for folder in (boards, ROOT / "figures/pcb"))
-    assert len(ours) == 5 * 6 and set(ours["origin"]) == {"given"}
+    assert len(ours) == 3 * 6 and set(ours["origin"]) == {"given"}
     columns = ["auroc_before", "auroc_after", "auroc_others", "ap_before", "ap_after"]
     difference = (ours[columns] - theirs[columns].reindex(ours.index)).abs()
     assert difference.mean().max() < 0.05 and difference.max().max() < 0.5

@@ -1,5 +1,7 @@
 """Shards on a real Ray cluster of several nodes on this machine."""
 
+import re
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -8,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ray
+import tiny_project
 from PIL import Image
 from ray.cluster_utils import Cluster as Nodes
 
@@ -18,7 +21,9 @@ from nandlib.streaming.apply import apply
 from nandlib.streaming.cluster import Cluster
 from nandlib.streaming.here import Here
 from nandlib.streaming.listing import Listing
+from nandlib.streaming.passes import Part, parts, run_passes
 from nandlib.streaming.work import How
+from nandlib.study.open_study import OpenStudy, open_study
 
 HOW = How(store="shards", overlays=False, batch=2)
 
@@ -94,3 +99,47 @@ def test_what_a_worker_says_is_said_here(nodes, images, model, tmp_path):
 def test_a_cluster_that_is_not_there_is_named(images, model, tmp_path):
     with pytest.raises(EngineError, match="Ray cluster 127.0.0.1:1 failed"):
         run(detector(model), images, tmp_path / "out", Cluster("127.0.0.1:1"))
+
+
+def _without_passes(project: Path, folder: Path) -> OpenStudy:
+    """A copy of the tiny study, its manifest made, before any image has passed through a network."""
+    shutil.copytree(project, folder, ignore=shutil.ignore_patterns("figures", "notebooks", "nandlib", "pcb*", ".dvc"))
+    study = open_study("tiny", folder)
+    for stage in ("similarities", "maps"):
+        shutil.rmtree(study.data / stage)
+    return study
+
+
+def test_a_study_passes_through_networks_on_a_cluster(nodes, project, tmp_path):
+    """The stages' own files, byte by byte: `nand study run` then finds nothing to do in them."""
+    study = _without_passes(project, tmp_path / "project")
+    run_passes(study, Cluster(nodes.address, workers=1))
+    own = {stage: contents(study.data / stage) for stage in ("similarities", "maps")}
+    assert own == {stage: contents(project / "data/tiny" / stage) for stage in own} and len(own["maps"]) > len(study.classes())
+    before = {path: path.stat().st_mtime_ns for path in study.data.rglob("*.safetensors")}
+    run_passes(study, Here(1))
+    assert before == {path: path.stat().st_mtime_ns for path in study.data.rglob("*.safetensors")}, "what is there was made again"
+
+
+def test_a_detector_of_all_classes_is_one_part_and_comes_first(project, tmp_path):
+    study = _without_passes(project, tmp_path / "project")
+    classes = study.classes()
+    own = ("winclip_0", "patchcore")
+    assert [(part.families[0], part.classes) for part in parts(study)] == [
+        *(("similarities", (name,)) for name in classes),
+        *(("aprilgan", (name,)) for name in classes),
+    ]
+    preset = tmp_path / "project/studies/tiny.yaml"
+    preset.write_text(re.sub(r"^detectors: .*$", f"detectors: [{', '.join(own)}, pbas, uniad]", preset.read_text(), flags=re.MULTILINE))
+    todo = parts(open_study("tiny", tmp_path / "project"))
+    assert todo[0] == Part(("uniad",), tuple(classes))
+    assert [part.families for part in todo[1:]] == [
+        family for family in (("similarities",), ("winclip", "patchcore"), ("pbas",)) for _ in classes
+    ]
+
+
+def test_the_command_takes_a_cluster(project):
+    done = tiny_project.run(project, "nand", "study", "run", "tiny", "--target", "maps", "--engine", "ray")
+    assert "didn't change, skipping" in done.stdout and "Running stage" not in done.stdout
+    refused = tiny_project.run(project, "nand", "study", "run", "tiny", "--address", "host:1", check=False)
+    assert refused.returncode == 1 and "--engine ray" in refused.stderr

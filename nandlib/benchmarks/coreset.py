@@ -48,7 +48,7 @@ def coreset_difference(study: OpenStudy, progress: bool = False) -> pd.DataFrame
                 exact = area if count == 1 else exact
                 radius = _radius(detector, normals)
                 rows.append((class_name, len(normals), count, seed, len(detector.memory), radius, area, area - exact, seconds))
-    return pd.DataFrame(rows, columns=COLUMNS).round({"radius": 3, "seconds": 1})
+    return pd.DataFrame(rows, columns=COLUMNS).round({"radius": 3, "auroc": 2, "difference": 2, "seconds": 1})
 
 
 def _radius(detector: PatchCore, normals: Sequence[Path]) -> float:

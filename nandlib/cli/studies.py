@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from nandlib.cli.app import STUDIES, AsJson, app, print_json, progress, records
-from nandlib.errors import NandError
+from nandlib.errors import NandError, PresetError
 from nandlib.warm import warm_processes
 
 
@@ -143,6 +143,8 @@ def list_studies(as_json: AsJson = False) -> None:
 def run_study(
     study: Annotated[str, typer.Argument(help="name of a study, or studies/<name>.yaml")],
     target: Annotated[str, typer.Option(help="stage to run up to: report, table2, fig5, …")] = "report",
+    engine: Annotated[Literal["local", "ray"] | None, typer.Option(help="where networks run; default: the preset's")] = None,
+    address: Annotated[str | None, typer.Option(help="of a running Ray cluster; default: the preset's, or one on this machine")] = None,
 ) -> None:
     """Run a study up to its report: what 'make study' does. What has not changed is not computed again."""
     from nandlib.study.open_study import project_root
@@ -151,8 +153,30 @@ def run_study(
     root = project_root()
     preset = Path(study) if study.endswith(".yaml") else root / "studies" / f"{study}.yaml"
     name = register(preset, root)
+    _pass_on_a_cluster(name, root, engine, address)
     _reproduce([f"{target}@{name}"], root)
     typer.echo(f"tables and figures: {(root / 'figures' / name).relative_to(root)} (start with report.html)")
+
+
+def _pass_on_a_cluster(name: str, root: Path, engine: str | None, address: str | None) -> None:
+    """If that is wanted, what the stages would let pass through networks here."""
+    from nandlib.study.open_study import open_study
+
+    study = open_study(name, root)
+    asked = study.config.engine
+    if address and (engine or asked.name) != "ray":
+        raise PresetError(f"--address {address} is that of a Ray cluster: give --engine ray too")
+    if (engine or asked.name) != "ray":
+        return
+    from nandlib.data.held import held
+    from nandlib.streaming.cluster import Cluster
+    from nandlib.streaming.passes import run_passes
+
+    weights = study.config.model.weights if study.config.model.training else None
+    heads = [f"studies/on_demand/dvc.yaml:heads@{weights.parent.name}"] if weights else []
+    _reproduce([*heads, f"manifest@{name}"], root)
+    with held(root / ".dvc" / "tmp"):
+        run_passes(open_study(name, root), Cluster(address or asked.address, asked.workers, asked.threads), progress())
 
 
 @app.command(rich_help_panel=STUDIES, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -5,9 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import pooch
 import requests
 from requests.adapters import HTTPAdapter
 from tqdm.auto import tqdm
@@ -19,81 +17,58 @@ TIMEOUT = (10, 60)  # seconds to connect, and between two blocks
 PATIENCE = 60  # seconds that a busy server may ask for before the next try, and after which a trickle counts as none
 SLOWEST = 1000  # bytes a second: less is a trickle
 TRIES = 3  # more, of a server that says it is busy
-FAILURES = (requests.RequestException, HTTPError, ValueError)  # of `retrieve`
+FAILURES = (requests.RequestException, HTTPError)  # of `retrieve`
 
 
-def retrieve(url: str, target: Path, sha256: str | None, most: int, progress: bool) -> Path:
-    """Download a file, unless it is there as published.
+def retrieve(url: str, partial: Path, most: int, progress: bool) -> None:
+    """Download a file, going on where an interrupted download stopped, if the server allows. What comes is not verified.
 
     Args:
         url: Its address.
-        target: Its place; what has come so far is kept beside it, with the suffix ``.part``.
-        sha256: Published; None: not known, and the caller compares.
+        partial: Its place, and that of what has come so far.
         most: Bytes that it cannot have: a server that sends more is not believed.
         progress: Show a progress bar.
 
     Raises:
-        FAILURES: If the server does not give it, or another file.
+        FAILURES: If the server does not give it.
     """
-    fetcher = _Resumable(target.with_name(f"{target.name}.part"), most, progress)
-    with _quiet_pooch():
-        return Path(pooch.retrieve(url, sha256 and f"sha256:{sha256}", fname=target.name, path=target.parent, downloader=fetcher))
+    have = partial.stat().st_size if partial.is_file() else 0
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    busy = Retry(  # nothing else is tried again
+        total=None,
+        connect=0,
+        read=0,
+        other=0,
+        status=TRIES,
+        status_forcelist=(429, 503),
+        backoff_factor=1,
+        retry_after_max=PATIENCE,
+        raise_on_status=False,
+    )
+    with requests.Session() as session:
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, HTTPAdapter(max_retries=busy))
+        with session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+            if not have or response.status_code != requests.codes.requested_range_not_satisfiable:
+                if not response.ok:  # no word of the server's: it may repeat what it was asked, with a key
+                    raise requests.HTTPError(f"the server answers {response.status_code}")
+                resumed = response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+                _write(response, partial, have if resumed else 0, most, progress)
 
 
-class _quiet_pooch:
-    """pooch logs every step; the progress bar says enough."""
-
-    def __enter__(self) -> None:
-        self.level = pooch.get_logger().level
-        pooch.get_logger().setLevel("ERROR")
-
-    def __exit__(self, *_: object) -> None:
-        pooch.get_logger().setLevel(self.level)
-
-
-class _Resumable:
-    """A downloader for pooch that goes on where an interrupted download stopped, if the server allows."""
-
-    def __init__(self, partial: Path, most: int, progress: bool) -> None:
-        self.partial, self.most, self.progress = partial, most, progress
-
-    def __call__(self, url: str, output_file: str, _pooch: Any) -> None:
-        have = self.partial.stat().st_size if self.partial.is_file() else 0
-        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-        busy = Retry(  # nothing else is tried again
-            total=None,
-            connect=0,
-            read=0,
-            other=0,
-            status=TRIES,
-            status_forcelist=(429, 503),
-            backoff_factor=1,
-            retry_after_max=PATIENCE,
-            raise_on_status=False,
-        )
-        with requests.Session() as session:
-            for scheme in ("http://", "https://"):
-                session.mount(scheme, HTTPAdapter(max_retries=busy))
-            with session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-                if not have or response.status_code != requests.codes.requested_range_not_satisfiable:
-                    if not response.ok:  # no word of the server's: it may repeat what it was asked, with a key
-                        raise requests.HTTPError(f"the server answers {response.status_code}")
-                    resumed = response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
-                    self._write(response, resumed, have if resumed else 0)
-        self.partial.replace(output_file)
-
-    def _write(self, response: requests.Response, resumed: bool, have: int) -> None:
-        said = response.headers.get("Content-Length", "")
-        total = have + int(said) if said.isdecimal() else 0
-        bar = tqdm(total=total or None, initial=have, unit="B", unit_scale=True, desc=self.partial.stem, disable=not self.progress)
-        with self.partial.open("ab" if resumed else "wb") as file, bar:
-            for block in _blocks(response):
-                file.write(block)
-                bar.update(len(block))
-                have += len(block)
-                if have > self.most:
-                    file.truncate(0)
-                    raise requests.ConnectionError(f"it sends more than {self.most} bytes, twice what the file should have")
+def _write(response: requests.Response, partial: Path, have: int, most: int, progress: bool) -> None:
+    """What a server sends, behind what is there already, or in its place."""
+    said = response.headers.get("Content-Length", "")
+    total = have + int(said) if said.isdecimal() else 0
+    bar = tqdm(total=total or None, initial=have, unit="B", unit_scale=True, desc=partial.stem, disable=not progress)
+    with partial.open("ab" if have else "wb") as file, bar:
+        for block in _blocks(response):
+            file.write(block)
+            bar.update(len(block))
+            have += len(block)
+            if have > most:
+                file.truncate(0)
+                raise requests.ConnectionError(f"it sends more than {most} bytes, twice what the file should have")
 
 
 def _blocks(response: requests.Response) -> Iterator[bytes]:

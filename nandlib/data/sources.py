@@ -236,17 +236,16 @@ def download(entry: Source, folder: Path, progress: bool = True) -> tuple[Path, 
         DataError: If no address has it; the message lists why, and what to do without a network.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    sha256 = entry.check.get("sha256")
-    problems = []
+    partial, problems = folder / f"{entry.file}.part", []
     for url in entry.addresses():
         try:
-            path = retrieve(url, folder / entry.file, sha256, 2_000_000 * entry.megabytes, progress)
+            retrieve(url, partial, 2_000_000 * entry.megabytes, progress)
             try:
-                verify(path, entry)
+                verify(partial, entry)
             except DataError:
-                path.unlink()
+                partial.unlink()
                 raise
-            return path, url
+            return partial.rename(folder / entry.file), url
         except (*FAILURES, DataError) as error:
             problems.append(f"  {url}: {str(error).splitlines()[0]}")
     raise DataError(

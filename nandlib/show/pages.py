@@ -319,6 +319,8 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "overlap": _overlap,
     "rates": scale_tables.rates,
     "memory": scale_tables.memory,
+    "coreset": scale_tables.coreset,
+    "precision": scale_tables.precision,
     "kills": scale_tables.kills,
     "cases": scale_tables.cases,
 }

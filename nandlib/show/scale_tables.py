@@ -33,6 +33,28 @@ def memory(root: Path) -> str:
     return markdown(["images", "largest process, MB", "against the first row"], rows)
 
 
+def coreset(root: Path) -> str:
+    """PatchCore's memory chosen over shards of normal images, against the choice among all of them: means over seeds."""
+    found = read_table(root / "figures/pcb/model/coreset.csv")
+    luck = found.loc[found["shards"] == 1, "auroc"]
+    rows = []
+    for shards, part in found.groupby("shards"):
+        gap = part["difference"]
+        against = f"seeds: {luck.min():.1f} to {luck.max():.1f}" if shards == 1 else f"{gap.mean():+.1f} ({gap.min():+.1f} to {gap.max():+.1f})"
+        rows.append([str(shards), f"{part['radius'].mean():.1f}", f"{part['auroc'].mean():.1f}", against])
+    return markdown(["shards", "farthest normal patch", "AUROC", "against one shard"], rows)
+
+
+def precision(root: Path) -> str:
+    """Settings of the full-size image tower against its bare float32 pass."""
+    found = read_table(root / "figures/mvtec_ad_random/model/precision.csv")
+    rows = []
+    for row in found.to_dict("records"):
+        apart = "" if row["setting"] == "bare" else f"{row['difference']:.4f}"
+        rows.append([row["setting"], f"{row['seconds']:.1f}", f"{row['ratio']:.2f}", apart])
+    return markdown(["setting", "seconds an image", "of the bare pass", "largest difference of maps to float32's (range 0 to 4)"], rows)
+
+
 def kills(root: Path) -> str:
     """Runs that were killed, and how many ended in the same bytes."""
     found = read_table(root / "figures/kills.csv")

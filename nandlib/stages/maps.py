@@ -48,24 +48,29 @@ def write_maps(study: OpenStudy, progress: bool = True) -> None:
     """
     for family in (*FAMILIES, *TRAINED_NAMES):
         keep_only(study.data / "maps" / family, study.classes() if _names(study, family) else [])
-    present = tuple(family for family in FAMILIES if _names(study, family))
-    together = [present] if study.config.model.name == "mini" else [(family,) for family in present]  # large ones one by one
-    trained = [name for name in TRAINED_NAMES if name in study.config.detectors]
-    if not trained:
+    if not set(TRAINED_NAMES) & set(study.config.detectors):
         shutil.rmtree(study.states, ignore_errors=True)
-    for families in [*together, *((name,) for name in trained)]:
-        work = _Maps(study, families, progress)
+    for families in families_of(study):
+        work = Maps(study, families, progress)
         for class_name in tqdm(study.classes(), desc=" ".join(families), disable=not progress):
             work.bring_up_to_date(class_name)
         work.finish()
+
+
+def families_of(study: OpenStudy) -> list[tuple[str, ...]]:
+    """Families of detectors whose maps are made together, since they share passes, and one after the other where networks are large."""
+    present = tuple(family for family in FAMILIES if _names(study, family))
+    together = [present] if study.config.model.name == "mini" else [(family,) for family in present]
+    return [*together, *((name,) for name in TRAINED_NAMES if name in study.config.detectors)]
 
 
 def _names(study: OpenStudy, family: str) -> list[DetectorName]:
     return [name for name in study.config.detectors if name.startswith(family) and name != "aprilgan"]
 
 
-class _Maps:
-    """Writes one class's files of some families of detectors, which share the pass of an image through the embedded tower."""
+class Maps:
+    """Writes one class's files of some families of detectors, which share the pass of an image through the embedded tower; what is there
+    as it must be stays."""
 
     def __init__(self, study: OpenStudy, families: Sequence[str], progress: bool) -> None:
         self.study, self.families, self.config, self.progress = study, families, study.config, progress
@@ -87,6 +92,7 @@ class _Maps:
             path.write_text(json.dumps(known | found, indent=2) + "\n")
 
     def bring_up_to_date(self, class_name: str) -> None:
+        """The files of that class."""
         keys = {family: self._fingerprint(family, class_name) for family in self.families}
         paths = {family: self.study.data / "maps" / family / f"{class_name}.safetensors" for family in self.families}
         stale = [family for family in self.families if not is_current(paths[family], keys[family])]

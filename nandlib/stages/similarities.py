@@ -32,13 +32,15 @@ def write_similarities(study: OpenStudy, progress: bool = True) -> None:
     images ``normal_mean`` ``(K + B,)`` and ``normal_states`` ``(n, 2, L, P)`` with f_nor and f_abn; ``features`` ``(K + B, D)`` of the
     texts. Everything after this stage is a small function of these numbers.
     """
-    work = _Similarities(study)
+    work = Similarities(study)
     keep_only(study.data / "similarities", study.classes())
     for class_name in tqdm(study.classes(), desc="similarities", disable=not progress):
         work.bring_up_to_date(class_name)
 
 
-class _Similarities:
+class Similarities:
+    """Writes one class's file, unless it is there as it must be."""
+
     def __init__(self, study: OpenStudy) -> None:
         self.study, self.bank = study, study.prompts.bank()
         self.fixed = (
@@ -49,6 +51,7 @@ class _Similarities:
         )
 
     def bring_up_to_date(self, class_name: str) -> None:
+        """The file of that class."""
         path, key = self.study.data / "similarities" / f"{class_name}.safetensors", self._fingerprint(class_name)
         if not is_current(path, key):
             save(path, *self._compute(class_name), key)

@@ -1,12 +1,12 @@
-"""Shards on a Ray cluster: workers load the detector once, and what one that dies was doing is done elsewhere."""
+"""Work in parts on a Ray cluster: workers load what it needs once, and what one that dies was doing is done elsewhere."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 import torch
@@ -15,13 +15,13 @@ from ray.exceptions import RayError, RayTaskError
 from nandlib.errors import EngineError, NandError
 from nandlib.memory import keep_freed_memory
 from nandlib.streaming.here import AHEAD
-from nandlib.streaming.results import Shard
-from nandlib.streaming.work import Work
+
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """An engine for `nandlib.streaming.apply.apply`.
+    """An engine for `nandlib.streaming.apply.apply`, whose parts are shards of images, and for `nandlib.streaming.passes.run_passes`.
 
     Images and results must be where every node sees them: on a shared file system, or images at an address.
 
@@ -37,8 +37,8 @@ class Cluster:
     threads: int = 1
     gpus: float = 0
 
-    def __call__(self, work: Work, shards: Iterator[Shard]) -> Iterator[int]:
-        """Gives the number of images of every shard that is done, in whatever order.
+    def __call__(self, work: Callable[[Part], int], parts: Iterator[Part]) -> Iterator[int]:
+        """Gives what the work gives for every part that is done, in whatever order.
 
         Raises:
             NandError: What a worker raised.
@@ -49,7 +49,7 @@ class Cluster:
             if mine:
                 _knock(self.address)
                 ray.init(self.address, include_dashboard=False, log_to_driver=False, configure_logging=False)
-            yield from self._run(work, shards)
+            yield from self._run(work, parts)
         except RayTaskError as error:
             if isinstance(error.cause, NandError):
                 raise error.cause from error
@@ -60,30 +60,30 @@ class Cluster:
             if mine:
                 ray.shutdown()
 
-    def _run(self, work: Work, shards: Iterator[Shard]) -> Iterator[int]:
+    def _run(self, work: Callable[[Part], int], parts: Iterator[Part]) -> Iterator[int]:
         processors = max(1, int(ray.cluster_resources().get("CPU", 1)) // self.threads)
         do = ray.remote(_do).options(num_cpus=self.threads, num_gpus=self.gpus, max_retries=-1)  # of processes and nodes that die
-        held = [ray.put(work)]  # in a list: a worker fetches it once, and not with every shard
-        running = {do.remote(held, self.threads, shard) for shard in islice(shards, self.workers or AHEAD * processors)}
+        held = [ray.put(work)]  # in a list: a worker fetches it once, and not with every part
+        running = {do.remote(held, self.threads, part) for part in islice(parts, self.workers or AHEAD * processors)}
         while running:
             (done,), _ = ray.wait(list(running))
             running.remove(done)
-            running |= {do.remote(held, self.threads, shard) for shard in islice(shards, 1)}
+            running |= {do.remote(held, self.threads, part) for part in islice(parts, 1)}
             yield ray.get(done)
 
 
-_works: dict[Any, Work] = {}  # of a worker process: the one that it holds, by its reference
+_works: dict[Any, Callable[[Any], int]] = {}  # of a worker process: the one that it holds, by its reference
 
 
-def _do(held: list[Any], threads: int, shard: Shard) -> int:
-    """On a node, in a process that goes on to the next shard."""
+def _do(held: list[Any], threads: int, part: Any) -> int:
+    """On a node, in a process that goes on to the next part."""
     (reference,) = held
     if reference not in _works:
         _works.clear()
         torch.set_num_threads(threads)
         keep_freed_memory()
         _works[reference] = ray.get(reference)
-    return _works[reference](shard)
+    return _works[reference](part)
 
 
 def _knock(address: str | None) -> None:

@@ -65,8 +65,17 @@ class FigureConfig(Section):
     group: str | None = Field(None, description="normality that is added in Figures 1 and 3; None: the class's first")
 
 
+class EngineConfig(Section):
+    """Where ``nand study run`` lets images pass through networks; nothing here changes a number, but by rounding."""
+
+    name: Literal["local", "ray"] = "local"
+    address: str | None = Field(None, description='of a running Ray cluster ("auto", "host:6379"); None: one on this machine')
+    workers: int | None = Field(None, ge=1, description="on the cluster; None: one a processor")
+    threads: int = Field(1, ge=1, description="of a worker on the cluster; another number rounds otherwise")
+
+
 class Study(Section):
-    """One study: data, model, texts, method, detectors. Every section must be there (``{}`` for its defaults): DVC
+    """One study: data, model, texts, method, detectors. Every section but the engine must be there (``{}`` for its defaults): DVC
     watches the sections of the preset file by name."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
@@ -80,6 +89,7 @@ class Study(Section):
     patchcore: PatchCoreConfig
     trained: TrainedDetectors
     figures: FigureConfig
+    engine: EngineConfig = EngineConfig()
 
     def required_for_clip(self) -> dict[str, Path | None]:
         """The full-size networks of the detectors in use: key of the preset → file of weights."""

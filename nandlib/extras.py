@@ -19,7 +19,7 @@ EXTRAS = {  # names as they are imported; a test compares with pyproject.toml
             "nbclient",
         ),
         *("nbconvert", "nbformat", "nbstripout", "pandera", "papermill", "psutil", "pygments", "requests", "seaborn"),
-        *("statsmodels", "tabulate", "trimesh", "voila", "wfdb"),
+        *("statsmodels", "tabulate", "trimesh", "urllib3", "voila", "wfdb"),
     ),
     "check": ("mapie",),
     "ray": ("ray",),

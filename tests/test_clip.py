@@ -91,3 +91,12 @@ def test_attention_runs_without_the_fast_path_and_the_setting_is_put_back(clip_m
 @pytest.mark.parametrize(("ratio", "expected"), [(0.5, "autocast"), (2.0, "float32"), (MARGIN, "float32")])
 def test_precision_is_chosen_by_what_bfloat16_costs(ratio, expected):
     assert measured_precision("cpu", lambda _device: ratio) == expected
+
+
+def test_a_compiled_tower_gives_the_same_features(clip_model, monkeypatch):
+    """`torch.compile` itself is torch's to test; here it is a wrapper that is seen to be called."""
+    calls = []
+    monkeypatch.setattr(torch, "compile", lambda run: lambda *a, **k: calls.append(1) or run(*a, **k))
+    compiled = ClipModel(clip_model.clip, clip_model.projections, clip_model.tokenizer, Placement(compiled=True))
+    batch = torch.randn(1, 3, 70, 70, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(compiled.encode_image(batch).tokens, clip_model.encode_image(batch).tokens) and calls == [1]

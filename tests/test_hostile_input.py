@@ -20,10 +20,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
 import safetensors.torch
 import tifffile
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -36,7 +37,9 @@ from nandlib.integrations.anomalib import load_module
 from nandlib.method.config import PromptConfig
 from nandlib.method.prompts import load_prompts, read_texts
 from nandlib.models.mini import load_heads
+from nandlib.show.explorer.widget import _uploaded
 from nandlib.study.preset import load_study
+from nandlib.study.prompt_generator import Endpoint, parse_phrases
 
 QUICK = settings(
     max_examples=int(os.environ.get("NAND_FUZZ", "150")),
@@ -291,6 +294,51 @@ def test_an_archive_writes_nothing_outside_its_folder(tmp_path, members, cut, fl
 def test_phrases_of_a_command_line_are_read_or_refused(words):
     with case("phrases on a command line", ""):
         assert all(phrase.strip() for phrases in read_texts(words) for phrase in phrases)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["message", "content", "refusal", "x"]), inner, max_size=3),
+    max_leaves=8,
+)
+LINES = st.lists(
+    st.text(max_size=30) | st.sampled_from(["- a hole", "2. torn edge", "here they are:", "```json", '["a", "b"]', "{}", "[" * 9000])
+)
+SAID = LINES.map("\n".join) | JSON.map(json.dumps)
+
+
+@QUICK
+@given(
+    body=st.one_of(
+        st.binary(max_size=60),
+        st.fixed_dictionaries({"choices": st.lists(st.fixed_dictionaries({"message": JSON}) | JSON, max_size=2)}).map(
+            lambda body: json.dumps(body).encode()
+        ),
+        SAID.map(lambda said: json.dumps({"choices": [{"message": {"content": said}}]}).encode()),
+    ),
+    status=st.sampled_from([200, 200, 200, 204, 404, 500]),
+)
+@example(body=json.dumps({"choices": [{"message": {"content": "[" * 9000}}]}).encode(), status=200)
+@example(body=b'{"choices": ' + b"[" * 9000, status=200)
+@example(body=b'{"choices": [{"message": "x"}]}', status=200)
+@example(body=b'{"choices": [{"message": {"content": ["x"]}}]}', status=200)
+def test_whatever_a_language_model_answers(monkeypatch, body, status):
+    response = requests.Response()
+    response._content, response.status_code = body, status
+    monkeypatch.setattr(requests.Session, "post", lambda *_a, **_k: response)
+    with case("answers of a language model", ""):
+        phrases = parse_phrases(Endpoint("http://x/v1", "model", "key").ask("phrases?"))
+        assert phrases and all(isinstance(phrase, str) and phrase.strip() for phrase in phrases)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@QUICK
+@given(kind=st.sampled_from(sorted(VALID)), cut=st.integers(0, 400), flips=FLIPS, side=st.sampled_from([None, None, 12_000, 50_000]))
+def test_whatever_is_dropped_on_the_explorer(kind, cut, flips, side):
+    content = png_of_size(side, side) if side else damaged(VALID[kind], cut, flips)
+    with case("uploads", "x.png"):
+        (found,) = _uploaded([{"name": "x.png", "content": memoryview(content)}]).values()
+        assert found.mode == "RGB"
 
 
 def test_a_map_below_zero_is_refused_with_what_to_do():

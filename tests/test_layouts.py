@@ -2,8 +2,10 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -240,6 +242,36 @@ def test_a_table_may_be_parquet(tmp_path):
     expected = LAYOUTS["table"].items(tmp_path, "plate")
     (tmp_path / "images.csv").unlink()
     assert LAYOUTS["table"].items(tmp_path, "plate") == expected
+
+
+def test_images_of_a_table_may_lie_elsewhere(tmp_path, monkeypatch):
+    """Each is fetched once; two of one name from two addresses are two."""
+    table(tmp_path / "own")
+    host = fsspec.filesystem("memory")
+    frame = pd.read_csv(tmp_path / "own/images.csv", keep_default_na=False)
+    for column in ("image", "mask"):
+        for k, place in enumerate(frame[column]):
+            if place:
+                host.pipe(f"/{column}/{k}/x.png", (tmp_path / "own" / place).read_bytes())
+                frame.loc[k, column] = f"memory://{column}/{k}/x.png"
+    (tmp_path / "far").mkdir()
+    frame.to_csv(tmp_path / "far/images.csv", index=False)
+    grouping = Grouping("types", None)
+    near, far = (
+        build_manifest(folder, DataConfig(root=folder, layout="table"), grouping, progress=False)[0]
+        for folder in (tmp_path / "own", tmp_path / "far")
+    )
+    shown = ["class", "split", "type", "group"]
+    assert sorted(map(tuple, far[shown].to_numpy())) == sorted(map(tuple, near[shown].to_numpy()))
+    hole = far.query("type == 'hole'").iloc[0]
+    assert (tmp_path / "far" / hole["image"]).read_bytes() == (tmp_path / "own/all/c.png").read_bytes()
+    assert (tmp_path / "far" / hole["mask"]).read_bytes() == (tmp_path / "own/all/c_mask.png").read_bytes()
+    host.rm("/", recursive=True)
+    assert far.equals(build_manifest(tmp_path / "far", DataConfig(root=tmp_path / "far", layout="table"), grouping, progress=False)[0])
+    shutil.rmtree(tmp_path / "far/fetched")
+    with pytest.raises(DataError, match="memory://image/0/x.png cannot be read"):
+        LAYOUTS["table"].items(tmp_path / "far", "plate")
+    assert not [path for path in (tmp_path / "far").rglob("*") if path.is_file() and path.name != "images.csv"]
 
 
 def test_the_data_sheet(tmp_path):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import pandas as pd
 import torch
@@ -22,8 +23,7 @@ from nandlib.study.model import model_of
 from nandlib.study.open_study import OpenStudy
 
 COLUMNS = ["setting", "seconds", "ratio", "difference", "bfloat16_cost"]
-IMAGES, REPEATS = 2, 3
-Setting = Callable[[], AbstractContextManager[None]]
+IMAGES, REPEATS = 1, 2
 
 
 @torch.no_grad()
@@ -49,56 +49,36 @@ def precision_cost(study: OpenStudy, images: int = IMAGES, repeats: int = REPEAT
     normal, abnormal = (text_feature(model, sentences, study.prompts) for sentences in list(prompts.values())[:2])
     batch = torch.randn(images, 3, model.image_size, model.image_size, generator=torch.Generator().manual_seed(0))
 
-    def maps() -> Tensor:
-        features = model.encode_image(batch)
+    def maps(variant: ClipModel) -> Tensor:
+        features = variant.encode_image(batch)
         cos = similarities(features.tokens, torch.stack([normal, abnormal]))
         return anomaly_map(cos[:, 1], cos[:, 0], grid=features.grid, temperature=nand.temperature or model.temperature, nand=nand)
 
-    settings = {
-        "float32": _placed(model, Placement()),
-        "autocast": _placed(model, Placement(precision="autocast")),
-        "autocast, channels last": _placed(model, Placement(precision="autocast"), channels_last=True),
-        "autocast, compiled": _placed(model, Placement(precision="autocast"), compiled=True),
+    def seconds(name: str, run: Callable[[], object]) -> float:
+        model.tower.to(memory_format=torch.channels_last if "channels last" in name else torch.contiguous_format)
+        start = time.perf_counter()
+        run()
+        return time.perf_counter() - start
+
+    half = Placement(precision="autocast")
+    placements = {
+        "float32": Placement(),
+        "autocast": half,
+        "autocast, channels last": half,
+        "autocast, compiled": replace(half, compiled=True),
     }
-    expected, differences, times = maps(), {}, dict[str, list[float]]()
-    for name, setting in settings.items():
-        with setting():
-            differences[name] = float((maps() - expected).abs().max())  # and warms it up
-    for _ in range(repeats):
-        times.setdefault("bare", []).append(_seconds(lambda: model.tower(batch)))
-        for name, setting in settings.items():
-            with setting():
-                times.setdefault(name, []).append(_seconds(lambda: model.encode_image(batch)))
+    variants = {name: ClipModel(model.clip, model.projections, model.tokenizer, own) for name, own in placements.items()}  # one network
+    found = {name: maps(variant) for name, variant in variants.items()}  # which warms them up
+    differences = {name: float((own - found["float32"]).abs().max()) for name, own in found.items()}
+    runs: dict[str, Callable[[], object]] = {"bare": lambda: model.tower(batch)}
+    runs |= {name: partial(variant.encode_image, batch) for name, variant in variants.items()}
+    times = {name: [seconds(name, run)] for name, run in runs.items()}
+    for _ in range(repeats - 1):
+        for name, run in runs.items():
+            times[name].append(seconds(name, run))
     rows = [
         (name, statistics.median(own) / images, statistics.median(a / b for a, b in zip(own, times["bare"], strict=True)))
         for name, own in times.items()
     ]
     table = pd.DataFrame(rows, columns=COLUMNS[:3]).assign(difference=lambda t: t["setting"].map(differences))
     return table.assign(bfloat16_cost=bfloat16_cost("cpu")).round({"seconds": 2, "ratio": 2, "difference": 5, "bfloat16_cost": 2})
-
-
-def _seconds(run: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
-
-
-def _placed(model: ClipModel, placement: Placement, *, channels_last: bool = False, compiled: bool = False) -> Setting:
-    """A context in which the model runs so; it is as before afterwards."""
-    plain = model.placement
-    run = torch.compile(model.tower.forward_intermediates) if compiled else None
-
-    @contextmanager
-    def setting() -> Iterator[None]:
-        model.placement = placement
-        model.tower.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
-        if run is not None:
-            model.tower.forward_intermediates = run
-        try:
-            yield
-        finally:
-            model.placement = plain
-            if run is not None:
-                del model.tower.forward_intermediates
-
-    return setting

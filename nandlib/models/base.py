@@ -67,10 +67,12 @@ class Placement:
     Attributes:
         device: A torch device.
         precision: ``"float32"``, or ``"autocast"``: bfloat16 where torch deems it safe.
+        compiled: CLIP's image tower by ``torch.compile``, which takes a compiler, and some minutes before the first image.
     """
 
     device: str = "cpu"
     precision: Literal["float32", "autocast"] = "float32"
+    compiled: bool = False
 
     @contextmanager
     def running(self) -> Iterator[None]:

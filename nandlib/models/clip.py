@@ -122,6 +122,8 @@ class ClipModel:
         self.clip = clip.eval().requires_grad_(False).to(placement.device)
         self.projections = projections.eval().requires_grad_(False).to(placement.device)
         self.tokenizer, self.tower = tokenizer, self.clip.visual
+        run = self.tower.forward_intermediates
+        self._run = torch.compile(run) if placement.compiled else run
 
     @classmethod
     def load(cls, weights: Path, clip_weights: Path, placement: Placement = Placement()) -> ClipModel:
@@ -148,7 +150,7 @@ class ClipModel:
     def _forward(self, batch: Tensor) -> tuple[list[Tensor], Tensor]:
         """Raw tokens after each of `BLOCKS` without CLS, ``(N, P, width)``, and the projected CLS ``(N, D)``; float32."""
         with self.placement.running():
-            output = self.tower.forward_intermediates(
+            output = self._run(
                 batch.to(self.placement.device), indices=[block - 1 for block in BLOCKS], normalize_intermediates=False, output_fmt="NLC"
             )
         return [layer.float() for layer in output["image_intermediates"]], output["image_features"].float()

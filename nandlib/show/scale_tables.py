@@ -40,7 +40,9 @@ def coreset(root: Path) -> str:
     rows = []
     for shards, part in found.groupby("shards"):
         gap = part["difference"]
-        against = f"seeds: {luck.min():.1f} to {luck.max():.1f}" if shards == 1 else f"{gap.mean():+.1f} ({gap.min():+.1f} to {gap.max():+.1f})"
+        against = (
+            f"seeds: {luck.min():.1f} to {luck.max():.1f}" if shards == 1 else f"{gap.mean():+.1f} ({gap.min():+.1f} to {gap.max():+.1f})"
+        )
         rows.append([str(shards), f"{part['radius'].mean():.1f}", f"{part['auroc'].mean():.1f}", against])
     return markdown(["shards", "farthest normal patch", "AUROC", "against one shard"], rows)
 

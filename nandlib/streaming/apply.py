@@ -11,11 +11,12 @@ from typing import Any, Protocol
 import pyarrow as pa
 from tqdm.auto import tqdm
 
+from nandlib.data.addresses import read
 from nandlib.data.maps import Detector, MapFolder
 from nandlib.errors import DataError
 from nandlib.method.adapt import AdaptedDetector
 from nandlib.streaming.here import Here
-from nandlib.streaming.listing import Listing, read
+from nandlib.streaming.listing import Listing
 from nandlib.streaming.results import Digest, Results, Shard
 from nandlib.streaming.work import How, Work, digest_of
 

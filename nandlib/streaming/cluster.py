@@ -48,7 +48,7 @@ class Cluster:
         try:
             if mine:
                 _knock(self.address)
-                ray.init(self.address, include_dashboard=False, log_to_driver=False, configure_logging=False)
+                ray.init(self.address or "local", include_dashboard=False, log_to_driver=False, configure_logging=False)
             yield from self._run(work, parts)
         except RayTaskError as error:
             if isinstance(error.cause, NandError):

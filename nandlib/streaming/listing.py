@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 import fsspec
 
+from nandlib.data.addresses import is_address
 from nandlib.data.images import IMAGE_SUFFIXES
 from nandlib.errors import DataError
 
@@ -84,25 +85,6 @@ def find_images(places: Sequence[Path]) -> list[Path]:
     """
     listing = Listing.of(places)
     return [Path(listing.path(name)) for name in listing]
-
-
-def is_address(place: Path | str) -> bool:
-    """Whether `fsspec` opens it, and not this machine's file system."""
-    return isinstance(place, str) and "://" in place
-
-
-def read(path: str) -> bytes:
-    """The content of a file or address.
-
-    Raises:
-        DataError: If it cannot be read.
-    """
-    try:
-        with fsspec.open(path, "rb") as file:
-            content: bytes = file.read()
-            return content
-    except Exception as error:  # of any file system
-        raise DataError(f"{path} cannot be read ({error}): bring it back, or leave it out") from error
 
 
 def _check_place(place: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import chdir
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,12 +41,13 @@ class Passes:
 
     def __call__(self, part: Part) -> int:
         """The number of classes that are done."""
-        if part.families not in self._loaded:
-            self._loaded.clear()  # of another family: networks may be large
-            opened = open_study(self.study, self.root)
-            self._loaded[part.families] = Similarities(opened) if part.families == SIMILARITIES else Maps(opened, part.families, False)
-        for class_name in part.classes:
-            self._loaded[part.families].bring_up_to_date(class_name)
+        with chdir(self.root):  # where stages run: a preset's paths are relative to it
+            if part.families not in self._loaded:
+                self._loaded.clear()  # of another family: networks may be large
+                opened = open_study(self.study, self.root)
+                self._loaded[part.families] = Similarities(opened) if part.families == SIMILARITIES else Maps(opened, part.families, False)
+            for class_name in part.classes:
+                self._loaded[part.families].bring_up_to_date(class_name)
         return len(part.classes)
 
 

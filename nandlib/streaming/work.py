@@ -15,13 +15,14 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from nandlib.data.addresses import read
 from nandlib.data.batch import Batch
 from nandlib.data.held import written
 from nandlib.data.images import ImageLike, load_image
 from nandlib.data.maps import MapFolder, check_maps
 from nandlib.errors import DataError
 from nandlib.method.adapt import AdaptedDetector
-from nandlib.streaming.listing import Listing, read
+from nandlib.streaming.listing import Listing
 from nandlib.streaming.overlay import overlay
 from nandlib.streaming.results import Digest, Results, Shard, digest
 

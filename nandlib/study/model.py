@@ -9,8 +9,8 @@ from nandlib.study.open_study import OpenStudy
 
 def placement(study: OpenStudy) -> Placement:
     """Where and how precisely the networks run; ``precision: auto`` is decided by measuring here."""
-    device, precision = study.config.model.device, study.config.model.precision
-    return Placement(device, measured_precision(device) if precision == "auto" else precision)
+    model = study.config.model
+    return Placement(model.device, measured_precision(model.device) if model.precision == "auto" else model.precision, model.compiled)
 
 
 def model_of(study: OpenStudy) -> VisionLanguageModel:

@@ -45,11 +45,14 @@ class ModelConfig(Section):
         description="of the networks' passes; autocast: bfloat16 where torch deems it safe; auto: autocast where it is measured to be "
         "faster, so that another machine may give other digits",
     )
+    compiled: bool = Field(False, description="CLIP's image tower by torch.compile: minutes at first, then faster; for many images")
     device: str = Field("cpu", description="torch device")
 
     @model_validator(mode="after")
-    def _plain_name(self) -> ModelConfig:
+    def _fits_together(self) -> ModelConfig:
         """The folder of trained weights names the model in the pipeline, whose commands go through a shell."""
+        if self.compiled and self.name != "clip":
+            raise ValueError("compiled: it is CLIP's image tower that is compiled: remove it, or set name: clip")
         if self.training is not None and self.weights is not None and not PLAIN_NAME.fullmatch(self.weights.parent.name):
             raise ValueError(
                 f"weights: the folder's name '{self.weights.parent.name}' names the model: letters, digits, '_' and '-' only, "

@@ -90,11 +90,14 @@ class Endpoint:
         try:
             choice = response.json()["choices"][0]
             message, reason = choice["message"], choice.get("finish_reason")
-        except (ValueError, KeyError, IndexError, TypeError):
+            refusal, said = message.get("refusal"), message.get("content")
+            if not isinstance(said, str | None):
+                raise TypeError
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
             raise DataError(f"the endpoint's answer is no chat completion: {self._redact(response.text)[:200]}") from None
-        if message.get("refusal") or reason == "content_filter" or not message.get("content"):
-            raise DataError(self._redact(f"the model refused: {message.get('refusal') or reason}"))
-        return self._redact(message["content"])
+        if refusal or reason == "content_filter" or not said:
+            raise DataError(self._redact(f"the model refused: {refusal or reason}"))
+        return self._redact(said)
 
     def _authorise(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         """Only this key: without it, requests would look for one in the user's netrc."""
@@ -115,7 +118,7 @@ def parse_phrases(answer: str) -> list[str]:
     text = re.sub(r"^```\w*|```$", "", answer.strip(), flags=re.M).strip()
     try:
         lines = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         lines = text.splitlines()
     if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
         raise DataError(f"the answer is no list of phrases: {answer[:200]!r}")

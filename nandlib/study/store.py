@@ -10,6 +10,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from nandlib.data.held import written
+
 
 def keep_only(folder: Path, classes: Sequence[str]) -> None:
     """Make the folder, and delete what belongs to no class."""
@@ -26,11 +28,10 @@ def is_current(path: Path, fingerprint: str) -> bool:
 
 def save(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], fingerprint: str) -> None:
     """Write a class's file; a run that is killed leaves no truncated one behind."""
-    partial = path.with_suffix(".partial")
     # one entry: safetensors writes several in random order
     entry = {"nandlib": json.dumps({**metadata, "fingerprint": fingerprint}, sort_keys=True)}
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, entry)
-    partial.replace(path)
+    ready = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    written(path, lambda partial: save_file(ready, partial, entry))
 
 
 def _metadata(path: Path) -> dict[str, str]:

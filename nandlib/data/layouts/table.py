@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import hashlib
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
 
 import pandas as pd
 
+from nandlib.data.addresses import is_address, read
 from nandlib.data.groups import GOOD
+from nandlib.data.held import written
 from nandlib.data.layouts.base import Item, in_order
 from nandlib.errors import DataError
 
@@ -17,7 +21,8 @@ NEEDED = ("image", "class", "split", "type")
 class Table:
     """``images.csv`` or ``images.parquet`` in the folder: image, class, split (train, test), type (``good`` or its name), and mask.
 
-    Paths are relative to the folder. A type with commas names several: such an image is always abnormal.
+    Paths are relative to the folder, or addresses that `fsspec` opens (``https://…``, ``s3://…``): what lies there is fetched once, to
+    ``fetched/`` in the folder. A type with commas names several: such an image is always abnormal.
     """
 
     name = "table"
@@ -37,11 +42,29 @@ class Table:
         found = []
         for row in frame[frame["class"] == class_name].to_dict("records"):
             names = sorted({part.strip() for part in row["type"].split(",")})
-            found.append(Item(row["split"], "+".join(names), row["image"], row["mask"] if names != [GOOD] else "", len(names) > 1))
+            image, mask = (_fetched(root, place) for place in (row["image"], row["mask"] if names != [GOOD] else ""))
+            found.append(Item(row["split"], "+".join(names), image, mask, len(names) > 1))
         for split in ("train", "test"):
             if not any(item.split == split and item.type == GOOD for item in found):
                 raise DataError(f"class '{class_name}' is empty: no row of {root} with split '{split}' and type 'good'")
         return in_order(found)
+
+
+def _fetched(root: Path, place: str) -> str:
+    """A path below the folder: of an address, that of what was fetched from it."""
+    if not is_address(place):
+        return place
+    folder = hashlib.sha256(place.encode()).hexdigest()[:16]  # files of one name from several addresses
+    path = root / "fetched" / folder / PurePosixPath(urlsplit(place).path).name
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = read(place)
+        written(path, lambda partial: Path(partial).write_bytes(content))
+    return path.relative_to(root).as_posix()
+
+
+def _leads_out(place: str) -> bool:
+    return not is_address(place) and (Path(place).is_absolute() or ".." in Path(place).parts)
 
 
 def _read(root: Path) -> pd.DataFrame:
@@ -58,7 +81,7 @@ def _read(root: Path) -> pd.DataFrame:
     if len(wrong):
         raise DataError(f"{path}: split is '{wrong.iloc[0]}' in row {wrong.index[0] + 2}: train or test")
     for name in ("image", "mask"):
-        outside = frame.loc[frame[name].map(lambda place: Path(place).is_absolute() or ".." in Path(place).parts), name]
+        outside = frame.loc[frame[name].map(_leads_out), name]
         if len(outside):
             raise DataError(f"{path}: {name} '{outside.iloc[0]}' leaves the folder: paths are relative to it")
     return frame

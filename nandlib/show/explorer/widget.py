@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import html
-import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import ipywidgets as w
 from matplotlib.figure import Figure
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from nandlib.data.images import load_image
 from nandlib.errors import DataError, NandError
 from nandlib.memory import keep_freed_memory
 from nandlib.method.prompts import read_texts
@@ -300,8 +300,5 @@ def _uploaded(files: Sequence[Mapping[str, Any]]) -> dict[str, Image.Image]:
     for file in files:
         if file["name"] in found:
             raise DataError(f"two files are called {file['name']}: rename one")
-        try:
-            found[file["name"]] = Image.open(io.BytesIO(bytes(file["content"]))).convert("RGB")
-        except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-            raise DataError(f"{file['name']} is not an image that can be read") from error
+        found[file["name"]] = load_image(file["name"], bytes(file["content"]))
     return found

@@ -1,0 +1,28 @@
+"""Files that lie elsewhere: whatever `fsspec` opens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import fsspec
+
+from nandlib.errors import DataError
+
+
+def is_address(place: Path | str) -> bool:
+    """Whether `fsspec` opens it, and not this machine's file system."""
+    return isinstance(place, str) and "://" in place
+
+
+def read(path: str) -> bytes:
+    """The content of a file or address.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    try:
+        with fsspec.open(path, "rb") as file:
+            content: bytes = file.read()
+            return content
+    except Exception as error:  # of any file system
+        raise DataError(f"{path} cannot be read ({error}): bring it back, or leave it out") from error

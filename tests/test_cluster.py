@@ -134,6 +134,16 @@ def test_a_detector_of_all_classes_is_one_part_and_comes_first(project, tmp_path
     assert [part.families for part in todo[1:]] == [family for family in (("similarities",), FEW_SHOT, ("pbas",)) for _ in classes]
 
 
+def test_a_training_leaves_its_state_alone(project, tmp_path):
+    """And nothing to go on from, which the stage would not find there."""
+    study = _without_passes(project, tmp_path / "project")
+    preset = tmp_path / "project/studies/tiny.yaml"
+    text = re.sub(r"^detectors: .*$", "detectors: [pradot]", preset.read_text(), flags=re.MULTILINE)
+    preset.write_text(text.replace("trained: {}", "trained: {pradot: {epochs: 1}}"))
+    run_passes(open_study("tiny", tmp_path / "project"), Here(1))
+    assert {path.name for path in study.states.iterdir()} == {f"pradot_{name}.safetensors" for name in study.classes()}
+
+
 def test_the_command_takes_a_cluster(project, monkeypatch):
     monkeypatch.setattr(tiny_project, "WARM", {})  # a process of its own, as users have it
     done = tiny_project.run(project, "nand", "study", "run", "tiny", "--target", "maps", "--engine", "ray")

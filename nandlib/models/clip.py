@@ -122,8 +122,7 @@ class ClipModel:
         self.clip = clip.eval().requires_grad_(False).to(placement.device)
         self.projections = projections.eval().requires_grad_(False).to(placement.device)
         self.tokenizer, self.tower = tokenizer, self.clip.visual
-        run = self.tower.forward_intermediates
-        self._run = torch.compile(run) if placement.compiled else run
+        self._compiled = torch.compile(self.tower.forward_intermediates) if placement.compiled else None
 
     @classmethod
     def load(cls, weights: Path, clip_weights: Path, placement: Placement = Placement()) -> ClipModel:
@@ -149,8 +148,9 @@ class ClipModel:
 
     def _forward(self, batch: Tensor) -> tuple[list[Tensor], Tensor]:
         """Raw tokens after each of `BLOCKS` without CLS, ``(N, P, width)``, and the projected CLS ``(N, D)``; float32."""
+        run = self._compiled or self.tower.forward_intermediates
         with self.placement.running():
-            output = self._run(
+            output = run(
                 batch.to(self.placement.device), indices=[block - 1 for block in BLOCKS], normalize_intermediates=False, output_fmt="NLC"
             )
         return [layer.float() for layer in output["image_intermediates"]], output["image_features"].float()

@@ -60,7 +60,7 @@ def write_maps(study: OpenStudy, progress: bool = True) -> None:
 def families_of(study: OpenStudy) -> list[tuple[str, ...]]:
     """Families of detectors whose maps are made together, since they share passes, and one after the other where networks are large."""
     present = tuple(family for family in FAMILIES if _names(study, family))
-    together = [present] if study.config.model.name == "mini" else [(family,) for family in present]
+    together = [present] if study.config.model.name == "mini" and present else [(family,) for family in present]
     return [*together, *((name,) for name in TRAINED_NAMES if name in study.config.detectors)]
 
 
@@ -79,10 +79,15 @@ class Maps:
         self.weights = {family: weight_contents(study, "model", family, f"trained.{family}") for family in families}
         self.seconds, self.unfinished, self.joint = dict[str, list[float]](), list[Path](), dict[str, FittedDetector[Any]]()
 
-    def finish(self) -> None:
-        """Forget what stopped trainings had left; note how long fitting took, where all of it was done now, and this process's memory."""
+    def forget(self) -> None:
+        """What stopped trainings had left, once the files of all their classes are there."""
         for path in self.unfinished:
             path.unlink(missing_ok=True)
+        self.unfinished.clear()
+
+    def finish(self) -> None:
+        """Forget that; note how long fitting took, where all of it was done now, and this process's memory."""
+        self.forget()
         path, expected = self.study.data / FITTING, len(self.study.classes())
         peak = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2)  # kilobytes
         complete = {k: sum(own) for k, own in self.seconds.items() if len(own) == (1 if k in TOGETHER else expected)}

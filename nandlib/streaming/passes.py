@@ -46,8 +46,11 @@ class Passes:
                 self._loaded.clear()  # of another family: networks may be large
                 opened = open_study(self.study, self.root)
                 self._loaded[part.families] = Similarities(opened) if part.families == SIMILARITIES else Maps(opened, part.families, False)
+            stage = self._loaded[part.families]
             for class_name in part.classes:
-                self._loaded[part.families].bring_up_to_date(class_name)
+                stage.bring_up_to_date(class_name)
+            if isinstance(stage, Maps):
+                stage.forget()
         return len(part.classes)
 
 

@@ -163,20 +163,19 @@ def _pass_on_a_cluster(name: str, root: Path, engine: str | None, address: str |
     from nandlib.study.open_study import open_study
 
     study = open_study(name, root)
-    asked = study.config.engine
-    if address and (engine or asked.name) != "ray":
-        raise PresetError(f"--address {address} is that of a Ray cluster: give --engine ray too")
+    asked, model = study.config.engine, study.config.model
     if (engine or asked.name) != "ray":
+        if address:
+            raise PresetError(f"--address {address} is that of a Ray cluster: give --engine ray too")
         return
     from nandlib.data.held import held
     from nandlib.streaming.cluster import Cluster
     from nandlib.streaming.passes import run_passes
 
-    weights = study.config.model.weights if study.config.model.training else None
-    heads = [f"studies/on_demand/dvc.yaml:heads@{weights.parent.name}"] if weights else []
+    heads = [f"studies/on_demand/dvc.yaml:heads@{model.weights.parent.name}"] if model.training and model.weights else []
     _reproduce([*heads, f"manifest@{name}"], root)
     with held(root / ".dvc" / "tmp"):
-        run_passes(open_study(name, root), Cluster(address or asked.address, asked.workers, asked.threads), progress())
+        run_passes(study, Cluster(address or asked.address, asked.workers, asked.threads), progress())
 
 
 @app.command(rich_help_panel=STUDIES, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -45,15 +45,21 @@ def retrieve(url: str, partial: Path, most: int, progress: bool) -> None:
         retry_after_max=PATIENCE,
         raise_on_status=False,
     )
-    with requests.Session() as session:
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, HTTPAdapter(max_retries=busy))
-        with session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-            if not have or response.status_code != requests.codes.requested_range_not_satisfiable:
-                if not response.ok:  # no word of the server's: it may repeat what it was asked, with a key
-                    raise requests.HTTPError(f"the server answers {response.status_code}")
-                resumed = response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
-                _write(response, partial, have if resumed else 0, most, progress)
+    with trying_again(busy) as session, session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+        if have and response.status_code == requests.codes.requested_range_not_satisfiable:
+            return  # all is there
+        if not response.ok:  # no word of the server's: it may repeat what it was asked, with a key
+            raise requests.HTTPError(f"the server answers {response.status_code}")
+        resumed = response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+        _write(response, partial, have if resumed else 0, most, progress)
+
+
+def trying_again(how: Retry) -> requests.Session:
+    """A session whose requests are tried again so."""
+    session = requests.Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(max_retries=how))
+    return session
 
 
 def _write(response: requests.Response, partial: Path, have: int, most: int, progress: bool) -> None:

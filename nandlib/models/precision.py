@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 
 MARGIN = 0.8  # bfloat16 must take less than this share of float32's time: a gain that is smaller is not worth its rounding
-ROWS, WIDTH, REPEATS = 256, 1024, 3  # small: a processor without such instructions may take a hundred times as long
+ROWS, WIDTH, REPEATS = 256, 1024, 3  # small: a processor without such instructions takes far longer
 
 
 @lru_cache(maxsize=8)

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from requests.adapters import HTTPAdapter
 from ruamel.yaml import YAML
 from tqdm.auto import tqdm
 from urllib3.util import Retry
 
+from nandlib.data.download import trying_again
 from nandlib.errors import DataError
 
 # The paper's request, with the class as the data set names it, and a sentence on the form of the answer.
@@ -79,9 +79,7 @@ class Endpoint:
         )
         body = {"model": self.model, "messages": [{"role": "user", "content": request}]}
         try:
-            with requests.Session() as session:
-                session.mount("http://", HTTPAdapter(max_retries=retry))
-                session.mount("https://", HTTPAdapter(max_retries=retry))
+            with trying_again(retry) as session:
                 response = session.post(f"{self.url}/chat/completions", json=body, auth=self._authorise, timeout=self.timeout)
         except requests.RequestException as error:
             raise DataError(self._redact(f"the endpoint did not answer: {error}")) from None

@@ -57,7 +57,6 @@ def _fetched(root: Path, place: str) -> str:
     folder = hashlib.sha256(place.encode()).hexdigest()[:16]  # files of one name from several addresses
     path = root / "fetched" / folder / PurePosixPath(urlsplit(place).path).name
     if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
         content = read(place)
         written(path, lambda partial: Path(partial).write_bytes(content))
     return path.relative_to(root).as_posix()

@@ -36,15 +36,16 @@ def failure_table(deltas: pd.DataFrame, selectivity: pd.DataFrame, retrieval: pd
     """
     rows = []
     auroc = retrieval.set_index(["detector", "class", "text"])["retrieval_auroc"]
+    changes = dict(zip(deltas[["detector", "class", "group"]].itertuples(index=False, name=None), deltas["delta"], strict=True))
     for (detector, class_name, text), part in selectivity.groupby(["detector", "class", "text"], sort=False):
-        delta = deltas.query("detector == @detector and `class` == @class_name and group == @text")["delta"]
+        delta = changes.get((detector, class_name, text), 0.0)
         removed = part.set_index("group")["removed"]
-        if len(delta) != 1 or delta.item() >= 0 or text not in removed or len(removed) < 2:
+        if delta >= 0 or text not in removed or len(removed) < 2:
             continue
         others = removed.drop(text)
         found = (removed[str(text)], others.mean(), others.idxmax())
         rows.append(
-            (detector, class_name, text, delta.item(), *found, auroc.get((detector, class_name, text)), REASONS[_reason(*found[:2])])
+            (detector, class_name, text, delta, *found, auroc.get((detector, class_name, text)), REASONS[_reason(*found[:2])])
         )
     return pd.DataFrame(rows, columns=COLUMNS).sort_values("delta", kind="stable", ignore_index=True)
 

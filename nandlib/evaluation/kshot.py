@@ -69,7 +69,7 @@ class KShot:
                 place = one.class_name, draw.group, draw.k, draw.number, method
                 cut = removed[draw.own].mean(), removed[draw.label].mean()
                 self._rows.append((*place, first, auroc(draw.label, after), alone, *cut))
-                self._samples[draw.k, method].append(weighted_auroc(draw.label, after, weights[:, draw.keep]))
+                self._samples[draw.k, method].append(weighted_auroc(draw.label, after, weights[draw.keep]))
 
     def table(self) -> pd.DataFrame:
         """`COLUMNS`, a row a class, group, k, draw and method.

@@ -57,7 +57,7 @@ def delta_table(scores: pd.DataFrame, *, precision: bool = True) -> pd.DataFrame
         on how many images of each kind there are, which AUROC does not.
     """
     rows, groups, before, after = [], *(scores[name].to_numpy() for name in ("group", "before", "after"))
-    for (detector, class_name, added), places in _places(scores, ["detector", "class", "added"]):
+    for (detector, class_name, added), places in positions(scores, ["detector", "class", "added"]):
         own, good = groups[places] == added, groups[places] == "good"
         label, at_first, at_last = (~own & ~good).astype(int), before[places], after[places]
         areas = auroc(label, at_first), auroc(label, at_last)
@@ -68,7 +68,7 @@ def delta_table(scores: pd.DataFrame, *, precision: bool = True) -> pd.DataFrame
     return pd.DataFrame(rows, columns=DELTA_COLUMNS if precision else DELTA_COLUMNS[:-4])
 
 
-def _places(frame: pd.DataFrame, keys: list[str]) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
+def positions(frame: pd.DataFrame, keys: list[str]) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
     """Keys, and positions of their rows, in order of appearance: a frame a key would take most of the time of a table."""
     grouped = frame.groupby(keys, sort=False)
     order = np.argsort(grouped.ngroup().to_numpy(), kind="stable")

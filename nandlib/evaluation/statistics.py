@@ -15,6 +15,8 @@ from statsmodels.stats.multitest import multipletests
 RESAMPLES = 2000
 LEVEL = 0.95  # of intervals
 MOST_EXACT = 16  # clusters whose signs are all tried
+LEAST_DOUBLE = 4096  # images whose pairs, counted in halves, single precision cannot count
+BEFORE, AFTER, OTHERS = range(3)
 
 
 def placements(normal: np.ndarray, abnormal: np.ndarray) -> np.ndarray:
@@ -50,35 +52,40 @@ def bootstrap(
         ``(resamples, G, 3)`` AUROC in percent: before, after, and good against the other groups alone, before.
     """
     weights = drawn_weights(seed, "/".join((name, *after)), strata, resamples)
-    found = np.empty((resamples, len(after), 3))
-    good = strata == "good"
-    for g, (group, scores) in enumerate(after.items()):
-        other, every = ~good & (strata != group), np.full(len(strata), True)
-        for k, (values, kept) in enumerate(((before, every), (scores, every), (before, good | other))):
-            found[:, g, k] = weighted_auroc(other[kept], values[kept], weights[:, kept])
-    return found
+    found, good = np.empty((len(after), 3, resamples)), strata == "good"
+    ranked = placements(before, before).T.astype(weights.dtype)  # what is normal, against what is abnormal
+    every = ranked[:, ~good] @ weights[~good]
+    for (group, scores), areas in zip(after.items(), found, strict=True):
+        own = strata == group
+        normal, other = good | own, ~(good | own)
+        pairs = (every[normal] - ranked[np.ix_(normal, own)] @ weights[own]) * weights[normal]
+        areas[BEFORE] = 100 * pairs.sum(0, float) / (other.sum() * normal.sum())
+        areas[AFTER] = weighted_auroc(other, scores, weights)
+        areas[OTHERS] = 100 * pairs[good[normal]].sum(0, float) / (other.sum() * good.sum())
+    return found.transpose(2, 0, 1)
 
 
 def weighted_auroc(label: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """AUROC in percent ``(resamples,)`` of test sets in which images count ``(resamples, n)`` times; label and scores ``(n,)``."""
-    positive, negative = weights[:, label], weights[:, ~label]
-    right = ((positive @ placements(scores[~label], scores[label])) * negative).sum(1)
-    area: np.ndarray = 100 * right / (positive.sum(1) * negative.sum(1))
+    """AUROC in percent ``(resamples,)`` of test sets in which images count ``(n, resamples)`` times; label and scores ``(n,)``."""
+    positive, negative = weights[label], weights[~label]
+    right = np.einsum("ij,ij->j", placements(scores[~label], scores[label]).T.astype(weights.dtype) @ positive, negative)
+    area: np.ndarray = 100 * right.astype(float) / (positive.sum(0, float) * negative.sum(0, float))
     return area
 
 
 def drawn_weights(seed: int, name: str, strata: np.ndarray, resamples: int) -> np.ndarray:
-    """How often each image is in each resampled test set: ``(resamples, n)``, read-only; every stratum on its own, with replacement."""
+    """How often each image is in each resampled test set: ``(n, resamples)``, read-only; every stratum on its own, with replacement."""
     return _drawn(seed, zlib.crc32(name.encode()), tuple(map(str, strata)), resamples)
 
 
 @lru_cache(maxsize=32)  # of one study's classes: all its detectors and steps are drawn alike
 def _drawn(seed: int, name: int, strata: tuple[str, ...], resamples: int) -> np.ndarray:
     rng, groups = np.random.default_rng([seed, name]), np.array(strata)
-    weights = np.zeros((resamples, len(groups)))
+    exact = np.float32 if len(groups) < LEAST_DOUBLE else np.float64  # numbers of pairs, and halves of them
+    weights = np.zeros((len(groups), resamples), exact)
     for stratum in np.unique(groups):
         members = np.flatnonzero(groups == stratum)
-        weights[:, members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), resamples)
+        weights[members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), resamples).T
     weights.flags.writeable = False
     return weights
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from nandlib.evaluation.protocol import base_table, class_averages, delta_table, detector_table
-from nandlib.evaluation.statistics import RESAMPLES, bootstrap, delong, holm, interval, sign_flips, wilcoxon
+from nandlib.evaluation.protocol import base_table, class_averages, delta_table, detector_table, positions
+from nandlib.evaluation.statistics import AFTER, BEFORE, OTHERS, RESAMPLES, bootstrap, delong, holm, interval, sign_flips, wilcoxon
 
 GROUP_COLUMNS = ["detector", "class", "group", "ci_low", "ci_high", "n_single", "p_delong", "p_holm"]
 DETECTOR_COLUMNS = [
@@ -31,7 +31,6 @@ ORIGIN_COLUMNS = [
     *("n_improved", "n_better", "n_worse", "n_groups"),
 ]
 SIGNIFICANT = 0.05
-BEFORE, AFTER, OTHERS = range(3)
 LEAST_GAP = 2.0  # points: a share of less is noise
 
 
@@ -88,10 +87,9 @@ def resample(scores: pd.DataFrame, *, seed: int = 0, resamples: int = RESAMPLES)
         resamples: Number of test sets.
     """
     found: Draws = {}
-    for (detector, class_name), part in scores.groupby(["detector", "class"], sort=False):
-        own = _class_scores(part)
-        samples = bootstrap(*own, name=str(class_name), seed=seed, resamples=resamples)
-        found.setdefault(str(detector), []).append(Resampled(str(class_name), *own, samples))
+    for (detector, class_name), own in _class_scores(scores):
+        samples = bootstrap(*own, name=class_name, seed=seed, resamples=resamples)
+        found.setdefault(detector, []).append(Resampled(class_name, *own, samples))
     return found
 
 
@@ -214,11 +212,16 @@ def _mean(classes: Sequence[Resampled]) -> np.ndarray:
     return mean
 
 
-def _class_scores(part: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Groups, scores before, and scores after by added group, of the images of one class in one order."""
-    wide = part.pivot(index="image", columns="added", values="after")[part["added"].unique()]  # noqa: PD010
-    once = part.drop_duplicates("image").set_index("image").loc[wide.index]
-    return once["group"].to_numpy(), once["before"].to_numpy(), {name: wide[name].to_numpy() for name in wide.columns}
+def _class_scores(scores: pd.DataFrame) -> Iterator[tuple[tuple[str, ...], tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]]]:
+    """Detector and class; groups, scores before, and scores after by added group, of the images in order of their names."""
+    group, before, after = (scores[name].to_numpy() for name in ("group", "before", "after"))
+    order = pd.factorize(scores["image"], sort=True)[0]
+    found: dict[tuple[str, ...], dict[str, np.ndarray]] = {}
+    for (*key, added), rows in positions(scores, ["detector", "class", "added"]):
+        found.setdefault(tuple(key), {})[added] = rows[np.argsort(order[rows])]
+    for key, by_group in found.items():
+        first = next(iter(by_group.values()))
+        yield key, (group[first], before[first], {added: after[rows] for added, rows in by_group.items()})
 
 
 def _group_rows(drawn: Resampled) -> Iterator[tuple[str, float, float, int, float, float]]:

@@ -44,9 +44,7 @@ def failure_table(deltas: pd.DataFrame, selectivity: pd.DataFrame, retrieval: pd
             continue
         others = removed.drop(text)
         found = (removed[str(text)], others.mean(), others.idxmax())
-        rows.append(
-            (detector, class_name, text, delta, *found, auroc.get((detector, class_name, text)), REASONS[_reason(*found[:2])])
-        )
+        rows.append((detector, class_name, text, delta, *found, auroc.get((detector, class_name, text)), REASONS[_reason(*found[:2])]))
     return pd.DataFrame(rows, columns=COLUMNS).sort_values("delta", kind="stable", ignore_index=True)
 
 

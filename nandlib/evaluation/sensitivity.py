@@ -9,14 +9,14 @@ from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor
 from tqdm.auto import tqdm
 
 from nandlib.data.layouts import layout_of
 from nandlib.data.manifest import build_manifest
 from nandlib.errors import DataError
 from nandlib.evaluation.protocol import delta_table, detector_table
-from nandlib.method.detection import text_feature
+from nandlib.method.detection import text_features
+from nandlib.method.prompts import load_prompts
 from nandlib.models import VisionLanguageModel
 from nandlib.study.class_maps import ClassMaps, score_class
 from nandlib.study.encoding import encode
@@ -210,17 +210,19 @@ def _class_scores(
     rows = {"test": _all_rows(study, class_name), "train": study.rows(class_name, "train")}
     paths = {split: [study.images / name for name in frame["image"]] for split, frame in rows.items()}
     groups = study.test_groups()[class_name]
-    prompts = [OpenStudy(study.root, config).prompts for config in configs]
+    known = {config: load_prompts(config) for config in {config.prompts for config in configs}}
+    prompts = [known[config.prompts] for config in configs]
     sentences = [one.of_class(class_name, groups) for one in prompts]
     for model_config, model in models:
         members = [k for k, config in enumerate(configs) if config.model == model_config]
-        texts: dict[tuple[str, ...], Tensor] = {}
-        for k in members:
-            for one in sentences[k].values():
-                key = (configs[k].prompts.average, *one)
-                if key not in texts:
-                    texts[key] = text_feature(model, one, prompts[k])
-        stacked, order = torch.stack(list(texts.values())), {key: n for n, key in enumerate(texts)}
+        order = dict[tuple[str, ...], int]()  # average and sentences → number
+        features = []
+        for average, own in {prompts[k].config.average: prompts[k] for k in members}.items():
+            alike = [k for k in members if prompts[k].config.average == average]
+            new = list(dict.fromkeys(tuple(one) for k in alike for one in sentences[k].values()))
+            order |= {(average, *one): len(order) + n for n, one in enumerate(new)}
+            features.append(text_features(model, new, own))
+        stacked = torch.cat(features)
         cos, grid = encode(paths, model, stacked)
         for k in members:
             config = configs[k]

@@ -32,7 +32,8 @@ HOW = How(store="shards", overlays=False, batch=2)
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
     """A head without processors of its own, and a node of one."""
-    cluster = Nodes(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    soon = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 500, "health_check_failure_threshold": 4}  # not 30 seconds
+    cluster = Nodes(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "_system_config": soon})
     cluster.add_node(num_cpus=1)
     yield cluster
     ray.shutdown()
@@ -43,7 +44,7 @@ def nodes() -> Iterator[Nodes]:
 def images(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
     (tmp_path / "images").mkdir()
-    for k in range(48):
+    for k in range(20):
         Image.fromarray(rng.integers(0, 255, (24, 24, 3), dtype=np.uint8)).save(tmp_path / f"images/{k:03d}.png")
     return tmp_path / "images"
 
@@ -144,9 +145,9 @@ def test_a_training_leaves_its_state_alone(project, tmp_path):
     assert {path.name for path in study.states.iterdir()} == {f"pradot_{name}.safetensors" for name in study.classes()}
 
 
-def test_the_command_takes_a_cluster(project, monkeypatch):
+def test_the_command_takes_a_cluster(nodes, project, monkeypatch):
     monkeypatch.setattr(tiny_project, "WARM", {})  # a process of its own, as users have it
-    done = tiny_project.run(project, "nand", "study", "run", "tiny", "--target", "maps", "--engine", "ray")
+    done = tiny_project.run(project, "nand", "study", "run", "tiny", "--target", "maps", "--engine", "ray", "--address", nodes.address)
     assert "didn't change, skipping" in done.stdout and "Running stage" not in done.stdout
     refused = tiny_project.run(project, "nand", "study", "run", "tiny", "--address", "host:1", check=False)
     assert refused.returncode == 1 and "--engine ray" in refused.stderr

@@ -15,22 +15,23 @@ from PIL import Image
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+from nandlib.memory import keep_freed_memory
 from nandlib.models.mini import Heads, MiniModel, TextTower, save_heads
 from nandlib.warm import warm_processes
 
+keep_freed_memory()  # as commands do
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"  # of what the tests start
 
 ON_THE_TINY_STUDY = {
     "browser",
-    "circuit_boards",
     "cluster",
     "command_line",
     "explorer",
     "kshot",
     "robustness",
     "secrets",
-    "trained_detectors",
+    "trained_studies",
     "pipeline",
 }
 

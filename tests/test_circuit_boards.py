@@ -1,26 +1,32 @@
 """Real images from end to end: the circuit boards that come with the project, and the numbers that are committed of them."""
 
-import re
-
 import pandas as pd
 import pytest
-from tiny_project import ROOT, run
+from tiny_project import ROOT
 
-DETECTORS = ("aprilgan", "winclip_1", "patchcore")  # one of each family
+from nandlib.stages.manifest import write_manifest
+from nandlib.stages.maps import write_maps
+from nandlib.stages.protocol import write_protocol
+from nandlib.stages.scores import write_scores
+from nandlib.stages.similarities import write_similarities
+from nandlib.study.open_study import OpenStudy
+from nandlib.study.preset import load_study
+
+DETECTORS = ("aprilgan", "winclip_1", "patchcore")  # one of each family; to train the others takes minutes
 
 
 @pytest.fixture(scope="module")
-def boards(project):
-    (project / "data/pcb_ad").symlink_to(ROOT / "data/pcb_ad")
-    preset = project / "studies/pcb.yaml"  # without those that are trained, which takes minutes
-    text, shorter = (ROOT / "studies/pcb.yaml").read_text(), f"detectors: [{', '.join(DETECTORS)}]"
-    preset.write_text(re.sub(r"^detectors: .*$", shorter, text, flags=re.MULTILINE))
-    registry = (project / "params.yaml").read_text()
-    run(project, "nand", "use", "studies/pcb.yaml")
-    run(project, "nand", "repro", "protocol@pcb")
-    yield project / "figures/pcb"
-    (project / "params.yaml").write_text(registry)  # the other tests' project has one study
-    preset.unlink()
+def boards(tmp_path_factory):
+    """The stages, one after the other, in a folder of their own."""
+    root = tmp_path_factory.mktemp("boards")
+    (root / "data").mkdir()
+    (root / "data/pcb_ad").symlink_to(ROOT / "data/pcb_ad")
+    study = OpenStudy(root, load_study(ROOT / "studies/pcb.yaml").model_copy(update={"detectors": DETECTORS}))
+    write_manifest(study, progress=False)
+    for stage in (write_similarities, write_maps, write_scores):
+        stage(study, progress=False)
+    write_protocol(study)
+    return study.figures
 
 
 def test_the_numbers_are_those_that_are_committed(boards):

@@ -7,7 +7,8 @@ image tower has no transformer to pass a window through. Everything after the em
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -31,20 +32,18 @@ class _Encoder:
     """Remembers the embeddings of the last batch and the texts of the last class, which several detectors share.
 
     Attributes:
+        preprocess: RGB of any size to the encoder's input.
         grid_size: ``(h, w)`` of the patches.
         masks: Patches of each window, ``(n_patches, n_windows)`` a scale.
         temperature: Divides cosine similarities.
     """
 
+    preprocess: Callable[[Image.Image], Tensor]
     grid_size: tuple[int, int]
     masks: list[Tensor]
     temperature: float
     _last: tuple[Tensor, Embeddings] | None = None
     _last_texts: tuple[str, Tensor] | None = None
-
-    def preprocess(self, image: Image.Image) -> Tensor:
-        """RGB of any size to the encoder's input."""
-        raise NotImplementedError
 
     def encode(self, batch: Tensor) -> Embeddings:
         """Embeddings of the images, of their windows and of their patches."""
@@ -78,9 +77,7 @@ class WindowEncoder(_Encoder):
     def __init__(self, model: VisionLanguageModel, side: int) -> None:
         self.model, self.grid_size, self.temperature = model, (side, side), 1 / model.temperature
         self.masks = [make_masks(self.grid_size, scale, 1) for scale in SCALES]
-
-    def preprocess(self, image: Image.Image) -> Tensor:
-        return self.model.preprocess(image)
+        self.preprocess = model.preprocess  # itself: detectors of one preprocessing share a pass
 
     def encode_text(self, sentences: list[str]) -> Tensor:
         return self.model.encode_text(sentences)
@@ -137,9 +134,7 @@ class ClipWindowEncoder(_Encoder):
         self.placement = placement
         self.network = RepairedWinClip(load_clip(BACKBONE, weights)).eval().requires_grad_(False).to(placement.device)
         self.grid_size, self.masks = self.network.grid_size, [mask.cpu() for mask in self.network.masks]
-
-    def preprocess(self, image: Image.Image) -> Tensor:
-        return clip_input(image, self.network.clip.visual.image_size[0])
+        self.preprocess = partial(clip_input, side=self.network.clip.visual.image_size[0])
 
     @torch.no_grad()
     def encode(self, batch: Tensor) -> Embeddings:

@@ -31,6 +31,7 @@ ON_THE_TINY_STUDY = {
     "kshot",
     "robustness",
     "secrets",
+    "shards",
     "trained_studies",
     "pipeline",
 }

@@ -192,8 +192,8 @@ def test_a_second_run_does_nothing(project):
 def test_recomputing_gives_the_same_bytes(project, figures):
     stored = [
         project / "data/tiny/scores.parquet",
-        project / "data/tiny/similarities/carpet.safetensors",
-        project / "data/tiny/maps/patchcore/carpet.safetensors",
+        project / "data/tiny/similarities/carpet/test_000000.safetensors",
+        project / "data/tiny/maps/patchcore/carpet/test_000000.safetensors",
     ]
     shown = [figures / "fig1.png", figures / "notebooks/01_fig1_problem.ipynb"]
     before = [path.read_bytes() for path in stored + shown]
@@ -208,13 +208,13 @@ def test_recomputing_gives_the_same_bytes(project, figures):
 
 def test_one_phrase_changes_one_class_only(project):
     prompts = project / "studies/prompts.yaml"
-    untouched = project / "data/tiny/similarities/metal_nut.safetensors"
-    before = untouched.stat().st_mtime_ns, (project / "data/tiny/similarities/carpet.safetensors").read_bytes()
+    untouched = project / "data/tiny/similarities/metal_nut/test_000000.safetensors"
+    before = untouched.stat().st_mtime_ns, (project / "data/tiny/similarities/carpet/test_000000.safetensors").read_bytes()
     prompts.write_text(prompts.read_text().replace("loose thread on carpet", "loose yarn on carpet"))
     ran = re.findall(r"Running stage '(\w+)@tiny'", run(project, "dvc", "repro", "protocol@tiny").stdout)
     assert ran == ["manifest", "similarities", "scores", "protocol"]
     assert untouched.stat().st_mtime_ns == before[0]
-    assert (project / "data/tiny/similarities/carpet.safetensors").read_bytes() != before[1]
+    assert (project / "data/tiny/similarities/carpet/test_000000.safetensors").read_bytes() != before[1]
 
 
 def test_the_report_needs_no_network(figures):

@@ -49,9 +49,9 @@ def study(project, tmp_path_factory):
 def test_on_a_whole_study(study, project, model):
     """The stages treat them as they treat the others; what is there already is not computed again."""
     folder = study.data / "maps"
-    before = {path: path.stat().st_mtime_ns for path in folder.glob("patchcore/*")}
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("patchcore/*/*")}
     write_maps(study, progress=False)
-    assert before and {path: path.stat().st_mtime_ns for path in folder.glob("patchcore/*")} == before
+    assert before and {path: path.stat().st_mtime_ns for path in folder.glob("patchcore/*/*")} == before
     states = {path.name for path in study.states.iterdir()}
     assert states == {"uniad.safetensors", "pbas_carpet.safetensors", "pbas_metal_nut.safetensors"}
     detector = UniAd.load(study.states / "uniad.safetensors", load_model("mini"), "carpet")
@@ -88,7 +88,7 @@ def test_what_they_ask_of_a_small_device(study, project, monkeypatch):
 
 
 def test_a_training_that_changes_what_it_sees_makes_new_maps(study):
-    path = study.data / "maps/uniad/carpet.safetensors"
+    path = study.data / "maps/uniad/carpet/test_000000.safetensors"
     write_maps(study, progress=False)
     stamp = path.stat().st_mtime_ns
     other = study.config.trained.model_copy(update={"uniad": CONFIGS["uniad"].model_copy(update={"seed": 5})})

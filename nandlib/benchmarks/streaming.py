@@ -1,12 +1,9 @@
-"""What many images cost: rates of streaming, here and on a cluster, against anomalib's own engine; and its memory."""
+"""What many images cost: rates of streaming, here and on a cluster, against anomalib's own engine."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,7 +19,6 @@ import torch
 from anomalib.data import PredictDataset
 from anomalib.engine import Engine
 from anomalib.pre_processing import PreProcessor
-from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Resize
 
@@ -41,10 +37,8 @@ from nandlib.study.model import model_of
 from nandlib.study.open_study import OpenStudy
 
 COLUMNS = ["what", "images_s", "ratio", "to"]
-SCALE_COLUMNS = ["images", "peak_mb", "seconds"]
 IMAGES, REPEATS = 96, 3
 HOW = How(store="shards", overlays=False)
-COUNTS = (1_000, 100_000)
 TEXTS = ("loose thread", "oil stain", "dust", "scratch", "faded print")
 
 
@@ -152,44 +146,3 @@ def _anomalib(detector: PatchCore, listing: Listing, threads: int, model: Vision
         return HOW.batch * (len(times) - 1) / (times[-1] - times[0])
 
     return run
-
-
-def streaming_memory(counts: Sequence[int] = COUNTS) -> pd.DataFrame:
-    """`SCALE_COLUMNS`: the largest memory of one process (driver or worker, 10⁶ bytes) that takes so many small images, a process each.
-
-    The detector is the darkness of an image, and nothing is added: what is measured is reading, writing and keeping books.
-    """
-    rows = []
-    for count in counts:
-        with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, "-m", __name__, folder, str(count)]
-            said = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ).stdout
-        found = json.loads(said)
-        rows.append((count, round(found["peak_mb"]), round(found["seconds"])))
-    return pd.DataFrame(rows, columns=SCALE_COLUMNS)
-
-
-def _darkness(images: Any) -> np.ndarray:
-    return np.stack([1 - np.asarray(picture.convert("L"), np.float32) / 255 for picture in images])
-
-
-def _one_scale(folder: Path, count: int) -> None:
-    """Make images, take them, and say what that took."""
-    import resource
-
-    from nandlib.models import load_model
-
-    rng, side = np.random.default_rng(0), 16
-    for k in range(count):
-        path = folder / f"images/{k // 1000:04d}/{k % 1000:03d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 255, (side, side), dtype=np.uint8)).save(path)
-    adapted = add_normality(_darkness, "x", model=load_model("mini")).remove("x")
-    start = time.perf_counter()
-    apply(lambda: adapted, Listing.of([folder / "images"]), folder / "out", {}, HOW, engine=Here(1))
-    peaks = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    print(json.dumps({"peak_mb": max(peaks) * 1024 / 1e6, "seconds": time.perf_counter() - start}))
-
-
-if __name__ == "__main__":
-    _one_scale(Path(sys.argv[1]), int(sys.argv[2]))

@@ -45,9 +45,9 @@ def benchmark(
 
         table, path = streaming_rates(opened), "model/apply.csv"
     elif scale:
-        from nandlib.benchmarks.streaming import streaming_memory
+        from nandlib.benchmarks.memory import memory
 
-        table, path = streaming_memory(), "model/scale.csv"
+        table, path = memory(), "model/scale.csv"
     elif coreset:
         from nandlib.benchmarks.coreset import coreset_difference
 

@@ -217,11 +217,11 @@ def _class_scores(
         members = [k for k, config in enumerate(configs) if config.model == model_config]
         order = dict[tuple[str, ...], int]()  # average and sentences → number
         features = []
-        for average, own in {prompts[k].config.average: prompts[k] for k in members}.items():
+        for average, one_of_them in {prompts[k].config.average: prompts[k] for k in members}.items():
             alike = [k for k in members if prompts[k].config.average == average]
             new = list(dict.fromkeys(tuple(one) for k in alike for one in sentences[k].values()))
             order |= {(average, *one): len(order) + n for n, one in enumerate(new)}
-            features.append(text_features(model, new, own))
+            features.append(text_features(model, new, one_of_them))
         stacked = torch.cat(features)
         cos, grid = encode(paths, model, stacked)
         for k in members:

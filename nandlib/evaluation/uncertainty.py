@@ -217,8 +217,8 @@ def _class_scores(scores: pd.DataFrame) -> Iterator[tuple[tuple[str, ...], tuple
     group, before, after = (scores[name].to_numpy() for name in ("group", "before", "after"))
     order = pd.factorize(scores["image"], sort=True)[0]
     found: dict[tuple[str, ...], dict[str, np.ndarray]] = {}
-    for (*key, added), rows in positions(scores, ["detector", "class", "added"]):
-        found.setdefault(tuple(key), {})[added] = rows[np.argsort(order[rows])]
+    for (detector, class_name, added), rows in positions(scores, ["detector", "class", "added"]):
+        found.setdefault((detector, class_name), {})[added] = rows[np.argsort(order[rows])]
     for key, by_group in found.items():
         first = next(iter(by_group.values()))
         yield key, (group[first], before[first], {added: after[rows] for added, rows in by_group.items()})

@@ -27,10 +27,10 @@ def rates(root: Path) -> str:
 def memory(root: Path) -> str:
     """The largest process, by the number of images."""
     found = read_table(root / "figures/pcb/model/scale.csv")
-    first = found["peak_mb"].iloc[0]
-    more = 100 * (found["peak_mb"] / first - 1)
-    rows = [[f"{row.images:,}", f"{row.peak_mb:,}", f"{one:+.0f} %"] for row, one in zip(found.itertuples(), more, strict=True)]
-    return markdown(["images", "largest process, MB", "against the first row"], rows)
+    more = 100 * (found["peak_mb"] / found.groupby("what")["peak_mb"].transform("first") - 1)
+    columns = found["what"].astype(str), found["images"], found["peak_mb"], more
+    rows = [[what, f"{images:,}", f"{peak:,}", f"{one:+.0f} %"] for what, images, peak, one in zip(*columns, strict=True)]
+    return markdown(["what", "images", "largest process, MB", "against fewer"], rows)
 
 
 def coreset(root: Path) -> str:

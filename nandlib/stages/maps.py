@@ -7,7 +7,7 @@ import resource
 import shutil
 import time
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,11 @@ from nandlib.errors import DataError, PresetError
 from nandlib.method.operators import resize_map
 from nandlib.models import VisionLanguageModel
 from nandlib.study.fingerprint import content, digest, source_code, weight_contents
-from nandlib.study.images import batches, image_paths, some_normals, splits
+from nandlib.study.images import batches, image_paths, some_normals
 from nandlib.study.model import model_of, placement
 from nandlib.study.open_study import OpenStudy
 from nandlib.study.rows import Rows
-from nandlib.study.store import is_current, keep_only, save
+from nandlib.study.store import WHOLE, Made, bring_up_to_date, is_current, keep_only, save, shards_of
 
 CODE = ("nandlib.detectors.aprilgan", "nandlib.detectors.patchcore", "nandlib.detectors.winclip", "nandlib.study.images")  # that compute
 FAMILIES = ("aprilgan", "winclip", "patchcore")
@@ -42,19 +42,28 @@ FITTING = "fitting.json"  # beside a study's maps, not one of the pipeline's fil
 
 
 def write_maps(study: OpenStudy, progress: bool = True) -> None:
-    """``test`` (and ``train``) maps ``(N, S, S)`` float32, one file a family of detectors and class; PatchCore's ``normals`` as well.
+    """Maps ``(n, S, S)`` float32: ``<detector>/test`` (and ``train``) in shards of images, a folder a family of detectors and class, and
+    PatchCore's ``normals`` in a file of the whole class.
 
     Detectors that are trained leave their state in ``maps/states/``, and so does a training that is stopped: it is gone on with.
     """
-    for family in (*FAMILIES, *TRAINED_NAMES):
-        keep_only(study.data / "maps" / family, study.classes() if _names(study, family) else [])
-    if not set(TRAINED_NAMES) & set(study.config.detectors):
-        shutil.rmtree(study.states, ignore_errors=True)
+    clear_maps(study)
     for families in families_of(study):
         work = Maps(study, families, progress)
         for class_name in tqdm(study.classes(), desc=" ".join(families), disable=not progress):
             work.bring_up_to_date(class_name)
         work.finish()
+
+
+def clear_maps(study: OpenStudy) -> None:
+    """Delete what is of no detector, class or shard of the study."""
+    for family in (*FAMILIES, *TRAINED_NAMES):
+        folder, classes = study.data / "maps" / family, study.classes() if _names(study, family) else []
+        keep_only(folder, classes)
+        for class_name in classes:
+            keep_only(folder / class_name, [WHOLE, *(name for name, *_ in shards_of(study, class_name))])
+    if not set(TRAINED_NAMES) & set(study.config.detectors):
+        shutil.rmtree(study.states, ignore_errors=True)
 
 
 def families_of(study: OpenStudy) -> list[tuple[str, ...]]:
@@ -77,6 +86,7 @@ class Maps:
         trained = [TRAINED[family].__module__ for family in families if family in TRAINED]
         self.code = source_code(__name__, *(trained or CODE), "nandlib.study.images")
         self.weights = {family: weight_contents(study, "model", family, f"trained.{family}") for family in families}
+        self._built: tuple[str, dict[str, TorchDetector]] = ("", {})
         self.seconds, self.unfinished, self.joint = dict[str, list[float]](), list[Path](), dict[str, FittedDetector[Any]]()
 
     def forget(self) -> None:
@@ -96,16 +106,25 @@ class Maps:
             known = json.loads(path.read_text()) if path.is_file() else {}
             path.write_text(json.dumps(known | found, indent=2) + "\n")
 
-    def bring_up_to_date(self, class_name: str) -> None:
-        """The files of that class."""
-        keys = {family: self._fingerprint(family, class_name) for family in self.families}
-        paths = {family: self.study.data / "maps" / family / f"{class_name}.safetensors" for family in self.families}
-        stale = [family for family in self.families if not is_current(paths[family], keys[family])]
-        found = self._compute(class_name, stale)
-        for family in stale:
-            save(paths[family], {name: maps for name, maps in found.items() if name.startswith(family)}, {}, keys[family])
+    def bring_up_to_date(self, class_name: str, some: slice = slice(None)) -> None:
+        """The files of that class: of `some` of its shards, and those of the whole class with the first one."""
+        train = content(image_paths(self.study, class_name, "train"))
+        for name, split, paths in shards_of(self.study, class_name)[some]:
+            images = content(paths)
+            keys = {family: self._fingerprint(family, split, train, images) for family in self.families}
+            stale = [family for family in self.families if not is_current(self._file(family, class_name, name), keys[family])]
+            found = self._of_images(class_name, split, paths, stale)
+            for family in stale:
+                own = {key: maps for key, maps in found.items() if key.startswith(family)}
+                save(self._file(family, class_name, name), own, {}, keys[family])
+        if not some.start and "patchcore" in self.families and len(train) > 1:
+            path, key = self._file("patchcore", class_name, WHOLE), self._fingerprint("patchcore", "normals", train)
+            bring_up_to_date(path, key, partial(self._of_normals, class_name, len(train)))
 
-    def _fingerprint(self, family: str, class_name: str) -> str:
+    def _file(self, family: str, class_name: str, name: str) -> Path:
+        return self.study.data / "maps" / family / class_name / name
+
+    def _fingerprint(self, family: str, part: str, *images: list[str]) -> str:
         config, study = self.config, self.study
         if family in TRAINED:
             parameters: Any = config.trained.of(family).model_dump()
@@ -113,35 +132,42 @@ class Maps:
             parameters = (config.winclip.seed, config.nand.align_corners)
         else:
             parameters = (config.winclip if family == "winclip" else config.patchcore).model_dump()
-        images = [content(image_paths(study, class_name, split)) for split in ("train", "test")]
-        if family in TOGETHER:
-            images += self._all_normals
-        settings = (config.model.model_dump(), parameters, config.nand.map_size, _names(study, family), splits(study), class_name)
-        return digest(self.code, self.weights[family], *settings, images)
+        settings = (config.model.model_dump(), parameters, config.nand.map_size, _names(study, family), part)
+        return digest(self.code, self.weights[family], *settings, *images, *(self._all_normals if family in TOGETHER else ()))
 
     @cached_property
     def _all_normals(self) -> list[list[str]]:
         return [content(image_paths(self.study, class_name, "train")) for class_name in self.study.classes()]
 
     @torch.no_grad()
-    def _compute(self, class_name: str, families: Sequence[str]) -> dict[str, Tensor]:
-        """``<detector>/<split>``, and ``<detector>/normals`` of PatchCore."""
-        study, size, tensors = self.study, (self.config.nand.map_size,) * 2, dict[str, Tensor]()
-        detectors = {name: self._build(name, class_name) for family in families for name in _names(study, family)}
+    def _of_images(self, class_name: str, split: str, paths: Sequence[Path], families: Sequence[str]) -> dict[str, Tensor]:
+        """``<detector>/<split>`` of images."""
+        size, tensors = (self.config.nand.map_size,) * 2, dict[str, Tensor]()
+        detectors = {name: self._detector(name, class_name) for family in families for name in _names(self.study, family)}
         for preprocess in dict.fromkeys(detector.preprocess for detector in detectors.values()):
             own = {name: detector for name, detector in detectors.items() if detector.preprocess == preprocess}
-            for split in splits(study):
-                paths = image_paths(study, class_name, split)
-                maps = {name: Rows(len(paths)) for name in own}
-                for batch in batches(paths, preprocess):
-                    for name, detector in own.items():
-                        maps[name].add(resize_map(detector.maps(batch).float(), size))
-                tensors |= {f"{name}/{split}": rows.tensor() for name, rows in maps.items()}
-        count = len(image_paths(study, class_name, "train"))
-        for name, detector in detectors.items():
-            if isinstance(detector, PatchCore) and count > 1:
-                tensors[f"{name}/normals"] = resize_map(detector.normal_maps(some_normals(count)).float(), size)
+            maps = {name: Rows(len(paths)) for name in own}
+            for batch in batches(paths, preprocess):
+                for name, detector in own.items():
+                    maps[name].add(resize_map(detector.maps(batch).float(), size))
+            tensors |= {f"{name}/{split}": rows.tensor() for name, rows in maps.items()}
         return tensors
+
+    @torch.no_grad()
+    def _of_normals(self, class_name: str, count: int) -> Made:
+        """``patchcore/normals``: maps of training-normal images, each without its own part of the memory."""
+        detector, size = self._detector("patchcore", class_name), (self.config.nand.map_size,) * 2
+        assert isinstance(detector, PatchCore)
+        return {"patchcore/normals": resize_map(detector.normal_maps(some_normals(count)).float(), size)}, {}
+
+    def _detector(self, name: DetectorName, class_name: str) -> TorchDetector:
+        """Those of the last class are held."""
+        if self._built[0] != class_name:
+            self._built = class_name, {}
+        known = self._built[1]
+        if name not in known:
+            known[name] = self._build(name, class_name)
+        return known[name]
 
     def _build(self, name: DetectorName, class_name: str) -> TorchDetector:
         if name == "patchcore" or name in TRAINED:

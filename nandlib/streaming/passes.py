@@ -1,4 +1,5 @@
-"""A study's passes through networks, a class of a stage at a time, on an engine: the stages then find their files as they make them."""
+"""A study's passes through networks, some shards of a class and stage at a time, on an engine: the stages then find their files as they
+make them."""
 
 from __future__ import annotations
 
@@ -11,19 +12,30 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from nandlib.detectors.config import TOGETHER
-from nandlib.stages.maps import Maps, families_of
-from nandlib.stages.similarities import Similarities
+from nandlib.detectors.trained import TRAINED
+from nandlib.stages.maps import Maps, clear_maps, families_of
+from nandlib.stages.similarities import Similarities, clear_similarities
 from nandlib.study.open_study import OpenStudy, open_study
+from nandlib.study.store import shards_of
 
 SIMILARITIES = ("similarities",)  # a part that is no family of detectors
+AT_ONCE = 16  # shards of a part: a worker fits PatchCore once a class, whatever part of it comes next
 
 
 @dataclass(frozen=True)
 class Part:
-    """What one worker does at a time: a family's maps, or the similarities, of a class; of all, where one detector serves them all."""
+    """What one worker does at a time: a family's maps, or the similarities, of some shards of a class; of a whole class where a detector is
+    trained on it, of all where one is trained on all."""
 
     families: tuple[str, ...]
     classes: tuple[str, ...]
+    start: int | None = None  # shards
+    stop: int | None = None
+
+    @property
+    def shards(self) -> slice:
+        """Of each class."""
+        return slice(self.start, self.stop)
 
 
 @dataclass(frozen=True)
@@ -48,7 +60,7 @@ class Passes:
                 self._loaded[part.families] = Similarities(opened) if part.families == SIMILARITIES else Maps(opened, part.families, False)
             stage = self._loaded[part.families]
             for class_name in part.classes:
-                stage.bring_up_to_date(class_name)
+                stage.bring_up_to_date(class_name, part.shards)
             if isinstance(stage, Maps):
                 stage.forget()
         return len(part.classes)
@@ -56,11 +68,16 @@ class Passes:
 
 def parts(study: OpenStudy) -> list[Part]:
     """All parts of a study, those first that take longest: a detector that is trained on all classes."""
-    each = tuple((class_name,) for class_name in study.classes())
-    joint = [Part(family, tuple(study.classes())) for family in families_of(study) if family[0] in TOGETHER]
-    return joint + [
-        Part(family, classes) for family in (SIMILARITIES, *families_of(study)) if family[0] not in TOGETHER for classes in each
-    ]
+    first, rest = list[Part](), list[Part]()
+    for family in (SIMILARITIES, *families_of(study)):
+        if family[0] in TOGETHER:
+            first.append(Part(family, tuple(study.classes())))
+        elif family[0] in TRAINED:
+            rest += [Part(family, (class_name,)) for class_name in study.classes()]
+        else:
+            counts = {class_name: len(shards_of(study, class_name)) for class_name in study.classes()}
+            rest += [Part(family, (name,), k, k + AT_ONCE) for name, count in counts.items() for k in range(0, count, AT_ONCE)]
+    return first + rest
 
 
 def run_passes(study: OpenStudy, engine: Callable[[Any, Iterator[Any]], Iterator[int]], progress: bool = False) -> None:
@@ -72,7 +89,9 @@ def run_passes(study: OpenStudy, engine: Callable[[Any, Iterator[Any]], Iterator
         engine: `nandlib.streaming.cluster.Cluster`, or `nandlib.streaming.here.Here`.
         progress: Show a progress bar.
     """
+    clear_similarities(study)
+    clear_maps(study)
     todo = parts(study)
-    with tqdm(total=sum(len(part.classes) for part in todo), desc="passes", unit="class", disable=not progress) as bar:
+    with tqdm(total=sum(len(part.classes) for part in todo), desc="passes", unit="part", disable=not progress) as bar:
         for done in engine(Passes(study.root, study.name), iter(todo)):
             bar.update(done)

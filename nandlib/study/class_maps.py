@@ -20,13 +20,13 @@ from nandlib.method.operators import detect, image_score, suppress
 from nandlib.method.plus import Regions, find_regions
 from nandlib.method.suppression import Similarities, Texts, suppression
 from nandlib.study.open_study import OpenStudy
-from nandlib.study.store import load
+from nandlib.study.store import Rows, load
 
 ALL = slice(None)
 SCORE_BATCH = 16  # images per batch of full-size maps
 
 
-def _nothing_stored(family: str) -> Mapping[str, Tensor]:
+def _nothing_stored(family: str) -> Mapping[str, Rows]:
     raise DataError(f"no maps of {family} are stored here: only zero-shot APRIL-GAN follows from similarities")
 
 
@@ -36,8 +36,8 @@ class ClassMaps:
     Args:
         class_name: The class.
         nand: Parameters of Eq. 4 and 6.
-        cos: What the similarities stage stores (`nandlib.stages.similarities.write_similarities`): at least ``test``
-            ``(N, K, L, P)``; `nand_plus` needs ``test_bank``, ``normal_mean`` and ``features`` too.
+        cos: What the similarities stage stores (`nandlib.stages.similarities.write_similarities`), of which slices of images are taken:
+            at least ``test`` ``(N, K, L, P)``; `nand_plus` needs ``test_bank``, ``normal_mean`` and ``features`` too.
         texts: Names of the K texts: ``normal``, ``abnormal``, ``+<group>``, and controls, ``~<control>`` or ``~<control>:<group>``.
         grid: ``(h, w)`` of the patch tokens.
         temperature: The model's own.
@@ -49,11 +49,11 @@ class ClassMaps:
         self,
         class_name: str,
         nand: NandConfig,
-        cos: Mapping[str, Tensor],
+        cos: Mapping[str, Rows],
         texts: list[str],
         grid: tuple[int, int],
         temperature: float,
-        stored: Callable[[str], Mapping[str, Tensor]] = _nothing_stored,
+        stored: Callable[[str], Mapping[str, Rows]] = _nothing_stored,
         bank: Sequence[str] = (),
     ) -> None:
         self.class_name, self.nand, self.cos, self.texts, self.grid, self.bank = class_name, nand, cos, texts, grid, list(bank)
@@ -63,12 +63,12 @@ class ClassMaps:
 
     @classmethod
     def of(cls, study: OpenStudy, class_name: str) -> ClassMaps:
-        """From the files that the stages of a study have written."""
-        cos, metadata = load(study.data / "similarities" / f"{class_name}.safetensors")
+        """From the files that the stages of a study have written; of what they keep of images, a shard is held at a time."""
+        cos, metadata = load(study.data / "similarities" / class_name)
 
         @cache
-        def stored(family: str) -> Mapping[str, Tensor]:
-            return load(study.data / "maps" / family / f"{class_name}.safetensors")[0]
+        def stored(family: str) -> Mapping[str, Rows]:
+            return load(study.data / "maps" / family / class_name)[0]
 
         texts, grid, bank = (json.loads(metadata[key]) for key in ("texts", "grid", "bank"))
         return cls(class_name, study.config.nand, cos, texts, tuple(grid), float(metadata["temperature"]), stored, bank)
@@ -99,7 +99,8 @@ class ClassMaps:
         if detector not in self._floors:
             family = {} if detector == "aprilgan" else self._stored(family_of(detector))
             normal = family.get(f"{detector}/normals")  # without what a detector's memory holds of each image itself
-            self._floors[detector] = float(np.quantile((self._raw(detector, ALL, "train") if normal is None else normal).numpy(), 0.99))
+            maps = self._raw(detector, ALL, "train") if normal is None else normal[ALL]
+            self._floors[detector] = float(np.quantile(maps.numpy(), 0.99))
         return self._floors[detector]
 
     def normal_scores(self, detector: str) -> np.ndarray | None:
@@ -110,13 +111,13 @@ class ClassMaps:
         if self.nand.image_score == "max_plus_image":
             return None
         if detector == "aprilgan":
-            normal, abnormal = self.cos["normal_states"].unbind(1)
+            normal, abnormal = self.cos["normal_states"][ALL].unbind(1)
             maps = anomaly_map(abnormal, normal, grid=self.grid, temperature=self.temperature, nand=self.nand)
         else:
             found = self._stored(family_of(detector)).get(f"{detector}/normals")
             if found is None:
                 return None
-            maps = found
+            maps = found[ALL]
         if self.nand.base_normalisation == "train_normal":
             maps = (maps - self._floor(detector)).clamp_min(0)
         return image_score(maps, self.nand.image_score, self.nand.top_fraction).numpy()
@@ -133,13 +134,13 @@ class ClassMaps:
         """Similarities of images `rows` with all texts, for `nandlib.method.suppression.suppression`."""
         generic, names = self.cos.get("test_bank"), self.texts
         texts = Texts(
-            self.cos.get("features", torch.empty(0)),
+            self.cos["features"][ALL] if "features" in self.cos else torch.empty(0),
             normal=names.index("normal"),
             abnormal=names.index("abnormal"),
             types=[k for k, name in enumerate(names) if name.startswith("+")],
             generic=range(len(names), len(names) + len(self.bank)),
         )
-        mean = self.cos.get("normal_mean")
+        mean = self.cos["normal_mean"][ALL] if "normal_mean" in self.cos else None
         return Similarities(self.cos["test"][rows], texts, self.grid, self.temperature, None if generic is None else generic[rows], mean)
 
     def paper_suppression(self, text: str, rows: slice = ALL) -> Tensor:

@@ -97,6 +97,14 @@ def trickles(handler: Handler) -> None:
         time.sleep(0.1)
 
 
+def trickles_the_head(handler: Handler) -> None:
+    handler.wfile.write(b"HTTP/1.0 200 OK\r\nX-Long: ")
+    for _ in range(300):
+        handler.wfile.write(b"a")
+        handler.wfile.flush()
+        time.sleep(0.1)
+
+
 def says_it_is_shorter(handler: Handler) -> None:
     handler.start(Content_Length=1000)
     handler.wfile.write(CONTENT)
@@ -172,7 +180,16 @@ def says_that_all_is_there(handler: Handler) -> None:
 
 
 LIARS = [
-    *(cuts, cuts_without_a_length, cuts_in_chunks, chunks_of_nonsense, stalls_before_the_head, stalls_in_the_middle, trickles),
+    *(
+        cuts,
+        cuts_without_a_length,
+        cuts_in_chunks,
+        chunks_of_nonsense,
+        stalls_before_the_head,
+        stalls_in_the_middle,
+        trickles,
+        trickles_the_head,
+    ),
     *(says_it_is_shorter, says_it_is_longer, says_that_its_length_is_a_word, never_ends, sends_another_file, sends_another_part),
     *(sends_a_page, sends_it_packed, turns_in_a_circle, leads_to_a_file, is_busy, is_busy_for_years, is_busy_for_a_word),
     *(has_heads_without_end, speaks_no_http, says_that_all_is_there),

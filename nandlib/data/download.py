@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
 from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
 from tqdm.auto import tqdm
-from urllib3 import Retry
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, Retry
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 
 BLOCK = 1 << 16  # bytes read at once; an interrupted download loses at most as much
@@ -45,7 +50,7 @@ def retrieve(url: str, partial: Path, most: int, progress: bool) -> None:
         retry_after_max=PATIENCE,
         raise_on_status=False,
     )
-    with trying_again(busy) as session, session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+    with trying_again(busy, _Impatient) as session, session.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
         if have and response.status_code == requests.codes.requested_range_not_satisfiable:
             return  # all is there
         if not response.ok:  # no word of the server's: it may repeat what it was asked, with a key
@@ -54,11 +59,60 @@ def retrieve(url: str, partial: Path, most: int, progress: bool) -> None:
         _write(response, partial, have if resumed else 0, most, progress)
 
 
-def trying_again(how: Retry) -> requests.Session:
+class _Hurried:
+    """A connection on which the head of an answer must have come within `PATIENCE`: a timeout is between two bytes, and a head that
+    trickles would be waited for all day."""
+
+    sock: socket.socket
+
+    def getresponse(self) -> Any:
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            self.sock.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(PATIENCE, end)
+        timer.start()
+        try:
+            return super().getresponse()  # type: ignore[misc]
+        except (OSError, HTTPException) as error:
+            if late.is_set():
+                raise TimeoutError from error
+            raise
+        finally:
+            timer.cancel()
+
+
+class _HurriedHttp(_Hurried, HTTPConnection):
+    pass
+
+
+class _HurriedHttps(_Hurried, HTTPSConnection):
+    pass
+
+
+class _HttpPool(HTTPConnectionPool):
+    ConnectionCls = _HurriedHttp
+
+
+class _HttpsPool(HTTPSConnectionPool):
+    ConnectionCls = _HurriedHttps
+
+
+class _Impatient(HTTPAdapter):
+    """Answers begin in time, or not at all."""
+
+    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+        super().init_poolmanager(*arguments, **options)
+        self.poolmanager.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
+
+
+def trying_again(how: Retry, adapter: type[HTTPAdapter] = HTTPAdapter) -> requests.Session:
     """A session whose requests are tried again so."""
     session = requests.Session()
     for scheme in ("http://", "https://"):
-        session.mount(scheme, HTTPAdapter(max_retries=how))
+        session.mount(scheme, adapter(max_retries=how))
     return session
 
 

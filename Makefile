@@ -54,7 +54,8 @@ kinds: .venv/installed
 	nand repro report@pcb studies/on_demand/dvc.yaml:robustness_notebook@pcb studies/on_demand/dvc.yaml:parts_notebook
 	nand benchmark pcb --edge
 	nand notebook edge pcb
-	@if test -f data/ecg5000/ecg5000.npz; then nand signal-selection heartbeat && nand repro studies/on_demand/dvc.yaml:heartbeat_notebook; \
+	nand report parts
+	@if test -f data/ecg5000/ecg5000.npz; then nand signal-selection heartbeat && nand repro studies/on_demand/dvc.yaml:heartbeat_notebook && nand report heartbeat; \
 	  else echo "data/ecg5000/ecg5000.npz is not there (data/README.md): no heartbeats"; fi
 
 control: .venv/installed

@@ -1,5 +1,8 @@
 """Surfaces as a study: parts and faults, histograms against plain steps, the memory, normality by example, scans, and the stage."""
 
+import re
+import shutil
+
 import numpy as np
 import pytest
 import tifffile
@@ -16,10 +19,12 @@ from nandlib.evaluation.protocol import auroc
 from nandlib.evaluation.surface_areas import surface_areas
 from nandlib.evaluation.surface_selection import COLUMNS, EXAMPLE_COLUMNS, best_memory, best_shown, chosen_memory, select_shown
 from nandlib.show import surface_pictures
+from nandlib.show.report import write_kind_report
 from nandlib.signals.config import SignalStudy
 from nandlib.stages.surfaces import write_surfaces
 from nandlib.study.frames import read_table
 from nandlib.study.open_kind import load_kind, open_kind
+from nandlib.study.place import Place
 from nandlib.surfaces.clouds import Cloud, as_cloud
 from nandlib.surfaces.config import DrawnParts, MemoryConfig, ScannedParts, SurfaceStudy
 from nandlib.surfaces.contest import ScoredSurfaces, SurfaceContest
@@ -283,3 +288,16 @@ def test_what_is_seen_from_a_side():
     mask = np.zeros(len(BALL), bool)
     mask[BALL.points[:, 0] > 1.8] = True
     assert surface_pictures.towards(BALL.points, mask)[0] > 0.8
+
+
+def test_its_report_is_one_page_that_needs_no_network(tmp_path):
+    for name in ("studies/kinds/parts.yaml", "figures/parts/surface/18_surface_faults.ipynb", "notebooks/18_surface_faults.ipynb"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    place = Place(tmp_path, load_kind("parts", tmp_path))
+    page = write_kind_report(place).read_text()
+    assert page.count("<section") == 1 and page.count("data:image/png;base64,") == 4 and "At a glance" not in page
+    assert not re.search(r"""(src|href)\s*=\s*["'](https?:)?//[^"']*\.(js|css)|@import|<script[^>]+src""", page) and len(page) < 3e6
+    (tmp_path / "figures/parts/surface/18_surface_faults.ipynb").unlink()
+    with pytest.raises(DataError, match="18_surface_faults.ipynb is missing"):
+        write_kind_report(place)

@@ -126,10 +126,17 @@ def notebook(
 
 @app.command(rich_help_panel=STAGES)
 def report(study: StudyName) -> None:
-    """Stage 'report': all executed notebooks as one self-contained page."""
-    from nandlib.show.report import write_report
+    """Stage 'report': all executed notebooks as one self-contained page; of a study of another kind, its notebook."""
+    from nandlib.show.report import write_kind_report, write_report
+    from nandlib.study.open_kind import is_kind, load_kind
+    from nandlib.study.open_study import project_root
+    from nandlib.study.place import Place
 
-    write_report(registered_study(study))
+    root = project_root()
+    if is_kind(study, root):
+        write_kind_report(Place(root, load_kind(study, root)))
+    else:
+        write_report(registered_study(study))
 
 
 @app.command(rich_help_panel=STAGES)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import latex2mathml.converter
@@ -18,11 +20,15 @@ from pygments.formatters import HtmlFormatter
 from nandlib.errors import DataError
 from nandlib.evaluation import paper
 from nandlib.settings import RESOURCES
-from nandlib.show.notebooks import notebooks_of
+from nandlib.show.notebooks import notebook_of, notebooks_of
 from nandlib.show.style import LABELS
+from nandlib.signals.config import SignalStudy
 from nandlib.study.open_study import OpenStudy
+from nandlib.study.place import Place
+from nandlib.surfaces.config import SurfaceStudy
 
 TEMPLATE = RESOURCES / "report.html.jinja"
+NOTEBOOKS = {"signals": "heartbeat", "surfaces": "surface"}  # of a study of another kind
 ACTIVE = ["script", "iframe", "object", "embed", "form", "link", "meta", "base", "svg"]
 _MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+?)\$", re.S)
 
@@ -134,24 +140,37 @@ def write_report(study: OpenStudy) -> Path:
     Raises:
         DataError: If a notebook of the study has not been executed.
     """
+    paths = [study.figures / "notebooks" / source.name for source in notebooks_of(study)]
+    return _write(study, paths, glance=_glance(study), same_data=study.compared and not study.config.data.drawn)
+
+
+def write_kind_report(study: Place[SignalStudy | SurfaceStudy]) -> Path:
+    """The same of a study of another kind, from its executed notebook.
+
+    Raises:
+        DataError: If it has not been executed.
+    """
+    item = NOTEBOOKS[study.config.kind]
+    return _write(study, [study.figures / item / notebook_of(item, study.root / "notebooks").name])
+
+
+def _write(study: Place[Any], paths: Sequence[Path], **shown: object) -> Path:
     exporter = HTMLExporter(template_name="basic")  # pictures are in the outputs already; embed_images would break MathML
     exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
     chapters = []
-    for number, source in enumerate(notebooks_of(study), start=1):
-        path = study.figures / "notebooks" / source.name
+    for number, path in enumerate(paths, start=1):
         if not path.is_file():
             raise DataError(f"{path} is missing: run 'dvc repro' first")
         notebook = nbformat.read(path, as_version=4)
-        chapters.append({"id": source.stem, "title": html.escape(_title(notebook)), "body": _body(notebook, exporter, number)})
+        chapters.append({"id": path.stem, "title": html.escape(_title(notebook)), "body": _body(notebook, exporter, number)})
     template = jinja2.Template(TEMPLATE.read_text(encoding="utf-8"))
     page = template.render(
         title=html.escape(study.config.title),
         watermark=study.watermark,
-        same_data=study.compared and not study.config.data.drawn,
-        glance=_glance(study),
         chapters=chapters,
         code_style=HtmlFormatter(style="default").get_style_defs(".highlight"),
         dark_code_style=HtmlFormatter(style="github-dark").get_style_defs(".highlight"),
+        **shown,
     )
     target = study.figures / "report.html"
     target.write_text(page, encoding="utf-8")

@@ -196,3 +196,22 @@ def test_scikit_learn_and_onnx(model):
     assert (estimator.score_samples(SQUARES[2:]) > NormalityDetector(model=model).fit(NORMALS).score_samples(SQUARES[2:])).all()
     with pytest.raises(ModelError, match="export texts alone"):
         export_onnx(estimator.detector_, "never.onnx")
+
+
+def test_detector_text_and_examples_share_a_pass(model, patchcore):
+    """Of the tower, a batch at a time, and are no other for that."""
+    adapted = add_normality(patchcore, "dark square", examples=SQUARES[:2], model=model)
+    images = [*SQUARES, *BARS, *NORMALS[:3]]
+    passes = []
+    hook = model.tower.blocks[0].register_forward_hook(lambda *_: passes.append(1))
+    maps = adapted(images)
+    hook.remove()
+    assert len(passes) == 2, "eleven images are two batches"
+    expected = adapted.damp(images, patchcore(images))
+    assert len(maps) == 11 and all(np.allclose(*pair, atol=1e-5) for pair in zip(maps, expected, strict=True))
+    assert adapted([]) == []
+
+
+def test_the_models_own_default_is_one_model():
+    assert load_model("mini") is load_model("mini")
+    assert add_normality(fit_detector("patchcore", normals=NORMALS[:2]), "hair").model is load_model("mini")

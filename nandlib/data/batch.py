@@ -23,6 +23,8 @@ class Batch(Sequence[Image.Image]):
         self._images, self._inputs = tuple(images), dict[Callable[[Image.Image], Tensor], Tensor]()
 
     def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice) and index.indices(len(self)) == (0, len(self), 1):
+            return self  # what has been preprocessed is known to all of it
         return self._images[index]
 
     def __len__(self) -> int:
@@ -33,6 +35,12 @@ class Batch(Sequence[Image.Image]):
         if preprocess not in self._inputs:
             self._inputs[preprocess] = torch.stack([preprocess(image) for image in self._images])
         return self._inputs[preprocess]
+
+
+def in_batches(images: Sequence[ImageLike], most: int) -> Iterator[Batch]:
+    """Images of any kind, at most `most` at a time."""
+    for start in range(0, len(images), most):
+        yield Batch([as_image(image) for image in images[start : start + most]])
 
 
 def inputs(images: Sequence[ImageLike], preprocess: Callable[[Image.Image], Tensor], most: int) -> Iterator[Tensor]:

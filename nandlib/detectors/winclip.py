@@ -54,9 +54,10 @@ class _Encoder:
         raise NotImplementedError
 
     def __call__(self, batch: Tensor) -> Embeddings:
-        if self._last is None or self._last[0] is not batch:
-            self._last = (batch, self.encode(batch))
-        return self._last[1]
+        last = self._last
+        if last is None or last[0] is not batch:
+            self._last = last = (batch, self.encode(batch))
+        return last[1]
 
     def texts(self, class_name: str) -> Tensor:
         """WinCLIP's own compositional prompts for a class: ``(2, D)``, rows normal and anomalous."""

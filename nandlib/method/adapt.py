@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nandlib.data.batch import Batch, in_batches
 from nandlib.data.images import ImageLike
 from nandlib.data.maps import Detector, MapFolder, check_maps
 from nandlib.errors import DataError, nearest
 from nandlib.method import saved
-from nandlib.method.batches import encoded
+from nandlib.method.batches import BATCH, encoded
 from nandlib.method.check import Check, Scores, check, refuse_contradictions
 from nandlib.method.config import NandConfig
 from nandlib.method.descriptors import Descriptors
@@ -178,7 +179,9 @@ class AdaptedDetector:
         Raises:
             DataError: If the detector returns a wrong number of maps, a wrong shape, NaN or infinity.
         """
-        return self.damp(images, self._base(images))
+        shared = getattr(self.detector, "preprocess", None) == self.model.preprocess and not isinstance(images, Batch)
+        pieces = in_batches(images, BATCH) if shared else [images]  # one pass of the tower serves detector and text
+        return [final for piece in pieces for final in self.damp(piece, self._base(piece))]
 
     def damp(self, images: Sequence[ImageLike], base: Sequence[np.ndarray]) -> list[np.ndarray]:
         """A_final of anomaly maps that are at hand already: `base` has one ``(H, W)`` map an image, in place of the detector's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 from nandlib.errors import ModelError, PresetError, nearest
@@ -16,6 +17,9 @@ def load_model(
 ) -> VisionLanguageModel:
     """The model called `name` with its weights.
 
+    The embedded model of the package is loaded once a process, for all who ask for it: it is frozen, and detectors and texts that share
+    it share passes.
+
     Args:
         name: ``"mini"`` (embedded) or ``"clip"`` (APRIL-GAN on CLIP ViT-L/14@336).
         weights: File of the trained projections; None: those that come with the package, for ``"mini"``.
@@ -27,9 +31,7 @@ def load_model(
         ModelError: If the weights are missing or do not fit.
     """
     if name == "mini":
-        from nandlib.models.mini import MiniModel
-
-        return MiniModel.load(Path(weights) if weights else None, placement)
+        return _embedded(placement) if weights is None else _mini(Path(weights), placement)
     if name == "clip":
         from nandlib.models.clip import ClipModel
 
@@ -38,3 +40,14 @@ def load_model(
             raise ModelError(f"the model 'clip' needs {missing}")
         return ClipModel.load(Path(weights), Path(clip_weights), placement)
     raise PresetError(f"unknown model '{name}': {nearest(name, ('mini', 'clip'))}")
+
+
+@lru_cache(maxsize=2)
+def _embedded(placement: Placement) -> VisionLanguageModel:
+    return _mini(None, placement)
+
+
+def _mini(weights: Path | None, placement: Placement) -> VisionLanguageModel:
+    from nandlib.models.mini import MiniModel
+
+    return MiniModel.load(weights, placement)

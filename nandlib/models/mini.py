@@ -101,9 +101,10 @@ class ImageTower(nn.Module):
     def forward(self, batch: Tensor) -> list[Tensor]:
         if torch.compiler.is_compiling():  # an exported graph remembers nothing
             return self._stages(batch)
-        if self._last is None or self._last[0] is not batch:
-            self._last = (batch, self._stages(batch))
-        return self._last[1]
+        last = self._last  # which another thread may replace
+        if last is None or last[0] is not batch:
+            self._last = last = (batch, self._stages(batch))
+        return last[1]
 
     def _stages(self, batch: Tensor) -> list[Tensor]:
         x, stages = self.stem(batch), []

@@ -73,7 +73,7 @@ model: .venv/installed
 	nand model compare data/models/mini/heads.safetensors
 
 test: .venv/installed
-	python -m pytest --numprocesses 2 --dist loadscope $(ARGS)
+	python -m pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 fuzz: .venv/installed
 	NAND_FUZZ=2000 python -m pytest -W ignore tests/test_hostile_input.py

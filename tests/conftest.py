@@ -35,6 +35,10 @@ ON_THE_TINY_STUDY = {
     "trained_studies",
     "pipeline",
 }
+LONGEST = (  # the tiny study and the stored references with them
+    *("browser", "winclip_reference", "aprilgan_reference", "circuit_boards", "wheel", "trained_detectors", "repository", "training"),
+    *("integrations", "apply", "examples", "models", "check", "lesson"),
+)
 
 
 class _Scheduling(LoadScopeScheduling):
@@ -126,8 +130,18 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """test_pipeline.py last: it changes the tiny study that other files look at."""
-    items.sort(key=lambda item: item.path.name == "test_pipeline.py")
-    found = {item.path.stem.removeprefix("test_") for item in items if "project" in getattr(item, "fixturenames", ())}
+    """What takes longest first, so that no process waits for the other at the end; test_pipeline.py last, since it changes the tiny study
+    that other files look at."""
+
+    def rank(item: pytest.Item) -> int:
+        stem = _stem(item)
+        return len(LONGEST) + (stem == "pipeline") if stem not in LONGEST else LONGEST.index(stem)
+
+    items.sort(key=rank)
+    found = {_stem(item) for item in items if "project" in getattr(item, "fixturenames", ())}
     if alone := found - ON_THE_TINY_STUDY:  # would build the study a second time
         raise pytest.UsageError(f"they look at the tiny study: add {', '.join(sorted(alone))} to ON_THE_TINY_STUDY in tests/conftest.py")
+
+
+def _stem(item: pytest.Item) -> str:
+    return item.path.stem.removeprefix("test_")

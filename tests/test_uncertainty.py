@@ -10,15 +10,18 @@ from scipy.stats import beta
 from sklearn.metrics import roc_auc_score
 
 from nandlib.errors import DataError
+from nandlib.evaluation import statistics
 from nandlib.evaluation.protocol import delta_table
 from nandlib.evaluation.statistics import (
     bootstrap,
     delong,
+    drawn_weights,
     holm,
     interval,
     placements,
     rank_permutation,
     sign_flips,
+    weighted_auroc,
     wilcoxon,
 )  # fmt: skip
 from nandlib.evaluation.uncertainty import DETECTOR_COLUMNS, GROUP_COLUMNS, LEAST_GAP, detector_summary, gap_closed, resample, uncertainty
@@ -55,6 +58,23 @@ def test_bootstrap_is_paired_stratified_and_seeded():
     again = bootstrap(strata, before, {"thread": before, "cut": before}, resamples=200)
     assert np.array_equal(same, again)
     assert not np.array_equal(same, bootstrap(strata, before, {"thread": before, "cut": before}, seed=1, resamples=200))
+
+
+def test_many_images_are_counted_by_their_order(monkeypatch):
+    """Which gives the very numbers that pairs give, and needs no room for pairs."""
+    rng = np.random.default_rng(0)
+    label, scores = rng.random(60) < 0.4, rng.integers(0, 12, 60) / 4
+    weights = drawn_weights(0, "x", label.astype(str), 30)
+    normal, abnormal = ([values[kind] for values in (scores, scores + rng.integers(0, 3, 60) / 4)] for kind in (~label, label))
+    strata, after = np.where(label, "cut", np.where(rng.random(60) < 0.3, "thread", "good")), {"thread": scores[::-1].copy()}
+    pairs = weighted_auroc(label, scores, weights), delong(normal, abnormal), bootstrap(strata, scores, after)
+    monkeypatch.setattr(statistics, "MANY", 1)
+    ordered = weighted_auroc(label, scores, weights), delong(normal, abnormal), bootstrap(strata, scores, after)
+    assert np.array_equal(pairs[0], ordered[0]) and pairs[1] == ordered[1]
+    spread = pairs[2].std(0)
+    assert (np.abs(pairs[2].mean(0) - ordered[2].mean(0)) < 4 * spread * np.sqrt(2 / len(pairs[2]))).all()  # four standard errors
+    assert np.allclose(spread, ordered[2].std(0), rtol=0.1)
+    assert np.array_equal(ordered[2], bootstrap(strata, scores, after)) and not np.array_equal(ordered[2][:50], ordered[2][50:100])
 
 
 def test_bootstrap_spread_is_scipys():

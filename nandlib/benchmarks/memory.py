@@ -35,6 +35,7 @@ from nandlib.study.preset import Study
 COLUMNS = ["what", "images", "peak_mb", "seconds"]
 COUNTS: Mapping[str, tuple[int, int]] = {"nand apply": (1_000, 100_000), "stages": (1_000, 5_000)}  # stages have networks to run
 SIDE = 16  # pixels
+NORMALS = 32  # training images, however many are tested
 
 
 def memory(counts: Mapping[str, Iterable[int]] = COUNTS) -> pd.DataFrame:
@@ -75,8 +76,9 @@ def _apply(folder: Path, count: int) -> Callable[[], None]:
 
 def _stages(folder: Path, count: int) -> Callable[[], None]:
     rng = np.random.default_rng(0)
-    for part, share in {"train/good": 0.01, "test/good": 0.5, "test/dent": 0.25, "test/stain": 0.24}.items():
-        _images(folder / "images/sheet" / part, round(share * count), rng)
+    _images(folder / "images/sheet/train/good", NORMALS, rng)
+    for part, share in {"good": 0.5, "dent": 0.25, "stain": 0.25}.items():
+        _images(folder / "images/sheet/test" / part, round(share * count), rng)
     preset = {
         "name": "many",
         "title": "Many images of a generator",

@@ -15,7 +15,8 @@ from statsmodels.stats.multitest import multipletests
 RESAMPLES = 2000
 LEVEL = 0.95  # of intervals
 MOST_EXACT = 16  # clusters whose signs are all tried
-LEAST_DOUBLE = 4096  # images whose pairs, counted in halves, single precision cannot count
+MANY = 4096  # images whose pairs are too many to be looked at one by one, and, counted in halves, for single precision
+CHUNK = 50  # resampled test sets at a time, of so many images
 BEFORE, AFTER, OTHERS = range(3)
 
 
@@ -51,8 +52,23 @@ def bootstrap(
     Returns:
         ``(resamples, G, 3)`` AUROC in percent: before, after, and good against the other groups alone, before.
     """
-    weights = drawn_weights(seed, "/".join((name, *after)), strata, resamples)
-    found, good = np.empty((len(after), 3, resamples)), strata == "good"
+    name = "/".join((name, *after))
+    if len(strata) < MANY:
+        return _areas(strata, before, after, drawn_weights(seed, name, strata, resamples))
+    found = np.empty((resamples, len(after), 3))
+    for first in range(0, resamples, CHUNK):
+        weights = _weights(seed, f"{name}/{first}", strata, min(CHUNK, resamples - first))
+        for number, (group, scores) in enumerate(after.items()):
+            other, alone = (strata != "good") & (strata != group), strata != group
+            areas = found[first : first + CHUNK, number].T
+            areas[BEFORE], areas[AFTER] = weighted_auroc(other, before, weights), weighted_auroc(other, scores, weights)
+            areas[OTHERS] = weighted_auroc(other[alone], before[alone], weights[alone])
+    return found
+
+
+def _areas(strata: np.ndarray, before: np.ndarray, after: Mapping[str, np.ndarray], weights: np.ndarray) -> np.ndarray:
+    """`bootstrap` of few images: their pairs before are counted once for all groups."""
+    found, good = np.empty((len(after), 3, weights.shape[1])), strata == "good"
     ranked = placements(before, before).T.astype(weights.dtype)  # what is normal, against what is abnormal
     every = ranked[:, ~good] @ weights[~good]
     for (group, scores), areas in zip(after.items(), found, strict=True):
@@ -68,23 +84,38 @@ def bootstrap(
 def weighted_auroc(label: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """AUROC in percent ``(resamples,)`` of test sets in which images count ``(n, resamples)`` times; label and scores ``(n,)``."""
     positive, negative = weights[label], weights[~label]
-    right = np.einsum("ij,ij->j", placements(scores[~label], scores[label]).T.astype(weights.dtype) @ positive, negative)
+    if len(label) < MANY:
+        right = np.einsum("ij,ij->j", placements(scores[~label], scores[label]).T.astype(weights.dtype) @ positive, negative)
+    else:
+        right = _ranked_right(label, scores, weights)
     area: np.ndarray = 100 * right.astype(float) / (positive.sum(0, float) * negative.sum(0, float))
     return area
 
 
+def _ranked_right(label: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """How many pairs are ranked right ``(resamples,)``, a tie by half: cumulated counts of the images in order."""
+    order = np.argsort(scores)
+    first = np.flatnonzero(np.r_[True, np.diff(scores[order]) > 0])  # of every different score
+    positive, negative = (np.add.reduceat(weights[order] * kind[order, None], first, axis=0) for kind in (label, ~label))
+    right: np.ndarray = (positive * (negative.cumsum(0) - negative / 2)).sum(0)
+    return right
+
+
 def drawn_weights(seed: int, name: str, strata: np.ndarray, resamples: int) -> np.ndarray:
     """How often each image is in each resampled test set: ``(n, resamples)``, read-only; every stratum on its own, with replacement."""
-    return _drawn(seed, zlib.crc32(name.encode()), tuple(map(str, strata)), resamples)
+    return _drawn(seed, name, tuple(map(str, strata)), resamples)
 
 
 @lru_cache(maxsize=32)  # of one study's classes: all its detectors and steps are drawn alike
-def _drawn(seed: int, name: int, strata: tuple[str, ...], resamples: int) -> np.ndarray:
-    rng, groups = np.random.default_rng([seed, name]), np.array(strata)
-    exact = np.float32 if len(groups) < LEAST_DOUBLE else np.float64  # numbers of pairs, and halves of them
-    weights = np.zeros((len(groups), resamples), exact)
-    for stratum in np.unique(groups):
-        members = np.flatnonzero(groups == stratum)
+def _drawn(seed: int, name: str, strata: tuple[str, ...], resamples: int) -> np.ndarray:
+    return _weights(seed, name, np.array(strata), resamples)
+
+
+def _weights(seed: int, name: str, strata: np.ndarray, resamples: int) -> np.ndarray:
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    weights = np.zeros((len(strata), resamples), np.float32 if len(strata) < MANY else np.float64)
+    for stratum in np.unique(strata):
+        members = np.flatnonzero(strata == stratum)
         weights[members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), resamples).T
     weights.flags.writeable = False
     return weights
@@ -106,14 +137,25 @@ def delong(normal: Sequence[np.ndarray], abnormal: Sequence[np.ndarray]) -> tupl
         Δ and its standard error (points), and the two-sided p-value. With one image of a kind, or no spread at all (every image's
         rank moves alike), there is no standard error: NaN, and p is that of `rank_permutation`.
     """
-    pairs = placements(normal[1], abnormal[1]) - placements(normal[0], abnormal[0])
-    delta, variance = 100 * float(pairs.mean()), 0.0
-    if min(pairs.shape) > 1:
-        variance = float(pairs.mean(1).var(ddof=1) / pairs.shape[0] + pairs.mean(0).var(ddof=1) / pairs.shape[1])
+    (first_above, first_below), (last_above, last_below) = map(_ranked_pairs, normal, abnormal)
+    above, below = last_above - first_above, last_below - first_below
+    delta, variance = 100 * float(below.sum() / (len(above) * len(below))), 0.0
+    if min(len(above), len(below)) > 1:
+        variance = float((below / len(above)).var(ddof=1) / len(below) + (above / len(below)).var(ddof=1) / len(above))
     if variance == 0:
         return delta, float("nan"), rank_permutation(normal, abnormal)
     error = 100 * float(np.sqrt(variance))
     return delta, error, float(2 * stats.norm.sf(abs(delta) / error))
+
+
+def _ranked_pairs(normal: np.ndarray, abnormal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How many abnormal images are above each normal one, and how many normal ones below each abnormal one, ties by half."""
+    if len(normal) + len(abnormal) < MANY:
+        pairs = placements(normal, abnormal)
+        return pairs.sum(0), pairs.sum(1)
+    ranks = stats.rankdata(np.r_[normal, abnormal])
+    above = len(abnormal) - (ranks[: len(normal)] - stats.rankdata(normal))
+    return above, ranks[len(normal) :] - stats.rankdata(abnormal)
 
 
 def rank_permutation(normal: Sequence[np.ndarray], abnormal: Sequence[np.ndarray], *, seed: int = 0, resamples: int = RESAMPLES) -> float:
@@ -127,6 +169,8 @@ def rank_permutation(normal: Sequence[np.ndarray], abnormal: Sequence[np.ndarray
         resamples: Number of them, what was observed among them.
     """
     ranks = np.stack([stats.rankdata(np.r_[normal[when], abnormal[when]]) for when in (0, 1)])
+    if np.array_equal(*ranks):
+        return 1.0
     swap = np.random.default_rng(seed).random((resamples, ranks.shape[1])) < 0.5
     swap[0] = False  # what was observed
     n = len(normal[0])

@@ -111,14 +111,14 @@ class Maps:
         train = content(image_paths(self.study, class_name, "train"))
         for name, split, paths in shards_of(self.study, class_name)[some]:
             images = content(paths)
-            keys = {family: self._fingerprint(family, split, train, images) for family in self.families}
+            keys = {family: self._fingerprint(family, f"{class_name}/{split}", train, images) for family in self.families}
             stale = [family for family in self.families if not is_current(self._file(family, class_name, name), keys[family])]
             found = self._of_images(class_name, split, paths, stale)
             for family in stale:
                 own = {key: maps for key, maps in found.items() if key.startswith(family)}
                 save(self._file(family, class_name, name), own, {}, keys[family])
         if not some.start and "patchcore" in self.families and len(train) > 1:
-            path, key = self._file("patchcore", class_name, WHOLE), self._fingerprint("patchcore", "normals", train)
+            path, key = self._file("patchcore", class_name, WHOLE), self._fingerprint("patchcore", f"{class_name}/normals", train)
             bring_up_to_date(path, key, partial(self._of_normals, class_name, len(train)))
 
     def _file(self, family: str, class_name: str, name: str) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 from ruamel.yaml import YAML
@@ -19,6 +19,7 @@ class Section(BaseModel):
     """A section of a preset: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    weight_fields: ClassVar[tuple[str, ...]] = ()  # that say where files of weights lie
 
 
 def read_yaml(path: Path) -> Any:

@@ -102,12 +102,13 @@ def test_the_dry_run_differs_from_the_papers_study_where_it_says():
 
 def test_and_so_does_that_of_the_trained_detectors():
     paper, dry = (load_study(ROOT / f"studies/{name}.yaml") for name in ("mvtec_ad_detectors", "mvtec_ad_detectors_random"))
-    assert set(dry.weight_files().values()) == {RANDOM} and len(paper.weight_files()) == len(dry.weight_files()) == 7
+    assert set(dry.weight_files().values()) == {RANDOM} and len(paper.weight_files()) == len(dry.weight_files()) == 9
     own = [study.trained.model_dump() for study in (paper, dry)]
     for name in (name for name in TRAINED_NAMES if name in paper.detectors):
-        assert {key for key in own[0][name] if own[0][name][key] != own[1][name][key]} == {"backbone_weights", "epochs"}
+        assert {key for key in own[0][name] if own[0][name][key] != own[1][name][key]} == {*paper.trained.of(name).weight_fields, "epochs"}
         assert own[0][name]["size"] == "full"
     assert paper.data.model_copy(update={"root": dry.data.root, "drawn": dry.data.drawn}) == dry.data and paper.nand == dry.nand
+    assert set(dry.data.exclude_classes) <= set(dry.data.drawn.classes), "what is left out must be there"
 
 
 @pytest.mark.parametrize("kind", ["sha256", "sha256_prefix", "git_blob", "md5"])

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import timm
 import torch
 import torchvision
 from PIL import Image
@@ -217,6 +218,7 @@ FULL = {  # published but for what takes long
     "onenip": OneNipConfig(size="full", epochs=1, backbone_weights=RANDOM),
     "pbas": PbasConfig(size="full", epochs=1, backbone_weights=RANDOM),
     "pradot": PradotConfig(size="full", epochs=1, per_cell=1, backbone_weights=RANDOM),
+    "hetnet_style": HetNetConfig(size="full", epochs=1, width=16, backbone_weights=RANDOM, second_weights=RANDOM),
 }
 
 
@@ -238,9 +240,11 @@ def test_at_full_size(name, tmp_path):
     maps = detector(images)
     assert maps.shape == (2, side, side) and side == (288 if name == "pbas" else 224) and np.isfinite(maps).all()
     path = detector.save(tmp_path / "state.safetensors")
-    with pytest.raises(ModelError, match="backbone_weights"):
-        TRAINED[name].load(path)
-    np.testing.assert_array_equal(TRAINED[name].load(path, backbone_weights=RANDOM)(images), maps)
+    weights = dict.fromkeys(FULL[name].weight_fields, RANDOM)
+    for key in weights:
+        with pytest.raises(ModelError, match=key):
+            TRAINED[name].load(path, **(weights | {key: None}))
+    np.testing.assert_array_equal(TRAINED[name].load(path, **weights)(images), maps)
 
 
 @pytest.mark.parametrize("name", ["wide_resnet50_2", "resnet50"])
@@ -254,6 +258,19 @@ def test_published_resnets_are_torchvisions(name, tmp_path):
         two = expected.layer2(expected.layer1(expected.maxpool(expected.relu(expected.bn1(expected.conv1(batch))))))
         for own, there in zip(backbone(batch), (two, expected.layer3(two)), strict=True):
             torch.testing.assert_close(own, there, rtol=1e-4, atol=1e-5)
+
+
+def test_the_published_transformer_is_timms(tmp_path):
+    """By the names and in the wrapper of its file."""
+    torch.manual_seed(5)
+    expected = timm.create_model("deit_base_patch16_224", pretrained=False).eval()
+    torch.save({"model": expected.state_dict()}, tmp_path / "weights.pth")
+    backbone, batch = published_backbone("deit_base_patch16_224", (), tmp_path / "weights.pth"), torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        x = expected.pos_drop(torch.cat([expected.cls_token, expected.patch_embed(batch)], 1) + expected.pos_embed)
+        for own, third in zip(backbone(batch), (slice(0, 4), slice(4, 8), slice(8, 12)), strict=True):
+            x = expected.blocks[third](x)
+            torch.testing.assert_close(own, x[:, 1:].transpose(1, 2).unflatten(2, (14, 14)), rtol=1e-4, atol=1e-5)
 
 
 def test_the_published_efficientnet_by_its_files_names(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import timm
 import torch
@@ -12,6 +13,9 @@ from torch import Tensor, nn
 from nandlib.errors import ModelError
 from nandlib.models.checkpoints import read_state
 from nandlib.settings import RANDOM
+
+if TYPE_CHECKING:
+    from timm.models.vision_transformer import VisionTransformer
 
 _MODULES = ("_expand_conv", "_bn0", "_depthwise_conv", "_bn1", "_se_reduce", "_se_expand", "_project_conv", "_bn2")  # of an official block
 
@@ -66,12 +70,29 @@ class ResNetStages(nn.Module):
         return {name: name for name in self.network.state_dict()}
 
 
+class TransformerStages(nn.Module):
+    """timm's ``deit_base_patch16_224`` behind a third, two thirds and all of its layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = cast("VisionTransformer", timm.create_model("deit_base_patch16_224", pretrained=False, num_classes=0))
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """``(N, 3, 224, 224)`` to three maps ``(N, 768, 14, 14)``."""
+        found = self.network.forward_intermediates(images, indices=[3, 7, 11], intermediates_only=True)
+        return cast("list[Tensor]", found)
+
+    def official_names(self) -> dict[str, str]:
+        """The names are timm's."""
+        return {name: name for name in self.network.state_dict()}
+
+
 def published_backbone(name: str, stages: Sequence[int], weights: Path) -> nn.Module:
     """A frozen backbone, in evaluation mode: images to the maps of some stages.
 
     Args:
-        name: ``efficientnet_b4``, ``wide_resnet50_2`` or ``resnet50``.
-        stages: From 0 for EfficientNet-B4, whose first four there are; from 1 for ResNets.
+        name: ``efficientnet_b4``, ``wide_resnet50_2``, ``resnet50`` or ``deit_base_patch16_224``.
+        stages: From 0 for EfficientNet-B4, whose first four there are; from 1 for ResNets; not asked of DeiT.
         weights: Their file; or ``random``, always the same.
 
     Raises:
@@ -79,7 +100,11 @@ def published_backbone(name: str, stages: Sequence[int], weights: Path) -> nn.Mo
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        found = EfficientNetB4() if name == "efficientnet_b4" else ResNetStages(name, stages)
+        found: EfficientNetB4 | TransformerStages | ResNetStages
+        if name == "efficientnet_b4":
+            found = EfficientNetB4()
+        else:
+            found = TransformerStages() if name.startswith("deit") else ResNetStages(name, stages)
     if weights != RANDOM:
         state, names = read_state(weights), found.official_names()
         missing = [there for there in names.values() if there not in state and not there.endswith("num_batches_tracked")]

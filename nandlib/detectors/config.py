@@ -51,6 +51,7 @@ class TrainedConfig(Section):
     the published values."""
 
     published: ClassVar[dict[str, Any]]
+    weight_fields: ClassVar[tuple[str, ...]] = ("backbone_weights",)
 
     size: Literal["embedded", "full"] = Field("embedded", description="full: the published backbone, sizes and schedule")
     seed: int = 0
@@ -131,15 +132,21 @@ class PradotConfig(TrainedConfig):
 
 
 class HetNetConfig(TrainedConfig):
-    """HetNet-style. Only what the project page shows is known (`nandlib.detectors.hetnet_network`); sizes and schedule are this study's."""
+    """HetNet-style. Only what the project page shows is known (`nandlib.detectors.hetnet_network`); sizes and schedule are this study's, at
+    full size too: there the teachers are Wide ResNet-50-2 and DeiT-B, whose three maps lie behind a third of its layers each."""
 
-    published: ClassVar[dict[str, Any]] = {}
+    published: ClassVar[dict[str, Any]] = {
+        **{"backbone": "wide_resnet50_2", "image_size": 224, "stages": (1, 2, 3), "second": "deit_base_patch16_224"},
+        **{"width": 256, "epochs": 100, "rate": 1e-3},
+    }
+    weight_fields: ClassVar[tuple[str, ...]] = ("backbone_weights", "second_weights")
 
-    size: Literal["embedded"] = Field("embedded", description="the only one")
     stages: tuple[int, ...] = Field((1, 3, 5), min_length=3, max_length=3, description="of the first teacher, each half as fine")
-    second: Literal["random", "self_trained"] = Field(
-        "self_trained", description="the second teacher, a small transformer on pixels: as it starts, or trained to fill in patches"
+    second: Literal["random", "self_trained", "deit_base_patch16_224"] = Field(
+        "self_trained",
+        description="the second teacher: a transformer on pixels (as it starts; trained to fill in patches), or DeiT-B",
     )
+    second_weights: Path | None = Field(None, description="of DeiT-B; or 'random'")
     second_epochs: int = Field(20, ge=1, description="of that training")
     width: int = Field(64, ge=8, description="of the fused features and the students")
     epsilon: float = Field(1e-2, gt=0, description="added to the variance of every channel of the noise, as a share of their mean")

@@ -194,7 +194,7 @@ class FittedDetector(TorchDetector, Generic[C]):
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         said = {"format": FORMAT, "detector": self.name, "features": self.features.name, "floors": dict(self.fitted.floors)}
-        said |= {"config": self.fitted.config.model_dump(mode="json", exclude={"backbone_weights"})}
+        said |= {"config": self.fitted.config.model_dump(mode="json", exclude=set(self.fitted.config.weight_fields))}
         entry = {"nandlib": json.dumps(said, sort_keys=True)}  # one: safetensors writes several in random order
         save_file({key: tensor.contiguous() for key, tensor in self.tensors.items()}, path, entry)
         return path
@@ -206,8 +206,8 @@ class FittedDetector(TorchDetector, Generic[C]):
         model: VisionLanguageModel | None = None,
         class_name: str | None = None,
         *,
-        backbone_weights: Path | None = None,
         device: str = "cpu",
+        **weights: Path | None,
     ) -> Self:
         """From a file that `save` wrote.
 
@@ -215,8 +215,9 @@ class FittedDetector(TorchDetector, Generic[C]):
             path: The file.
             model: The embedded model, where it was trained on its features.
             class_name: Of the images that it will be asked about; None: its only class, or to be named by `of_class`.
-            backbone_weights: File of the published backbone's weights, where it was trained on that.
-            device: Of that backbone.
+            device: Of a published backbone.
+            weights: Files of the published backbones' weights, where it was trained on those: ``backbone_weights``, and, of HetNet-style's
+                second teacher, ``second_weights``.
 
         Raises:
             ModelError: If the file is missing, of another version, detector or backbone.
@@ -236,7 +237,7 @@ class FittedDetector(TorchDetector, Generic[C]):
         if said["format"] != FORMAT:
             raise ModelError(f"{path} is of version {said['format']}, this is version {FORMAT}: train it again")
         config = cast(C, cls.config_type.model_validate(said["config"]))
-        features = cls.features_of(config.model_copy(update={"backbone_weights": backbone_weights}), model, device)
+        features = cls.features_of(config.model_copy(update=weights), model, device)
         if features.name != said["features"]:
             raise ModelError(f"{path} was trained on the features '{said['features']}', not on '{features.name}'")
         return cls(features, tensors, Fit(config, said["floors"]), class_name)

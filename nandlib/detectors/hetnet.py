@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from nandlib.data.images import ImageLike
+from nandlib.detectors.backbones import published_backbone
 from nandlib.detectors.config import HetNetConfig, TrainedConfig
 from nandlib.detectors.features import FrozenFeatures, apart, joined, pixels
 from nandlib.detectors.fitted import Fit, FittedDetector, Images, one_class, restored, state_of
@@ -26,10 +27,13 @@ from nandlib.detectors.hetnet_network import (
 )
 from nandlib.detectors.smoothing import smooth_map
 from nandlib.detectors.training import Run, Stateful, key_of, shuffled, train
+from nandlib.errors import ModelError
 from nandlib.models import VisionLanguageModel
 
 SIDE, PATCH = 160, 16  # of what the second teacher sees
 SECOND = 96  # channels of its tokens
+SCALES = 3  # of the first teacher, and maps of the second
+DEIT: Literal["deit_base_patch16_224"] = "deit_base_patch16_224"
 
 
 class HetNetStyle(FittedDetector[HetNetConfig]):
@@ -39,27 +43,37 @@ class HetNetStyle(FittedDetector[HetNetConfig]):
 
     @classmethod
     def features_of(cls, config: TrainedConfig, model: VisionLanguageModel | None, device: str = "cpu") -> FrozenFeatures:
-        """The first teacher's layers, and the pixels, of which the second teacher makes its own."""
+        """The first teacher's layers, and either the second teacher's or the pixels, of which it makes its own."""
+        assert isinstance(config, HetNetConfig)
         first = super().features_of(config, model, device)
-
-        def layers(batch: Tensor) -> list[Tensor]:
-            return [*first.layers(batch), pixels(batch.to(first.device), SIDE)]
-
-        return replace(first, layers=layers, name=f"{first.name}+pixels:{SIDE}")
+        if config.second != DEIT:
+            return replace(
+                first,
+                layers=lambda batch: [*first.layers(batch), pixels(batch.to(first.device), SIDE)],
+                name=f"{first.name}+pixels:{SIDE}",
+            )
+        if config.second_weights is None:
+            raise ModelError(f"the weights of {DEIT} are missing: name their file (or 'random') as second_weights")
+        second = published_backbone(DEIT, (), config.second_weights).to(device)
+        return replace(
+            first,
+            layers=lambda batch: [*first.layers(batch), *(own.contiguous() for own in second(batch.to(first.device)))],
+            name=f"{first.name}+{DEIT}",
+        )
 
     def _build(self) -> None:
         device = self.features.device
-        network = HetNetwork(self.tensors["shapes"][:3, 0].tolist(), SECOND, self.fitted.config.width)
+        second, network = _networks(self.tensors["shapes"], self.fitted.config)
         self.network = restored(network.to(device), self.placed)
-        self.second = restored(PatchTransformer(SIDE, PATCH, SECOND).to(device), self.placed, "second.")
+        self.second = second and restored(second.to(device), self.placed, "second.")
 
     def describe(self, layers: list[Tensor]) -> Tensor:
-        """Both teachers' inputs to the students in one row an image, ``(N, …)``: the first's layers, and the pixels."""
+        """Both teachers' inputs to the students in one row an image, ``(N, …)``: `features_of`'s layers."""
         return joined(layers)
 
     def _scores(self, seen: Tensor) -> Tensor:
-        *local, images = apart(seen, self.tensors["shapes"])
-        return patch_scores(self.network, local, self.second(images))
+        given = apart(seen, self.tensors["shapes"])
+        return patch_scores(self.network, given[:SCALES], _far(self.second, given[SCALES:]))
 
     def raw_maps(self, seen: Tensor) -> Tensor:
         return smooth_map(self._scores(seen), (self.features.size, self.features.size))
@@ -78,12 +92,12 @@ class HetNetStyle(FittedDetector[HetNetConfig]):
         seen, shapes, device = features.of(own, joined, run.progress), features.shapes(own[0]), features.device
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            second, network = PatchTransformer(SIDE, PATCH, SECOND), HetNetwork(shapes[:3, 0].tolist(), SECOND, config.width)
-        second.to(device)
+            second, network = _networks(shapes, config)
         network.to(device)
         first = config.second_epochs if config.second == "self_trained" else 0
-        noise = [PositionNoise(layer, config.epsilon) for layer in apart(seen, shapes)[:3]]
-        steps = [torch.optim.AdamW(part.parameters(), config.rate) for part in (second, network)]
+        noise = [PositionNoise(layer, config.epsilon) for layer in apart(seen, shapes)[:SCALES]]
+        trained = {"second": second.to(device), "network": network} if second else {"network": network}
+        steps = {key: torch.optim.AdamW(part.parameters(), config.rate) for key, part in trained.items()}
 
         def noisy(local: Sequence[Tensor], number: int) -> list[Tensor]:
             """The first teacher's features, with noise in boxes."""
@@ -94,24 +108,37 @@ class HetNetStyle(FittedDetector[HetNetConfig]):
 
         def epoch(number: int) -> float:
             filling, total = number < first, 0.0
-            second.train(filling).requires_grad_(filling)
+            if second:
+                second.train(filling).requires_grad_(filling)
             network.train()
             for batch in shuffled(len(seen), config.batch_size, config.seed, number):
-                *local, given = (part.to(device) for part in apart(seen[batch], shapes))
-                if filling:
-                    loss = second.filling_loss(given, hidden_patches(len(batch), second.grid**2).to(device))
+                given = [part.to(device) for part in apart(seen[batch], shapes)]
+                local = given[:SCALES]
+                if second and filling:
+                    loss = second.filling_loss(given[-1], hidden_patches(len(batch), second.grid**2).to(device))
                 else:
                     with torch.no_grad():
-                        far = second(given)
+                        far = _far(second, given[SCALES:])
                     loss = torch.stack(list(distillation_losses(network, local, far, noisy(local, number)).values())).sum()
-                step = steps[0 if filling else 1]
+                step = steps["second" if filling else "network"]
                 step.zero_grad()
                 loss.backward()
                 step.step()
                 total += float(loss.detach()) * len(batch)
             return total / len(seen)
 
-        parts: dict[str, Stateful] = {"second": second, "network": network, "second_steps": steps[0], "steps": steps[1]}
+        parts: dict[str, Stateful] = {**trained, **{f"{key}_steps": own for key, own in steps.items()}}
         train(cls.name, first + config.epochs, epoch, parts, config.seed, run, key_of(config, seen))
-        tensors = state_of(network) | state_of(second, "second.") | {"shapes": shapes}
+        tensors = state_of(network) | (state_of(second, "second.") if second else {}) | {"shapes": shapes}
         return cls(features, tensors, Fit(config, {name: 0.0}), name).with_floors({name: seen})
+
+
+def _networks(shapes: Tensor, config: HetNetConfig) -> tuple[PatchTransformer | None, HetNetwork]:
+    """The second teacher, where it is trained here, and the students, for layers of these shapes."""
+    second = None if config.second == DEIT else PatchTransformer(SIDE, PATCH, SECOND)
+    return second, HetNetwork(shapes[:SCALES, 0].tolist(), SECOND if second else int(shapes[SCALES, 0]), config.width)
+
+
+def _far(second: PatchTransformer | None, given: list[Tensor]) -> list[Tensor]:
+    """The second teacher's maps, from the pixels or as they are given."""
+    return second(given[0]) if second else given

@@ -8,7 +8,7 @@ matched to the other.
 
 This study's own: widths; how the attention of the pooled vectors enters (as a gate on the channels of either teacher); how a draw from
 N(μ_ij, Σ_ij + εI) is made; boxes; the map, the mean of both students' 1 - cos, σ = 4; as the second teacher a small transformer on
-pixels, which is left as it starts or trained to fill in patches.
+pixels, which is left as it starts or trained to fill in patches; at full size DeiT-B, and Wide ResNet-50-2 as the first.
 
 B images, C_k channels of scale k, from the finest (k = 0) to the coarsest.
 """

@@ -83,7 +83,7 @@ def _resumed(path: Path, parts: Mapping[str, Stateful], key: str, name: str) -> 
 
 def key_of(config: Section, seen: Tensor) -> str:
     """Which training this is: its settings (but where its weights lie) and the features of its images."""
-    return f"{config.model_dump_json(exclude={'backbone_weights'})} {hashlib.sha256(seen.contiguous().numpy().tobytes()).hexdigest()}"
+    return f"{config.model_dump_json(exclude=set(config.weight_fields))} {hashlib.sha256(seen.contiguous().numpy().tobytes()).hexdigest()}"
 
 
 def shuffled(count: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:

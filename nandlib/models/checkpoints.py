@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nandlib.errors import ModelError
 
-_WRAPPERS = ("trainable_linearlayer", "state_dict")  # of APRIL-GAN's and of open_clip's checkpoints
+_WRAPPERS = ("trainable_linearlayer", "state_dict", "model")  # of APRIL-GAN's, of open_clip's and of DeiT's checkpoints
 _ARCHIVE_EXTRAS = ("input_resolution", "context_length", "vocab_size")  # of OpenAI's TorchScript archives
 
 

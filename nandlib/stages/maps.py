@@ -195,8 +195,8 @@ class Maps:
 
     def _fitted(self, name: str, stem: str, classes: Sequence[str]) -> FittedDetector[Any]:
         folder, config = self.study.states, self.config.trained.of(name)
-        if config.backbone_weights is not None:
-            config = config.model_copy(update={"backbone_weights": self.study.resolve(config.backbone_weights)})
+        named = {key: getattr(config, key) for key in config.weight_fields}
+        config = config.model_copy(update={key: self.study.resolve(path) for key, path in named.items() if path is not None})
         run = Run(folder / f"{stem}.pt", self.progress, self.config.model.device)
         normals = {class_name: image_paths(self.study, class_name, "train") for class_name in classes}
         with torch.enable_grad():

@@ -115,7 +115,8 @@ class Study(Section):
         if "patchcore" not in self.detectors:
             del files["patchcore.backbone_weights"]
         for name in set(TRAINED_NAMES) & set(self.detectors):
-            files[f"trained.{name}.backbone_weights"] = self.trained.of(name).backbone_weights
+            config = self.trained.of(name)
+            files |= {f"trained.{name}.{key}": getattr(config, key) for key in config.weight_fields}
         return {key: path for key, path in files.items() if path is not None}
 
     @property

@@ -9,6 +9,7 @@ import timm
 import torch
 import torchvision
 from PIL import Image
+from pydantic import ValidationError
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -245,6 +246,14 @@ def test_at_full_size(name, tmp_path):
         with pytest.raises(ModelError, match=key):
             TRAINED[name].load(path, **(weights | {key: None}))
     np.testing.assert_array_equal(TRAINED[name].load(path, **weights)(images), maps)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'weights'"):
+        TRAINED[name].load(path, **weights, weights=RANDOM)
+
+
+@pytest.mark.parametrize("given", [{"second": "deit_base_patch16_224"}, {"size": "full", "second": "self_trained"}])
+def test_teachers_are_of_one_size(given):
+    with pytest.raises(ValidationError, match="goes with size: full"):
+        HetNetConfig(**given)
 
 
 @pytest.mark.parametrize("name", ["wide_resnet50_2", "resnet50"])

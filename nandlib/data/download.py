@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,8 @@ class _Hurried:
 
         def end() -> None:
             late.set()
-            self.sock.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError, AttributeError):  # it has ended meanwhile
+                self.sock.shutdown(socket.SHUT_RDWR)
 
         timer = threading.Timer(PATIENCE, end)
         timer.start()

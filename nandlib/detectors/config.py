@@ -154,6 +154,12 @@ class HetNetConfig(TrainedConfig):
     epochs: int = Field(30, ge=1)
     rate: float = Field(2e-3, gt=0)
 
+    @model_validator(mode="after")
+    def _of_one_size(self) -> HetNetConfig:
+        if (self.backbone == "embedded") == self.second.startswith("deit"):
+            raise ValueError("second: deit_base_patch16_224 goes with size: full, the other teachers with size: embedded")
+        return self
+
 
 class FaderConfig(TrainedConfig):
     """FADeR-style. Only the abstract's description is known (`nandlib.detectors.fader_network`); sizes and schedule are this study's."""

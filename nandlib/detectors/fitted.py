@@ -237,6 +237,8 @@ class FittedDetector(TorchDetector, Generic[C]):
         if said["format"] != FORMAT:
             raise ModelError(f"{path} is of version {said['format']}, this is version {FORMAT}: train it again")
         config = cast(C, cls.config_type.model_validate(said["config"]))
+        if unknown := set(weights) - set(config.weight_fields):
+            raise TypeError(f"{cls.__name__}.load() got an unexpected keyword argument '{unknown.pop()}'")
         features = cls.features_of(config.model_copy(update=weights), model, device)
         if features.name != said["features"]:
             raise ModelError(f"{path} was trained on the features '{said['features']}', not on '{features.name}'")

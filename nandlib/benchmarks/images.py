@@ -18,7 +18,8 @@ from nandlib.study.model import model_of, placement
 from nandlib.study.open_study import OpenStudy
 
 
-def _seconds(run: Callable[[], object]) -> float:
+def timed(run: Callable[[], object]) -> float:
+    """Seconds that something takes, on a GPU until it has done all of it."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     start = time.perf_counter()
@@ -65,7 +66,7 @@ def image_cost(study: OpenStudy, n_images: int = 2, repeats: int = 3) -> dict[st
                 image_score(suppress(before, suppression_map(cos[:, k], cos[:, 0], cos[:, 1], **common)))
 
     bare()
-    pairs = [(_seconds(bare), _seconds(whole)) for _ in range(repeats)]
+    pairs = [(timed(bare), timed(whole)) for _ in range(repeats)]
     return {
         "bare": statistics.median(a for a, _ in pairs) / len(paths),
         "study": statistics.median(b for _, b in pairs) / len(paths),

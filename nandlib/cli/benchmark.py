@@ -53,9 +53,9 @@ def benchmark(
 
         table, path = coreset_difference(opened, progress()), "model/coreset.csv"
     elif precision:
-        from nandlib.benchmarks.precision import precision_cost
+        from nandlib.benchmarks.precision import PATH, precision_costs
 
-        table, path = precision_cost(opened), "model/precision.csv"
+        table, path = precision_costs(opened), PATH
     elif edge:
         from nandlib.benchmarks.edge import edge_cost
 

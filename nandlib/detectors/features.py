@@ -17,6 +17,7 @@ from nandlib.detectors.backbones import published_backbone
 from nandlib.detectors.config import TrainedConfig
 from nandlib.errors import ModelError
 from nandlib.models import VisionLanguageModel
+from nandlib.models.base import whole_float32
 from nandlib.models.mini import IMAGE_SIZE, MiniModel, preprocess
 
 IMAGENET = Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -66,7 +67,8 @@ def embedded_features(model: VisionLanguageModel | None, stages: Sequence[int]) 
     tower, device = model.tower, str(model.placement.device)
 
     def layers(batch: Tensor) -> list[Tensor]:
-        found = tower(batch.to(device))
+        with whole_float32():
+            found = tower(batch.to(device))
         return [found[k].float().contiguous() for k in stages]
 
     return FrozenFeatures("mini:" + ",".join(map(str, stages)), model.preprocess, layers, IMAGE_SIZE, device)
@@ -119,7 +121,8 @@ def published_features(config: TrainedConfig, device: str = "cpu") -> FrozenFeat
     prepare = Compose([Resize(side), ToTensor(), IMAGENET])
 
     def layers(batch: Tensor) -> list[Tensor]:
-        return [layer.contiguous() for layer in backbone(batch.to(device))]
+        with whole_float32():
+            return [layer.contiguous() for layer in backbone(batch.to(device))]
 
     name = "{}@{}:{}".format(config.backbone, config.image_size, ",".join(map(str, config.stages)))
     return FrozenFeatures(name, prepare, layers, config.image_size, device)

@@ -21,6 +21,7 @@ from nandlib.detectors.features import FrozenFeatures, embedded_features, publis
 from nandlib.detectors.training import Run
 from nandlib.errors import DataError, ModelError, nearest
 from nandlib.models import VisionLanguageModel
+from nandlib.models.base import whole_float32
 
 FORMAT = "2"  # of the files of state: raised when a network or its features change, so that old files are refused
 ONE = "object"  # the class of images that are given without one
@@ -141,13 +142,16 @@ class FittedDetector(TorchDetector, Generic[C]):
 
     @torch.no_grad()
     def _above_floor(self, batch: Tensor) -> Tensor:
-        raw = self.raw_maps(self._see(batch)).cpu()
+        with whole_float32():
+            raw = self.raw_maps(self._see(batch)).cpu()
         return raw if self.fitted.config.official else (raw - self.fitted.floors[str(self.class_name)]).clamp_min(0)
 
     @torch.no_grad()
     def image_scores(self, images: Sequence[ImageLike]) -> np.ndarray:
         """The official image scores ``(N,)``; NAND takes the maximum of the map."""
-        return torch.cat([self.official_scores(self._see(self.preprocess(as_image(image))[None])) for image in images]).cpu().numpy()
+        with whole_float32():
+            scores = [self.official_scores(self._see(self.preprocess(as_image(image))[None])) for image in images]
+        return torch.cat(scores).cpu().numpy()
 
     @torch.no_grad()
     def with_floors(self, seen: Mapping[str, Tensor], batch_size: int = 8) -> Self:
@@ -155,7 +159,9 @@ class FittedDetector(TorchDetector, Generic[C]):
         floors = {}
         for name, own in seen.items():
             one = self.of_class(name)
-            floors[name] = float(torch.cat([one.raw_maps(part.to(one.features.device)).cpu() for part in own.split(batch_size)]).median())
+            with whole_float32():
+                maps = [one.raw_maps(part.to(one.features.device)).cpu() for part in own.split(batch_size)]
+            floors[name] = float(torch.cat(maps).median())
         return type(self)(self.features, self.tensors, replace(self.fitted, floors=floors), self.class_name)
 
     @classmethod

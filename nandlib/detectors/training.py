@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from nandlib.errors import DataError
+from nandlib.models.base import whole_float32
 from nandlib.settings import Section
 
 
@@ -60,7 +61,7 @@ def train(
     """
     start = _resumed(run.resume, parts, key, name) if run.resume is not None and run.resume.is_file() else 0
     for number in tqdm(range(start, epochs), desc=name, initial=start, total=epochs, disable=not run.progress):
-        with torch.random.fork_rng(devices=[]):
+        with whole_float32(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed * 1_000_003 + number)
             loss = epoch(number)
         if not math.isfinite(loss):

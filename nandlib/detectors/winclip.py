@@ -86,7 +86,7 @@ class WindowEncoder(_Encoder):
     @torch.no_grad()
     def encode(self, batch: Tensor) -> Embeddings:
         features = self.model.encode_image(batch)
-        tokens = features.tokens.mean(1).transpose(1, 2).unflatten(2, features.grid)
+        tokens = features.tokens.mean(1).cpu().transpose(1, 2).unflatten(2, features.grid)
         patches = F.adaptive_avg_pool2d(tokens, self.grid_size).flatten(2).transpose(1, 2)
         windows = [patches[:, mask.flatten()].unflatten(1, mask.shape).mean(1) for mask in self.masks]
         return features.image, windows, patches

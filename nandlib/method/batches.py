@@ -36,4 +36,4 @@ def encoded(
 
 def mean_token(model: VisionLanguageModel, images: Sequence[ImageLike]) -> Tensor:
     """The mean patch token ``(D,)`` over images, layers and patches: its similarity with a text is the text's mean similarity."""
-    return torch.cat([features.tokens.mean((1, 2)) for features, _ in encoded(model, images)]).mean(0)
+    return torch.cat([features.tokens.mean((1, 2)).cpu() for features, _ in encoded(model, images)]).mean(0)

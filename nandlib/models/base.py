@@ -17,8 +17,9 @@ class ImageFeatures:
     """What one forward pass of the image tower gives; enough for A and for every A_sup.
 
     Attributes:
-        tokens: ``(N, L, P, D)`` patch tokens E_I^l of L layers in the space of the text features, unit norm.
-        image: ``(N, D)`` feature of the whole image in the same space, unit norm.
+        tokens: ``(N, L, P, D)`` patch tokens E_I^l of L layers in the space of the text features, unit norm, on the model's device:
+            they are many, and `nandlib.method.operators.similarities` brings home what is made of them.
+        image: ``(N, D)`` feature of the whole image in the same space, unit norm, in main memory.
         grid: ``(h, w)`` with ``h * w == P``.
     """
 
@@ -60,9 +61,17 @@ class VisionLanguageModel(Protocol):
         """A module from preprocessed images to descriptors ``(N, C, h, w)``, for PatchCore."""
 
 
+@contextmanager
+def whole_float32() -> Iterator[None]:
+    """Context in which a GPU's convolutions in float32 are that, and the same every time; torch lets them round to ten bits (TF32), which
+    moves tokens by a thousandth. Settings of the process, which are put back."""
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+        yield
+
+
 @dataclass(frozen=True)
 class Placement:
-    """Where and how precisely the image tower runs; features always come back as float32 on the CPU.
+    """Where and how precisely the image tower runs; its features are float32.
 
     Attributes:
         device: A torch device.
@@ -76,7 +85,7 @@ class Placement:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Context of a network's forward pass: its precision, and attention by ``scaled_dot_product_attention``.
+        """Context of a network's forward pass: its precision, and attention by ``scaled_dot_product_attention``. See `whole_float32`.
 
         torch's fast path of ``nn.MultiheadAttention``, which it takes in float32, forms the whole matrix of attention instead. Whether it
         is taken is a setting of the process, which is put back.
@@ -84,7 +93,7 @@ class Placement:
         before = torch.backends.mha.get_fastpath_enabled()
         torch.backends.mha.set_fastpath_enabled(False)
         try:
-            with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.precision == "autocast"):
+            with whole_float32(), torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.precision == "autocast"):
                 yield
         finally:
             torch.backends.mha.set_fastpath_enabled(before)

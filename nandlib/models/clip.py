@@ -159,7 +159,7 @@ class ClipModel:
     def encode_image(self, batch: Tensor) -> ImageFeatures:
         raw, image = self._forward(batch)
         grid = self.tower.grid_size
-        return ImageFeatures(self.projections(raw).cpu(), F.normalize(image, dim=-1).cpu(), (int(grid[0]), int(grid[1])))
+        return ImageFeatures(self.projections(raw), F.normalize(image, dim=-1).cpu(), (int(grid[0]), int(grid[1])))
 
     @torch.no_grad()
     def raw_tokens(self, batch: Tensor) -> list[Tensor]:

@@ -303,8 +303,8 @@ class MiniModel:
 
     @torch.no_grad()
     def encode_image(self, batch: Tensor) -> ImageFeatures:
-        tokens = self.heads.tokens(self._stages(batch)).cpu()
-        return ImageFeatures(tokens, F.normalize(tokens.mean((1, 2)), dim=-1), (GRID, GRID))
+        tokens = self.heads.tokens(self._stages(batch))
+        return ImageFeatures(tokens, F.normalize(tokens.mean((1, 2)), dim=-1).cpu(), (GRID, GRID))
 
     @torch.no_grad()
     def encode_text(self, sentences: Sequence[str]) -> Tensor:

@@ -12,12 +12,14 @@ import torch
 
 MARGIN = 0.8  # bfloat16 must take less than this share of float32's time: a gain that is smaller is not worth its rounding
 ROWS, WIDTH, REPEATS = 256, 1024, 3  # small: a processor without such instructions takes far longer
+ROWS_OF_A_GPU = 16384  # which must be filled, or it is the launch that is measured
 
 
 @lru_cache(maxsize=8)
 def bfloat16_cost(device: str) -> float:
     """Time of a matrix product as wide as ViT-L/14 in bfloat16, as a share of that in float32: median of passes in turn, once a process."""
-    left, right = torch.ones(ROWS, WIDTH, device=device), torch.ones(WIDTH, WIDTH, device=device)
+    rows = ROWS if device == "cpu" else ROWS_OF_A_GPU
+    left, right = torch.ones(rows, WIDTH, device=device), torch.ones(WIDTH, WIDTH, device=device)
     pairs = {dtype: (left.to(dtype), right.to(dtype)) for dtype in (torch.bfloat16, torch.float32)}
 
     def seconds(dtype: torch.dtype) -> float:

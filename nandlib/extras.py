@@ -11,6 +11,7 @@ EXTRAS = {  # names as they are imported; a test compares with pyproject.toml
             "cv2",
             "dvc",
             "grimp",
+            "ipycanvas",
             "ipykernel",
             "ipywidgets",
             "jinja2",

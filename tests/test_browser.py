@@ -22,7 +22,7 @@ import nbformat
 import pytest
 import requests
 import tiny_project
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from nandlib.show.notebooks import KERNEL
 from nandlib.show.report import write_report
@@ -258,6 +258,13 @@ def test_accepting_with_a_click_on_a_page_of_ones_own(browser, own_page):
         accept.get_by_role("button", name="undo").click()
         expect(accept.locator(".nand-accepted")).to_have_text("Nothing is accepted by example.", timeout=SOON)
         assert _scores(caption.inner_text()) == (before, before)
+        _draw_a_box(page, accept)
+        screenshot(page, "explore_drawn_1280")
+        accept.get_by_role("button", name="the image above is fine").click()
+        expect(accept.locator(".nand-accepted")).to_contain_text("(a box)", timeout=SOON)
+        accept.get_by_role("button", name="undo").click()
+        expect(accept.locator(".nand-accepted")).to_have_text("Nothing is accepted by example.", timeout=SOON)
+        accept.get_by_label("a box").uncheck()
         page.get_by_placeholder("type a text and press Enter").fill("defect; damage; flaw")
         page.keyboard.press("Enter")
         expect(page.locator(".nand-result")).to_contain_text("is nearest, of the model's generic defects", timeout=SOON)
@@ -267,6 +274,21 @@ def test_accepting_with_a_click_on_a_page_of_ones_own(browser, own_page):
         assert page.evaluate("document.documentElement.scrollWidth") <= 800
     finally:
         page.close()
+
+
+def _draw_a_box(page: Page, accept: Locator) -> None:
+    """With the mouse, from lower right to upper left: the sliders say where it is."""
+    accept.get_by_label("a box").check()
+    canvas = accept.locator("canvas.nand-drawing")
+    expect(canvas).to_be_visible(timeout=SOON)
+    canvas.scroll_into_view_if_needed()
+    place = canvas.bounding_box()
+    for step, (x, y) in enumerate(((0.9, 0.6), (0.5, 0.5), (0.4, 0.1))):
+        page.mouse.move(place["x"] + x * place["width"], place["y"] + y * place["height"], steps=4)
+        (page.mouse.down, lambda: None, page.mouse.up)[step]()
+    for name, sides in (("across %", "40 – 90"), ("down %", "10 – 60")):
+        row = accept.locator(".widget-slider", has_text=name)
+        expect(row.locator(".widget-readout")).to_have_text(sides, timeout=SOON)
 
 
 def _scores(caption: str) -> tuple[float, float]:

@@ -220,6 +220,31 @@ def test_an_empty_box_is_said(explorer):
         explorer.accept.boxed.value = False
 
 
+def test_a_box_is_drawn_with_the_mouse(explorer):
+    """From corner to corner, over the edge too; a click draws nothing."""
+    accept = explorer.accept
+    assert accept.drawing.layout.display == "none"
+    accept.boxed.value = True
+    try:
+        assert accept.drawing.layout.display is None
+        mouse(accept.drawing, ("down", 230.4, 128), ("move", 128, 100), ("up", 25.6, 51.2))
+        assert (accept.across.value, accept.down.value) == ((10, 90), (20, 50))
+        assert accept.box == pytest.approx((25.6, 51.2, 230.4, 128.0))
+        mouse(accept.drawing, ("move", 200, 200), ("up", 250, 250), ("down", 60, 60), ("up", 61, 61))
+        assert (accept.across.value, accept.down.value) == ((10, 90), (20, 50))
+        mouse(accept.drawing, ("down", 128, 128), ("out", 300, -4))
+        assert (accept.across.value, accept.down.value) == ((50, 100), (0, 50))
+    finally:
+        accept.boxed.value, accept.across.value, accept.down.value = False, (25, 75), (25, 75)
+    assert accept.drawing.layout.display == "none"
+
+
+def mouse(drawing, *events):
+    """As the browser tells them."""
+    for name, x, y in events:
+        drawing[-1]._handle_frontend_event(None, {"event": f"mouse_{name}", "x": x, "y": y}, [])
+
+
 def test_what_is_wrong_is_said_before_or_on_the_page_of_a_folder(tmp_path, monkeypatch):
     said = CliRunner().invoke(app, ["explore", str(tmp_path / "nowhere")])
     assert isinstance(said.exception, DataError) and "nowhere does not exist" in str(said.exception)

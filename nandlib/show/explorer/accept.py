@@ -11,13 +11,15 @@ import torch
 import torch.nn.functional as F
 
 from nandlib.show.explorer.answer import Answer, Exploration, Pick
+from nandlib.show.explorer.drawing import Drawing
 from nandlib.show.explorer.gallery import SIDE
 from nandlib.show.explorer.page import outlined, png
 
 SHOWN, THUMB = 8, 128  # images at a time, and their side
 HELP = """<b>Or show it</b>: the images with the highest scores, the region outlined that is highest. <b>This is fine</b> makes it an
 example of what counts as normal, and every region of every image that differs from normal in the same way is damped. For the image
-above, a box may be given instead of its highest region. Look at what else has faded: an example does not say what was meant."""
+above, a box may be given instead of its highest region: draw it with the mouse, or move the sliders. Look at what else has faded:
+an example does not say what was meant."""
 
 
 class Accept(w.VBox):
@@ -40,6 +42,7 @@ class Accept(w.VBox):
         self.more = w.Button(description="next ones", layout={"width": "auto"})
         self.undo = w.Button(description="undo", disabled=True, layout={"width": "auto"})
         self.boxed = w.Checkbox(description="a box", indent=False, layout={"width": "auto"})
+        self.drawing = Drawing(self._mark)
         sides = {"min": 0, "max": 100, "step": 1, "readout_format": ".0f", "layout": {"width": "250px"}}
         self.across = w.FloatRangeSlider(value=(25, 75), description="across %", **sides)
         self.down = w.FloatRangeSlider(value=(25, 75), description="down %", **sides)
@@ -55,6 +58,7 @@ class Accept(w.VBox):
                 w.HTML(f"<div class='nand-note'>{HELP}</div>"),
                 w.Box(self._cells, layout=row),
                 w.Box([self.more, self.fine_above, self.boxed, self.across, self.down], layout=row),
+                self.drawing,
                 w.Box([self.undo, self._list], layout=row),
             ]
         )
@@ -69,6 +73,14 @@ class Accept(w.VBox):
             return None
         (left, right), (top, bottom) = (tuple(SIDE * side / 100 for side in control.value) for control in (self.across, self.down))
         return left, top, right, bottom
+
+    def _mark(self, across: tuple[float, float], down: tuple[float, float]) -> None:
+        """A box was drawn: shares of the picture's sides."""
+        self.across.value, self.down.value = (tuple(round(100 * side) for side in pair) for pair in (across, down))
+
+    def look_at(self, index: int) -> None:
+        """Another image above: the one in which a box is drawn."""
+        self.drawing.show(self._exploration.gallery.pictures[index] if self.boxed.value else None, self.box)
 
     def look(self, exploration: Exploration, anew: bool) -> None:
         """Another detector, method or gallery; `anew` forgets what was accepted."""

@@ -253,6 +253,7 @@ class Explorer(w.VBox):
         view = View(
             self.gallery, self.exploration.base, self.answer, self.image.value, self.accepted.value, self.threshold.value, self.accept.box
         )
+        self.accept.look_at(self.image.value)
         side = f"<div class='nand-side'><div>{view.numbers()}</div><div>{view.scores()}</div></div>"
         self._result.value = view.pictures() + side + self._notes()
 

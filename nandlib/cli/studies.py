@@ -191,9 +191,11 @@ def _reproduce(arguments: list[str], root: Path) -> None:
     import subprocess
 
     from nandlib.data.held import held
+    from nandlib.study.mend import mend
 
     own = Path(sys.executable).parent  # where `nand` is, also if this environment is not activated
     with held(root / ".dvc" / "tmp"), warm_processes() as warm:  # one run of a project's studies at a time
+        mend(root)
         environment = os.environ | warm | {"PATH": f"{own}{os.pathsep}{os.environ.get('PATH', '')}"}
         code = subprocess.run([sys.executable, "-m", "dvc", "repro", *arguments], cwd=root, env=environment, check=False).returncode
     if code:

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from nandlib.data.batch import in_batches
 from nandlib.data.images import load_image
 from nandlib.errors import DataError
 from nandlib.evaluation.perturbations import PERTURBATIONS, STRENGTHS, perturbed
 from nandlib.evaluation.protocol import auroc
 from nandlib.evaluation.scope import measured
+from nandlib.method.batches import BATCH
 from nandlib.method.normality import add_normality
 from nandlib.method.operators import resize_map, suppress
 from nandlib.models import VisionLanguageModel
@@ -88,15 +90,18 @@ class _Class:
         """Detector, ordinary AUROC, mean AUROC before and after, and how many images."""
         images = [perturbed(image, name, strength, k) for k, image in enumerate(self.images)] if strength else self.images
         size, abnormal = (self.study.config.nand.map_size,) * 2, self.groups != "good"
-        sup: dict[str, Tensor] = {}
-        for detector, own in self.detectors.items():
-            base = resize_map(torch.from_numpy(own(images)), size)
-            if not sup:  # the same for every detector
-                found = self.adapted.suppression_maps(images, list(base.numpy()))
-                sup = {group: torch.from_numpy(np.stack(maps)) for group, maps in found.items()}
+        bases: dict[str, list[Tensor]] = {detector: [] for detector in self.detectors}
+        sup: dict[str, list[np.ndarray]] = {group: [] for group in self.adapted.names}
+        for batch in in_batches(images, BATCH):  # one pass of the tower serves all
+            for detector, own in self.detectors.items():
+                bases[detector].append(resize_map(torch.from_numpy(own(batch)), size))
+            for group, maps in self.adapted.suppression_maps(batch).items():  # the same for every detector
+                sup[group] += maps
+        for detector, parts in bases.items():
+            base = torch.cat(parts)
             before, pairs = base.amax((1, 2)).numpy(), list[tuple[float, float]]()
             for group, maps in sup.items():
-                label = abnormal & (self.groups != group)
-                pairs.append((auroc(label, before), auroc(label, suppress(base, maps).amax((1, 2)).numpy())))
+                label, after = abnormal & (self.groups != group), suppress(base, torch.from_numpy(np.stack(maps)))
+                pairs.append((auroc(label, before), auroc(label, after.amax((1, 2)).numpy())))
             first, second = np.mean(pairs, 0)
             yield detector, auroc(abnormal, before), float(first), float(second), len(images)

@@ -1,0 +1,64 @@
+"""What a killed run of DVC leaves behind: parts of the files that it rewrites in place, with which no later run would start."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from nandlib.data.held import written
+
+IN_USE = ".dvc/tmp/rwlock"  # who reads and writes what
+DONE = ("dvc.lock", "studies/on_demand/dvc.lock")  # which stages have been run on what
+_STAGE = re.compile(r"^  \S.*:$", re.MULTILINE)
+
+
+def mend(root: Path) -> None:
+    """Of the list of what is in use, nothing is kept if it is not whole; of the lists of stages, those that are whole: the others run
+    again, and find what they have made.
+
+    Args:
+        root: Of a checkout in which DVC is not at work.
+    """
+    in_use = root / IN_USE
+    if in_use.is_file() and not _is_json(in_use.read_text(errors="replace")):
+        in_use.unlink()
+    for path in (root / name for name in DONE):
+        if not path.is_file():
+            continue
+        text = path.read_text(errors="replace")
+        kept = whole_stages(text)
+        if not kept:
+            path.unlink()
+        elif kept != text:
+            written(path, lambda partial, kept=kept: partial.write_text(kept))  # type: ignore[misc]
+
+
+def whole_stages(text: str) -> str:
+    """The beginning of a `dvc.lock` as a text, without its last stage if that is cut off; nothing if no stage is left."""
+    starts = [found.start() for found in _STAGE.finditer(text)]
+    if not starts:
+        return ""
+    return text if _is_stage(text[starts[-1] :]) else text[: starts[-1]] if len(starts) > 1 else ""
+
+
+def _is_stage(text: str) -> bool:
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA  # as DVC will look at it
+    from voluptuous import Invalid
+
+    try:
+        COMPILED_LOCKFILE_SCHEMA({"schema": "2.0", "stages": YAML(typ="safe").load(text)})
+    except (YAMLError, Invalid):
+        return False
+    return True
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True

@@ -227,7 +227,7 @@ CAMPAIGNS = {
         "nand apply --engine ray", "worker", images, lambda f: apply_command(f, "--engine", "ray"), ("out",), runs=3, kills=1, seed=4
     ),
     "study": lambda: campaign(
-        "the tiny study", "group", tiny_project_in, study_command, ("data", "figures"), runs=1, kills=10, seed=5, parts=10
+        "the tiny study", "group", tiny_project_in, study_command, ("data", "figures"), runs=3, kills=10, seed=5, parts=10
     ),
     "fetch": fetching,
     "uniad": lambda: campaign("training UniAD", "group", images, fit_command("uniad", 60), ("out",), runs=2, kills=3, seed=7),

@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from nandlib.errors import ModelError
-from nandlib.models.base import Placement
+from nandlib.models.base import Placement, whole_float32
 from nandlib.models.clip import ClipModel, Projections, encode_tokens, load_projections
 from nandlib.models.precision import MARGIN, measured_precision
 
@@ -86,6 +86,19 @@ def test_attention_runs_without_the_fast_path_and_the_setting_is_put_back(clip_m
     with pytest.raises(RuntimeError, match="stop"), Placement().running():
         raise RuntimeError("stop")
     assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_settings_of_float32_are_put_back():
+    conv, before = torch.backends.cudnn.conv, torch.backends.cudnn.conv.fp32_precision
+    for given in ("ieee", "tf32"):
+        conv.fp32_precision = given
+        try:
+            with pytest.raises(KeyError), whole_float32():
+                assert conv.fp32_precision == "ieee" and torch.backends.cudnn.deterministic
+                raise KeyError
+            assert conv.fp32_precision == given and not torch.backends.cudnn.deterministic
+        finally:
+            conv.fp32_precision = before
 
 
 @pytest.mark.parametrize(("ratio", "expected"), [(0.5, "autocast"), (2.0, "float32"), (MARGIN, "float32")])

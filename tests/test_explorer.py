@@ -220,9 +220,11 @@ def test_an_empty_box_is_said(explorer):
         explorer.accept.boxed.value = False
 
 
-def test_a_box_is_drawn_with_the_mouse(explorer):
+def test_a_box_is_drawn_with_the_mouse(explorer, monkeypatch):
     """From corner to corner, over the edge too; a click draws nothing."""
-    accept = explorer.accept
+    accept, outlines = explorer.accept, []
+    outline = accept.drawing._outline
+    monkeypatch.setattr(accept.drawing, "_outline", lambda box: (outlines.append(box), outline(box)))
     assert accept.drawing.layout.display == "none"
     accept.boxed.value = True
     try:
@@ -230,8 +232,10 @@ def test_a_box_is_drawn_with_the_mouse(explorer):
         mouse(accept.drawing, ("down", 230.4, 128), ("move", 128, 100), ("up", 25.6, 51.2))
         assert (accept.across.value, accept.down.value) == ((10, 90), (20, 50))
         assert accept.box == pytest.approx((25.6, 51.2, 230.4, 128.0))
-        mouse(accept.drawing, ("move", 200, 200), ("up", 250, 250), ("down", 60, 60), ("up", 61, 61))
+        mouse(accept.drawing, ("move", 200, 200), ("up", 250, 250), ("down", 60, 60), ("move", 62, 62), ("up", 62, 62))
         assert (accept.across.value, accept.down.value) == ((10, 90), (20, 50))
+        assert outlines[-1] == accept.box and (60.0, 60.0, 62.0, 62.0) in outlines  # after a click, what was there before
+        accept.drawing[-1]._handle_frontend_event(None, {"event": "client_ready"}, [])  # the page was loaded again
         mouse(accept.drawing, ("down", 128, 128), ("out", 300, -4))
         assert (accept.across.value, accept.down.value) == ((50, 100), (0, 50))
     finally:

@@ -45,10 +45,10 @@ def precision_costs(study: OpenStudy) -> pd.DataFrame:
 def precision_cost(study: OpenStudy, device: str = "cpu", images: int = 1) -> pd.DataFrame:
     """`COLUMNS`, medians of passes in turn in one run, images of noise.
 
-    ``device``: its name, and the threads of a processor; ``seconds``: an image, from its tensor to its projected tokens in main memory;
-    ``ratio``: to the bare pass of the tower in float32, as open_clip runs it; ``difference``: the largest of the anomaly maps (range 0 to
-    4, with the study's prompts for its first class) to float32's; ``bfloat16_cost``: what a matrix product in bfloat16 takes there, as a
-    share of float32's time.
+    ``device``: its name, and the threads of a processor; ``seconds``: an image, from its tensor in main memory to its projected tokens;
+    ``ratio``: to the bare pass of the tower in float32, as open_clip runs it, on a tensor that is on the device; ``difference``: the
+    largest of the anomaly maps (range 0 to 4, with the study's prompts for its first class) to float32's; ``bfloat16_cost``: what a
+    matrix product in bfloat16 takes there, as a share of float32's time.
 
     Args:
         study: Of CLIP, as published or with random weights.
@@ -74,16 +74,20 @@ def precision_cost(study: OpenStudy, device: str = "cpu", images: int = 1) -> pd
     variants = {name: ClipModel(model.clip, model.projections, model.tokenizer, own) for name, own in placements.items()}  # one network
     tower, there = variants["float32"].tower, batch.to(device)
 
-    def maps(variant: ClipModel) -> Tensor:
+    def placed(name: str) -> None:
+        tower.to(memory_format=torch.channels_last if "channels last" in name else torch.contiguous_format)
+
+    def maps(name: str, variant: ClipModel) -> Tensor:
+        placed(name)
         features = variant.encode_image(batch)
         normal, abnormal = similarities(features.tokens, texts).unbind(1)
         return anomaly_map(abnormal, normal, grid=features.grid, temperature=nand.temperature or model.temperature, nand=nand)
 
     def seconds(name: str, run: Callable[[], object]) -> float:
-        tower.to(memory_format=torch.channels_last if "channels last" in name else torch.contiguous_format)
+        placed(name)
         return timed(run)
 
-    found = {name: maps(variant) for name, variant in variants.items()}  # which warms them up
+    found = {name: maps(name, variant) for name, variant in variants.items()}  # which warms them up
     differences = {name: float((own - found["float32"]).abs().max()) for name, own in found.items()}
     runs: dict[str, Callable[[], object]] = {"bare": lambda: tower(there)}
     runs |= {name: partial(variant.encode_image, batch) for name, variant in variants.items()}

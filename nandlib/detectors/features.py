@@ -44,7 +44,8 @@ class FrozenFeatures:
     @torch.no_grad()
     def shapes(self, image: ImageLike) -> Tensor:
         """`shapes_of` the layers of an image."""
-        return shapes_of(self.layers(self.preprocess(as_image(image))[None]))
+        with whole_float32():
+            return shapes_of(self.layers(self.preprocess(as_image(image))[None]))
 
     @torch.no_grad()
     def of(
@@ -53,7 +54,8 @@ class FrozenFeatures:
         """What `make` makes of the layers of all images, one after the other along the first axis, in main memory."""
         starts = tqdm(range(0, len(images), batch_size), desc="features", disable=not progress)
         inputs = (torch.stack([self.preprocess(as_image(image)) for image in images[s : s + batch_size]]) for s in starts)
-        return torch.cat([make(self.layers(batch)).cpu() for batch in inputs])
+        with whole_float32():
+            return torch.cat([make(self.layers(batch)).cpu() for batch in inputs])
 
 
 def embedded_features(model: VisionLanguageModel | None, stages: Sequence[int]) -> FrozenFeatures:
@@ -67,8 +69,7 @@ def embedded_features(model: VisionLanguageModel | None, stages: Sequence[int]) 
     tower, device = model.tower, str(model.placement.device)
 
     def layers(batch: Tensor) -> list[Tensor]:
-        with whole_float32():
-            found = tower(batch.to(device))
+        found = tower(batch)
         return [found[k].float().contiguous() for k in stages]
 
     return FrozenFeatures("mini:" + ",".join(map(str, stages)), model.preprocess, layers, IMAGE_SIZE, device)
@@ -121,8 +122,7 @@ def published_features(config: TrainedConfig, device: str = "cpu") -> FrozenFeat
     prepare = Compose([Resize(side), ToTensor(), IMAGENET])
 
     def layers(batch: Tensor) -> list[Tensor]:
-        with whole_float32():
-            return [layer.contiguous() for layer in backbone(batch.to(device))]
+        return [layer.contiguous() for layer in backbone(batch.to(device))]
 
     name = "{}@{}:{}".format(config.backbone, config.image_size, ",".join(map(str, config.stages)))
     return FrozenFeatures(name, prepare, layers, config.image_size, device)

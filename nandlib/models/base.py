@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from PIL import Image
@@ -65,8 +65,13 @@ class VisionLanguageModel(Protocol):
 def whole_float32() -> Iterator[None]:
     """Context in which a GPU's convolutions in float32 are that, and the same every time; torch lets them round to ten bits (TF32), which
     moves tokens by a thousandth. Settings of the process, which are put back."""
-    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+    cudnn: Any = torch.backends.cudnn  # its types know no `conv`
+    before = cudnn.conv.fp32_precision, cudnn.deterministic
+    cudnn.conv.fp32_precision, cudnn.deterministic = "ieee", True
+    try:
         yield
+    finally:
+        cudnn.conv.fp32_precision, cudnn.deterministic = before
 
 
 @dataclass(frozen=True)

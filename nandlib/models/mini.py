@@ -85,10 +85,11 @@ def _fold_batch_norms(module: nn.Module) -> None:
 class ImageTower(nn.Module):
     """EfficientNet-Lite0 up to its last block: ``(N, 3, 320, 320)`` to six stage outputs, strides 4 to 32, channels last in memory.
 
-    It remembers the last batch (the tensor itself): detectors that see the same images share one pass.
+    It takes a batch to its device, and remembers the last one (the tensor itself, and whether autocast was on): detectors that see the
+    same images share one pass.
     """
 
-    _last: tuple[Tensor, list[Tensor]] | None = None
+    _last: tuple[Tensor, bool, list[Tensor]] | None = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,10 +102,12 @@ class ImageTower(nn.Module):
     def forward(self, batch: Tensor) -> list[Tensor]:
         if torch.compiler.is_compiling():  # an exported graph remembers nothing
             return self._stages(batch)
+        device = next(self.parameters()).device
+        autocast = torch.is_autocast_enabled(device.type)
         last = self._last  # which another thread may replace
-        if last is None or last[0] is not batch:
-            self._last = last = (batch, self._stages(batch))
-        return last[1]
+        if last is None or last[0] is not batch or last[1] != autocast:
+            self._last = last = (batch, autocast, self._stages(batch.to(device)))
+        return last[2]
 
     def _stages(self, batch: Tensor) -> list[Tensor]:
         x, stages = self.stem(batch), []
@@ -255,7 +258,7 @@ class PooledStages(nn.Module):
         self.register_buffer("std", heads.stage_std[None, :, None, None].clone())
 
     def forward(self, batch: Tensor) -> Tensor:
-        stages, side = self.tower(batch.to(self.mean.device)), (self.side, self.side)
+        stages, side = self.tower(batch), (self.side, self.side)
         pooled = [F.adaptive_avg_pool2d(stage, side) for stage in stages[:4]]
         pooled += [F.interpolate(stage, size=side, mode="bilinear", align_corners=False) for stage in stages[4:]]
         return ((torch.cat(pooled, 1) - self.mean) / self.std).cpu()
@@ -294,7 +297,7 @@ class MiniModel:
 
     def _stages(self, batch: Tensor) -> list[Tensor]:
         with self.placement.running():
-            return [stage.float() for stage in self.tower(batch.to(self.placement.device))]
+            return [stage.float() for stage in self.tower(batch)]
 
     @torch.no_grad()
     def raw_tokens(self, batch: Tensor) -> list[Tensor]:

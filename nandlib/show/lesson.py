@@ -333,7 +333,7 @@ def real_example(study: str) -> RealExample | None:
     sentences = opened.prompts.of_class(class_name, opened.test_groups()[class_name])
     normal, abnormal, added = (model.encode_text(sentences[key]).numpy() for key in ("normal", "abnormal", f"+{group}"))
     seen = picture(opened, row)
-    tokens = features.tokens[0].unflatten(1, features.grid).numpy()
+    tokens = features.tokens[0].cpu().unflatten(1, features.grid).numpy()
     return RealExample(seen["image"], seen["mask"], tokens, normal, abnormal, added, model.temperature, (class_name, group))
 
 

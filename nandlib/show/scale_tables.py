@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def precision(root: Path) -> str:
     found = read_table(root / "figures/mvtec_ad_random/model/precision.csv")
     rows = []
     for row in found.to_dict("records"):
-        apart = "" if row["setting"] == "bare" else f"{row['difference']:.4f}"
+        apart = "" if math.isnan(row["difference"]) else f"{row['difference']:.4f}"
         device = row["device"] if row["setting"] == "bare" and row["images"] == 1 else ""
         batch = str(row["images"]) if row["setting"] == "bare" else ""
         rows.append([device, batch, row["setting"], f"{row['seconds']:.3g}", f"{row['ratio']:.2f}", apart])

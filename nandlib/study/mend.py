@@ -16,16 +16,31 @@ DONE = ("dvc.lock", "studies/on_demand/dvc.lock")  # which stages have been run 
 _STAGE = re.compile(r"^  \S.*:$", re.MULTILINE)
 
 
-def mend(root: Path) -> None:
-    """Of the list of what is in use, nothing is kept if it is not whole; of the lists of stages, those that are whole: the others run
-    again, and find what they have made.
+def mend(root: Path) -> list[Path]:
+    """Of the list of what is in use, nothing is kept if it is not whole; of the lists of stages, what DVC can read: the others run
+    again, and find what they have made. While DVC is at work nothing is looked at.
 
     Args:
-        root: Of a checkout in which DVC is not at work.
+        root: Of a checkout.
+
+    Returns:
+        What was cut off.
     """
+    from dvc.lock import LockError, make_lock
+
+    try:
+        with make_lock(str(root / ".dvc/tmp/lock"), tmp_dir=str(root / ".dvc/tmp")):  # which DVC holds while it writes them
+            return _mend(root)
+    except LockError:
+        return []
+
+
+def _mend(root: Path) -> list[Path]:
+    cut = []
     in_use = root / IN_USE
     if in_use.is_file() and not _is_json(in_use.read_text(errors="replace")):
         in_use.unlink()
+        cut.append(in_use)
     for path in (root / name for name in DONE):
         if not path.is_file():
             continue
@@ -35,10 +50,17 @@ def mend(root: Path) -> None:
             path.unlink()
         elif kept != text:
             written(path, lambda partial, kept=kept: partial.write_text(kept))  # type: ignore[misc]
+        if kept != text:
+            cut.append(path)
+    return cut
 
 
 def whole_stages(text: str) -> str:
-    """The beginning of a `dvc.lock` as a text, without its last stage if that is cut off; nothing if no stage is left."""
+    """The beginning of a `dvc.lock` as a text, without its last stage if DVC cannot read that; nothing if no stage is left.
+
+    A stage of which DVC can read the beginning stays: what is not listed counts as changed, and the stage runs again.
+    """
+    text = text[: text.rfind("\n") + 1]  # without a line that is cut off
     starts = [found.start() for found in _STAGE.finditer(text)]
     if not starts:
         return ""

@@ -166,7 +166,7 @@ def _encode(model: VisionLanguageModel, images: Sequence[ImageLike], progress: P
     for k, image in enumerate(map(as_image, images)):
         features = model.encode_image(model.preprocess(image)[None])
         pictures.append(np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BILINEAR)))
-        tokens.append(features.tokens)
+        tokens.append(features.tokens.cpu())  # those of all images: they may not fit on a GPU
         whole.append(features.image)
         progress(k + 1, len(images))
     return pictures, ImageFeatures(torch.cat(tokens), torch.cat(whole), features.grid)

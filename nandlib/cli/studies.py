@@ -196,7 +196,7 @@ def _reproduce(arguments: list[str], root: Path) -> None:
     own = Path(sys.executable).parent  # where `nand` is, also if this environment is not activated
     with held(root / ".dvc" / "tmp"), warm_processes() as warm:  # one run of a project's studies at a time
         for path in mend(root):
-            typer.echo(f"{path} was cut off when a run was killed: what DVC can read of it is kept, and the other stages run again", err=True)
+            typer.echo(f"{path} was cut off when a run was killed: what DVC can read of it is kept, the rest runs again", err=True)
         environment = os.environ | warm | {"PATH": f"{own}{os.pathsep}{os.environ.get('PATH', '')}"}
         code = subprocess.run([sys.executable, "-m", "dvc", "repro", *arguments], cwd=root, env=environment, check=False).returncode
     if code:

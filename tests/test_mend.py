@@ -10,7 +10,7 @@ from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from ruamel.yaml import YAML
 from tiny_project import ROOT
 
-from nandlib.study.mend import mend, whole_stages
+from nandlib.study.mend import IN_USE, OWN, mend, whole_stages
 
 LOCK = (ROOT / "dvc.lock").read_text()[:9000]
 
@@ -50,7 +50,7 @@ def test_a_stage_before_the_one_that_is_cut_off_is_kept(more):
 
 @pytest.mark.parametrize("content", ['{"read": {"data/x": [{"pid": 1, "c', "", "{}", '{"read": {}, "write": {}}'])
 def test_a_list_of_what_is_in_use_is_whole_or_gone(tmp_path, content):
-    path = tmp_path / ".dvc/tmp/rwlock"
+    path = tmp_path / OWN / IN_USE
     path.parent.mkdir(parents=True)
     path.write_text(content)
     assert mend(tmp_path) == ([] if content.endswith("}") else [path])
@@ -58,10 +58,10 @@ def test_a_list_of_what_is_in_use_is_whole_or_gone(tmp_path, content):
 
 
 def test_nothing_is_touched_while_dvc_is_at_work(tmp_path):
-    path = tmp_path / ".dvc/tmp/rwlock"
+    path = tmp_path / OWN / IN_USE
     path.parent.mkdir(parents=True)
     path.write_text("{")
-    with make_lock(str(tmp_path / ".dvc/tmp/lock"), tmp_dir=str(tmp_path / ".dvc/tmp")):
+    with make_lock(str(tmp_path / OWN / "lock"), tmp_dir=str(tmp_path / OWN)):
         code = f"from pathlib import Path; from nandlib.study.mend import mend; print(mend(Path({str(tmp_path)!r})))"
         assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
     assert path.read_text() == "{" and mend(tmp_path) == [path]

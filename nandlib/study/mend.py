@@ -11,7 +11,7 @@ from ruamel.yaml.error import YAMLError
 
 from nandlib.data.held import written
 
-IN_USE = ".dvc/tmp/rwlock"  # who reads and writes what
+OWN, IN_USE = ".dvc/tmp", "rwlock"  # DVC's folder, and in it who reads and writes what
 DONE = ("dvc.lock", "studies/on_demand/dvc.lock")  # which stages have been run on what
 _STAGE = re.compile(r"^  \S.*:$", re.MULTILINE)
 
@@ -29,7 +29,7 @@ def mend(root: Path) -> list[Path]:
     from dvc.lock import LockError, make_lock
 
     try:
-        with make_lock(str(root / ".dvc/tmp/lock"), tmp_dir=str(root / ".dvc/tmp")):  # which DVC holds while it writes them
+        with make_lock(str(root / OWN / "lock"), tmp_dir=str(root / OWN)):  # which DVC holds while it writes them
             return _mend(root)
     except LockError:
         return []
@@ -37,7 +37,7 @@ def mend(root: Path) -> list[Path]:
 
 def _mend(root: Path) -> list[Path]:
     cut = []
-    in_use = root / IN_USE
+    in_use = root / OWN / IN_USE
     if in_use.is_file() and not _is_json(in_use.read_text(errors="replace")):
         in_use.unlink()
         cut.append(in_use)

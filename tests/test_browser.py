@@ -13,8 +13,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,14 +99,11 @@ def _wait_for(address: str, log: Path, answers: bool = False) -> None:
     """Until an address is there, or, with `answers`, until the server says anything about it."""
     for _ in range(120):
         try:
-            urllib.request.urlopen(address)
-            return
-        except urllib.error.HTTPError:
-            if answers:
+            if requests.get(address, timeout=20).ok or answers:
                 return
-            time.sleep(0.5)
-        except OSError:
-            time.sleep(0.5)
+        except requests.ConnectionError:
+            pass
+        time.sleep(0.5)
     pytest.fail(log.read_text()[-2000:])
 
 
@@ -144,8 +139,8 @@ def run_all(page: Page, lab: str, name: str) -> None:
 def close(page: Page, lab: str) -> None:
     """End the page and all kernels, so that they do not pile up."""
     page.close()
-    for kernel in json.load(urllib.request.urlopen(f"{lab}/api/sessions")):
-        urllib.request.urlopen(urllib.request.Request(f"{lab}/api/sessions/{kernel['id']}", method="DELETE"))
+    for kernel in requests.get(f"{lab}/api/sessions", timeout=20).json():
+        requests.delete(f"{lab}/api/sessions/{kernel['id']}", timeout=20).raise_for_status()
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)

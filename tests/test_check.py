@@ -15,6 +15,7 @@ from nandlib.cli import app
 from nandlib.errors import DataError
 from nandlib.evaluation.harm import DRAWS, best_threshold, harm_summary, harm_table
 from nandlib.method.check import LOST, Rate, Scores, check, lost_detection
+from nandlib.study.frames import read_scores
 
 NONE = Scores(np.empty(0), np.empty(0))
 GOOD = Scores(np.array([1.0, 2, 3, 4]), np.array([1.0, 2, 3, 4]))
@@ -132,5 +133,5 @@ def test_harm_is_foreseen_from_scores():
 
 
 def test_the_threshold_is_what_the_validation_products_give():
-    scores = pd.read_csv(ROOT / "figures/validation/scores.csv.gz")
+    scores = read_scores(ROOT / "figures/validation/scores.parquet")
     assert best_threshold(harm_table(scores)) == LOST

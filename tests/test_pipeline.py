@@ -16,7 +16,7 @@ from nandlib.evaluation.numbers import check_numbers
 from nandlib.evaluation.protocol import DELTA_COLUMNS
 from nandlib.evaluation.uncertainty import DETECTOR_COLUMNS, GROUP_COLUMNS, ORIGIN_COLUMNS
 from nandlib.study.class_maps import ClassMaps
-from nandlib.study.frames import read_table
+from nandlib.study.frames import read_scores
 from nandlib.study.open_study import open_study
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +33,7 @@ def test_every_result_is_there(figures):
     assert names == {
         *(f"fig{k}.png" for k in range(1, 6)), "delta_heatmap.png", "table1.csv", "table1.md", "table2.csv", "table2.md",
         "table3.csv", "table3.md", "paper_vs_ours.csv", "paper_vs_ours.png", "deltas.csv", "base_auroc.csv", "identity.csv",
-        "detectors.csv", "origins.csv", "metrics.json", "report.html", "scores.csv.gz",
+        "detectors.csv", "origins.csv", "metrics.json", "report.html", "scores.parquet",
     }  # fmt: skip
     for path in figures.glob("*.png"):
         with Image.open(path) as image:
@@ -158,12 +158,12 @@ def test_numbers_of_the_study_follow_from_its_csv_files(project):
     made = {"deltas.csv", "origins.csv", "detectors.csv", "base_auroc.csv", "identity.csv", "table2.csv", "table3.csv", "paper_vs_ours.csv"}
     made |= {f"plus/{name}.csv" for name in ("ablation", "ablation_groups", "origins")} | {"measure/controls.csv", "measure/failures.csv"}
     assert set(table["file"]) == made
-    path = study.figures / "scores.csv.gz"
+    path = study.figures / "scores.parquet"
     kept = path.read_bytes()
     try:
-        scores = read_table(path)
+        scores = read_scores(path)
         scores.loc[scores["detector"] == "aprilgan", "after"] *= -1
-        study.write_scores(scores, "scores.csv.gz")
+        study.write_scores(scores, "scores.parquet")
         wrong = check_numbers(study).set_index("file")["agrees"]
         assert not wrong[["deltas.csv", "origins.csv", "detectors.csv", "table2.csv", "table3.csv", "paper_vs_ours.csv"]].any()
         assert wrong[["base_auroc.csv", "plus/ablation.csv"]].all()

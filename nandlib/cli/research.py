@@ -93,10 +93,10 @@ def selection(study: StudyName = "validation") -> None:
 def harm(study: StudyName) -> None:
     """How well `nand check` foresees harm, from a study's image scores: figures/<study>/measure/harm.csv."""
     from nandlib.evaluation.harm import best_threshold, harm_summary, harm_table
-    from nandlib.study.frames import read_table
+    from nandlib.study.frames import read_scores
 
     opened = registered_study(study)
-    table = harm_table(read_table(opened.figures / "scores.csv.gz"))
+    table = harm_table(read_scores(opened.figures / "scores.parquet"))
     summary = harm_summary(table)
     opened.write_csv(summary, "measure/harm.csv")
     typer.echo(summary.round(1).to_string(index=False))

@@ -17,7 +17,7 @@ from nandlib.evaluation.result_tables import ablation_tables, control_table, ksh
 from nandlib.evaluation.seeds import SEEDS, seed_origins, seed_table
 from nandlib.evaluation.steps import steps
 from nandlib.evaluation.uncertainty import protocol_tables, with_origins
-from nandlib.study.frames import read_table
+from nandlib.study.frames import read_scores, read_table
 from nandlib.study.open_study import OpenStudy, open_study
 
 TOLERANCE = 1e-9  # points: scores are stored in full, so only the order of additions may differ
@@ -27,7 +27,7 @@ Tables = dict[str, pd.DataFrame]
 def derived(study: OpenStudy) -> Tables:
     """File below ``figures/<study>/`` → what it must hold, from the files that no other csv implies.
 
-    Those are ``scores.csv.gz`` of the protocol, of the controls and of the ablation, the origins of ``deltas.csv``, and what was
+    Those are ``scores.parquet`` of the protocol, of the controls and of the ablation, the origins of ``deltas.csv``, and what was
     measured inside masks (``plus/removed.csv``, ``measure/selectivity.csv``, ``measure/retrieval.csv``). A study without some of them
     has fewer tables.
     """
@@ -53,7 +53,7 @@ def check_numbers(study: OpenStudy) -> pd.DataFrame:
     """
     tables = derived(study)
     if not tables:
-        raise DataError(f"{study.figures}/scores.csv.gz is missing: run 'nand study run {study.name}' first")
+        raise DataError(f"{study.figures}/scores.parquet is missing: run 'nand study run {study.name}' first")
     rows = []
     for name, table in tables.items():
         path = study.figures / name
@@ -72,7 +72,7 @@ def check_numbers(study: OpenStudy) -> pd.DataFrame:
 
 
 def _protocol(study: OpenStudy) -> Tables:
-    scores = read_table(study.figures / "scores.csv.gz")
+    scores = read_scores(study.figures / "scores.parquet")
     origins = study.deltas.drop_duplicates(["class", "group"]).set_index(["class", "group"])["origin"]
     tables = protocol_tables(scores, origins)
     found = {f"{name}.csv": table for name, table in tables.items()}
@@ -91,7 +91,7 @@ def _protocol(study: OpenStudy) -> Tables:
 
 
 def _measures(study: OpenStudy) -> Tables:
-    found = {"measure/controls.csv": control_table(read_table(study.figures / "measure/scores.csv.gz"))}
+    found = {"measure/controls.csv": control_table(read_scores(study.figures / "measure/scores.parquet"))}
     if (study.figures / "measure/failures.csv").is_file():
         found["measure/failures.csv"] = failure_table(study.deltas, study.measure("selectivity"), study.measure("retrieval"))
     return found
@@ -100,7 +100,7 @@ def _measures(study: OpenStudy) -> Tables:
 def _ablation(study: OpenStudy) -> Tables:
     groups = read_table(study.figures / "plus/ablation_groups.csv")
     origins = groups.drop_duplicates(["class", "group"]).set_index(["class", "group"])["origin"]
-    scores, removed = (read_table(study.figures / "plus" / name) for name in ("scores.csv.gz", "removed.csv"))
+    scores, removed = read_scores(study.figures / "plus/scores.parquet"), read_table(study.figures / "plus/removed.csv")
     removed["own"] = removed["own"].astype(bool)
     tables = ablation_tables(scores, removed, steps(study.config.nand), origins)
     return {f"plus/{name}.csv": table for name, table in tables.items()}
@@ -117,9 +117,9 @@ def _kshot(study: OpenStudy) -> Tables:
 
 
 _MAKERS: dict[str, Callable[[OpenStudy], Tables]] = {
-    "scores.csv.gz": _protocol,
-    "measure/scores.csv.gz": _measures,
-    "plus/scores.csv.gz": _ablation,
+    "scores.parquet": _protocol,
+    "measure/scores.parquet": _measures,
+    "plus/scores.parquet": _ablation,
     "plus/seed_origins.csv": _seeds,
     "kshot/kshot.csv": _kshot,
     "model/overlap.csv": lambda study: {"model/overlap.csv": overlap_table()},

@@ -14,7 +14,7 @@ def write_ablation(study: OpenStudy, progress: bool = True) -> None:
     """Every step on every class: scores, what is removed, and the tables made of them, in ``figures/<study>/plus/``."""
     every = steps(study.config.nand)
     found = ablation(study, every, progress)
-    study.write_scores(found.scores, "plus/scores.csv.gz")
+    study.write_scores(found.scores, "plus/scores.parquet")
     study.write_csv(found.removed, "plus/removed.csv")
     for name, table in ablation_tables(found.scores, found.removed, every, group_origins(study)).items():
         study.write_csv(table, f"plus/{name}.csv")

@@ -31,7 +31,7 @@ def write_measures(study: OpenStudy, progress: bool = True) -> None:
     """All measures of a study, to ``figures/<study>/measure/``."""
     classes = each(_Class(study), study.classes(), name="measure", progress=progress)
     controls, *tables = (pd.concat(parts, ignore_index=True) for parts in zip(*classes, strict=True))
-    study.write_scores(controls, "measure/scores.csv.gz")
+    study.write_scores(controls, "measure/scores.parquet")
     study.write_csv(control_table(controls), "measure/controls.csv")
     for name, table in zip(TABLES, tables, strict=True):
         study.write_csv(table, f"measure/{name}.csv")

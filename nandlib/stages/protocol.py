@@ -16,7 +16,7 @@ def write_protocol(study: OpenStudy) -> None:
     tables = protocol_tables(scores, group_origins(study))
     residuals = identity_residuals(tables["deltas"], tables["base_auroc"], scores)
     check_identity(residuals)
-    study.write_scores(scores, "scores.csv.gz")
+    study.write_scores(scores, "scores.parquet")
     for name, table in (tables | {"identity": residuals}).items():
         study.write_csv(table, f"{name}.csv")
     metrics = summary(tables["deltas"], residuals) | ({"weights": "random"} if study.config.random else {})

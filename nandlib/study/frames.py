@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pandera.pandas as pa
+import pyarrow
+from pyarrow import parquet
 
 SCORES = pa.DataFrameSchema(
     {
@@ -51,3 +53,27 @@ def read_table(path: Path) -> pd.DataFrame:
         na_values=dict.fromkeys(numbers, ""),
         dtype=dict.fromkeys(TEXT_COLUMNS, str),
     )
+
+
+def write_scores(scores: pd.DataFrame, path: Path) -> None:
+    """Image scores, all that tables are made of: parquet whose numbers are float32, as maps are.
+
+    Names by dictionary and floats byte by byte (byte stream split) take a quarter of a compressed csv.
+    """
+    numbers = ["before", "after"]
+    table = pyarrow.Table.from_pandas(scores.astype(dict.fromkeys(numbers, np.float32)), preserve_index=False)
+    names = [column for column in scores.columns if column not in numbers]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    parquet.write_table(
+        table.replace_schema_metadata(None),  # which holds the version of pandas
+        path,
+        compression="zstd",
+        compression_level=19,
+        use_dictionary=names,
+        use_byte_stream_split=numbers,
+    )
+
+
+def read_scores(path: Path) -> pd.DataFrame:
+    """What `write_scores` wrote; numbers as float64, exactly."""
+    return pd.read_parquet(path).astype({"before": float, "after": float})

@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from nandlib.data.groups import Grouping, load_grouping
@@ -15,7 +14,7 @@ from nandlib.data.manifest import read_manifest
 from nandlib.errors import DataError, PresetError, nearest
 from nandlib.method.prompts import PromptSet, load_prompts
 from nandlib.settings import RANDOM
-from nandlib.study.frames import SCORES, read_table
+from nandlib.study.frames import SCORES, read_table, write_scores
 from nandlib.study.place import Place
 from nandlib.study.preset import Study, load_study
 
@@ -68,10 +67,7 @@ class OpenStudy(Place[Study]):
 
     def write_scores(self, scores: pd.DataFrame, name: str) -> None:
         """Write image scores to the study's figures: all that tables are made of, so that they can be made again without images."""
-        exact = scores[["before", "after"]].astype(np.float32)  # which they are: the shortest digits that tell float32 apart
-        path = self.figures / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scores.assign(before=exact["before"], after=exact["after"]).to_csv(path, index=False, compression={"method": "gzip", "mtime": 0})
+        write_scores(scores, self.figures / name)
 
     def write_text(self, text: str, name: str) -> None:
         """Write a Markdown table of results to the study's figures."""

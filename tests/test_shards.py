@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from nandlib.errors import DataError
 from nandlib.stages.maps import write_maps
 from nandlib.stages.scores import write_scores
 from nandlib.stages.similarities import write_similarities
@@ -16,7 +17,7 @@ from nandlib.study import store
 from nandlib.study.class_maps import ALL, ClassMaps
 from nandlib.study.images import image_paths
 from nandlib.study.open_study import open_study
-from nandlib.study.store import StoredRows, bring_up_to_date, save, shards_of
+from nandlib.study.store import StoredRows, bring_up_to_date, load, save, shards_of
 
 
 @pytest.fixture
@@ -36,6 +37,8 @@ def test_rows_are_those_of_one_tensor(small, tmp_path, count):
         for stop in range(count + 3):
             assert torch.equal(rows[start:stop], whole[start:stop]) and torch.equal(rows[start:stop, 1], whole[start:stop, 1])
     assert torch.equal(rows[ALL], whole) and torch.equal(rows[ALL, 2], whole[:, 2])
+    with pytest.raises(DataError, match="nowhere holds no file of a stage"):
+        load(tmp_path / "nowhere")
 
 
 def test_a_file_is_made_when_something_has_changed(tmp_path):

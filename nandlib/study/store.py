@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from nandlib.data.held import written
+from nandlib.errors import DataError
 from nandlib.study.images import image_paths, splits
 from nandlib.study.open_study import OpenStudy
 
@@ -115,9 +116,15 @@ class StoredRows:
 
 
 def load(folder: Path) -> tuple[dict[str, Rows], dict[str, str]]:
-    """The tensors that a stage keeps of a class, and the metadata of its shards."""
+    """The tensors that a stage keeps of a class, and the metadata of its shards.
+
+    Raises:
+        DataError: If there are none.
+    """
     found: dict[str, Rows] = {}
     files = sorted(path for path in folder.glob("*.safetensors") if path.name != WHOLE)
+    if not files:
+        raise DataError(f"{folder} holds no file of a stage (*.safetensors): run the study first, 'nand study run NAME'")
     for _, own in groupby(files, key=lambda path: path.name.rpartition("_")[0]):
         split = list(own)
         with safe_open(split[0], "pt") as file:

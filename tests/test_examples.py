@@ -55,20 +55,23 @@ def test_a_residual_is_what_differs_from_the_nearest_normal():
     assert residuals(torch.tensor([[1.0, 2.0], [8.0, -1.0]]), normal).tolist() == [[1.0, 2.0], [-2.0, -1.0]]
 
 
-def test_equations_by_plain_steps():
+@pytest.mark.parametrize("several", ["odds", "nearest"])
+def test_equations_by_plain_steps(several):
     generator = torch.Generator().manual_seed(0)
     base, descriptors = torch.rand(1, 24, 24, generator=generator), torch.randn(1, 5, 4, 4, generator=generator)
     normal, examples = torch.randn(7, 5, generator=generator), F.normalize(torch.randn(3, 5, generator=generator), dim=1)
     regions = find_regions(base, (4, 4))
-    sup = example_suppression(directions(descriptors, normal, regions), examples, regions, ExampleConfig(similarity=0.3, sharpness=7))
+    config = ExampleConfig(similarity=0.3, sharpness=7, several=several)
+    sup = example_suppression(directions(descriptors, normal, regions), examples, regions, config)
     for row, column in ((0, 0), (5, 17), (23, 23)):
         region, mean = int(regions.labels[0, row, column]), torch.zeros(5)
         for patch in range(16):
             own = descriptors[0, :, patch // 4, patch % 4]
             nearest = min(normal, key=lambda n, own=own: float((own - n).norm()))
             mean += regions.weights[0][region, patch] * (own - nearest)
-        cosine = max(float(F.cosine_similarity(mean, example, dim=0)) for example in examples)
-        assert sup[0, row, column] == pytest.approx(1 / (1 + np.exp(-7 * (cosine - 0.3))), abs=1e-5)
+        odds = [np.exp(7 * (float(F.cosine_similarity(mean, example, dim=0)) - 0.3)) for example in examples]
+        together = max(odds) if several == "nearest" else np.mean(odds)
+        assert sup[0, row, column] == pytest.approx(together / (1 + together), abs=1e-5)
 
 
 def test_one_half_changes_nothing_and_odds_multiply():

@@ -4,7 +4,11 @@ A text says what the added normality is; an example shows it. What an anomalous 
 normal: its *residual*, the patch descriptor less the nearest descriptor of normal images, so that product and place cancel out. A region
 whose residual points where an example's does shows the same thing:
 
-    r = Σ_p w_p (d_p - nearest normal of d_p),    c = max over examples of cos(r, r_example),    A_sup = σ(sharpness · (c - similarity))
+    r = Σ_p w_p (d_p - nearest normal of d_p)
+    A_sup / (1 - A_sup) = mean over examples of e^(sharpness · (cos(r, r_example) - similarity))
+
+The mean of odds is near the highest where one example fits well, and asks for more of a fit the more examples there are: the best of many
+fits by chance.
 
 Regions and their weights w are those of `nandlib.method.plus`: the catchment areas of the anomaly map's peaks. The values of
 `ExampleConfig` were chosen on the validation products and the circuit boards.
@@ -14,6 +18,7 @@ Shapes: n images, P patches, C channels, R regions of one image, E examples, M d
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -107,7 +112,8 @@ def marked_direction(where: np.ndarray, differences: Tensor, grid: tuple[int, in
 
 def probability(found: Tensor, examples: Tensor, config: ExampleConfig = ExampleConfig()) -> Tensor:
     """How surely regions show what the examples do: ``(R,)`` in [0, 1], from directions ``(R, C)`` and ``(E, C)``."""
-    return torch.sigmoid(config.sharpness * ((found @ examples.T).amax(1) - config.similarity))
+    logits = config.sharpness * (found @ examples.T - config.similarity)
+    return torch.sigmoid(logits.amax(1) if config.several == "nearest" else logits.logsumexp(1) - math.log(len(examples)))
 
 
 def example_suppression(found: Sequence[Tensor], examples: Tensor, regions: Regions, config: ExampleConfig = ExampleConfig()) -> Tensor:

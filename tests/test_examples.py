@@ -11,12 +11,22 @@ from typer.testing import CliRunner
 
 from nandlib import add_normality, fit_detector, load_model
 from nandlib.cli import app
+from nandlib.data.images import turned
 from nandlib.errors import DataError, ModelError
 from nandlib.integrations.onnx import export_onnx
 from nandlib.integrations.sklearn import NormalityDetector
 from nandlib.method.adapt import AdaptedDetector
-from nandlib.method.config import ExampleConfig, PlusConfig
-from nandlib.method.examples import Example, both, directions, example_direction, example_suppression, residuals
+from nandlib.method.config import ExampleConfig, NandConfig, PlusConfig
+from nandlib.method.examples import (
+    Example,
+    both,
+    directions,
+    example_suppression,
+    example_weights,
+    positions,
+    residuals,
+    shown_directions,
+)
 from nandlib.method.plus import find_regions
 
 SIDE = 96
@@ -163,10 +173,31 @@ def test_what_is_no_example_is_refused(patchcore, model):
             adapted.add(name="b", examples=[example])
 
 
+@pytest.mark.parametrize("how", ["none", "mirrored", "all"])
+def test_an_example_shows_the_same_however_it_lies(patchcore, model, how):
+    """In all positions the eight turned images are one example; mirrored, those of its own four; else every image is another one."""
+    nand, marked = NandConfig(examples=ExampleConfig(turned=how)), np.zeros((SIDE, SIDE), bool)
+    marked[20:24, 10:40] = True
+
+    def shown(place):
+        image = Example(turned(np.asarray(BARS[0]), place), mask=turned(marked, place))
+        return add_normality(patchcore, examples=[image], model=model, nand=nand).shown.examples["example"]
+
+    first, places = shown(0), {"none": (0,), "mirrored": (0, 2, 4, 6), "all": range(8)}[how]
+    assert first.shape == (len(places), 768) and positions(nand.examples) == tuple(places)
+    for place in range(8):
+        same = (first @ shown(place).T).amax(0).min() > 0.9999
+        assert same == (place in places)
+
+
 def test_regions_of_examples_follow_the_settings(patchcore):
-    descriptors, anomaly = patchcore.describe(SQUARES[:1])[0], patchcore(SQUARES[:1])[0]
-    one = example_direction(Example(SQUARES[0]), SQUARES[0].size, anomaly, descriptors, patchcore.memory, PlusConfig())
-    other = example_direction(Example(SQUARES[0]), SQUARES[0].size, anomaly, descriptors, patchcore.memory, PlusConfig(focus=0))
+    descriptors, anomaly = patchcore.describe(SQUARES[:1]), patchcore(SQUARES[:1])[0]
+    one, other = (
+        shown_directions(
+            descriptors, patchcore.memory, example_weights(Example(SQUARES[0]), SQUARES[0].size, anomaly, (20, 20), plus), (0,)
+        )[0]
+        for plus in (PlusConfig(), PlusConfig(focus=0))
+    )
     assert one.norm() == pytest.approx(1, abs=1e-5) and 0.5 < float(one @ other) < 0.9999
 
 

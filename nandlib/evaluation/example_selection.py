@@ -1,12 +1,12 @@
 """How the parameters of normality by example are chosen: one number over the validation products and the circuit boards.
 
 The *criterion*: the share of the gap that examples close (from the means of AUROC before, after and of the others alone, over the groups
-of a study), mean over the studies and over k = 1 and 4, with PatchCore. Of all ways to take several examples, similarities and
-sharpnesses the best counts, and among those within `EQUAL` of it the one with the greatest similarity, which damps least; then the least
-sharpness.
+of a study), mean over the studies and over k = 1 and 4, with PatchCore. Of all positions in which an example is shown, ways to take
+several, similarities and sharpnesses the best counts, and among those within `EQUAL` of it the one with the greatest similarity, which
+damps least; then the least sharpness; then the fewest positions.
 
-Then the weight of a text beside examples: the one by which text and examples together do best by that criterion, among those with which
-they are at no k and in no study more than `WORSE` below the better of the two.
+Then the weight of a text beside examples: the greatest one by which text and examples together are at no k and in no study more than
+`WORSE` below the better of the two.
 """
 
 from __future__ import annotations
@@ -26,18 +26,19 @@ from nandlib.evaluation.uncertainty import gap_closed
 from nandlib.method.config import ExampleConfig
 from nandlib.study.open_study import OpenStudy
 
-SIMILARITIES, SHARPNESSES = (0.4, 0.45, 0.5, 0.55, 0.6, 0.7), (5.0, 10.0, 20.0, 40.0)
+SIMILARITIES, SHARPNESSES = (0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7), (10.0, 20.0, 40.0)
 SEVERAL: tuple[Literal["odds", "nearest"], ...] = ("nearest", "odds")
 TEXT_WEIGHTS = (0.0, 0.1, 0.25, 0.5, 1.0)
 KS, DRAWS = (1, 4), 5
 EQUAL, WORSE = 1.0, 0.5  # percent of the gap; points
-COLUMNS = ["several", "similarity", "sharpness", "text_weight", "criterion", "shortfall", "chosen"]
+TURNED: tuple[Literal["none", "mirrored", "all"], ...] = ("none", "mirrored", "all")
+COLUMNS = ["turned", "several", "similarity", "sharpness", "text_weight", "criterion", "shortfall", "chosen"]
 
 
 def candidates() -> list[ExampleConfig]:
     """All that are considered in the first step, without a text."""
-    every = product(SEVERAL, SIMILARITIES, SHARPNESSES)
-    return [ExampleConfig(several=several, similarity=a, sharpness=b, text_weight=0) for several, a, b in every]
+    every = product(TURNED, SEVERAL, SIMILARITIES, SHARPNESSES)
+    return [ExampleConfig(turned=turned, several=several, similarity=a, sharpness=b, text_weight=0) for turned, several, a, b in every]
 
 
 def select_examples(studies: Sequence[OpenStudy], progress: bool = True) -> pd.DataFrame:
@@ -77,8 +78,8 @@ def best_candidate(table: pd.DataFrame) -> int:
 
 def best_weight(table: pd.DataFrame) -> int:
     """Position of what the second step chooses; 0, a text that does not count, where no weight keeps to the rule."""
-    kept = table["criterion"].where(table["shortfall"] <= WORSE, -np.inf)
-    return int(np.argmax(kept.to_numpy() if np.isfinite(kept).any() else -table["text_weight"].to_numpy()))
+    kept = table["text_weight"].where(table["shortfall"] <= WORSE, -table["text_weight"])
+    return int(np.argmax(kept.to_numpy()))
 
 
 def _row(config: ExampleConfig, found: pd.DataFrame, before: pd.DataFrame, shortfall: float = np.nan) -> dict[str, float]:

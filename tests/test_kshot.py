@@ -178,8 +178,8 @@ def test_the_rules_of_the_selection():
 
 def test_the_selection_on_a_study(one, monkeypatch):
     values = {
-        "TURNED": ("none",),
-        "SEVERAL": ("odds",),
+        "TURNED": ("all",),
+        "SEVERAL": ("nearest",),
         "SIMILARITIES": (0.5, 0.6),
         "SHARPNESSES": (20.0,),
         "TEXT_WEIGHTS": (0.0, 1.0),

@@ -11,12 +11,22 @@ from typer.testing import CliRunner
 
 from nandlib import add_normality, fit_detector, load_model
 from nandlib.cli import app
+from nandlib.data.images import turned
 from nandlib.errors import DataError, ModelError
 from nandlib.integrations.onnx import export_onnx
 from nandlib.integrations.sklearn import NormalityDetector
 from nandlib.method.adapt import AdaptedDetector
-from nandlib.method.config import ExampleConfig, PlusConfig
-from nandlib.method.examples import Example, both, directions, example_direction, example_suppression, residuals
+from nandlib.method.config import ExampleConfig, NandConfig, PlusConfig
+from nandlib.method.examples import (
+    Example,
+    both,
+    directions,
+    example_suppression,
+    example_weights,
+    positions,
+    residuals,
+    shown_directions,
+)
 from nandlib.method.plus import find_regions
 
 SIDE = 96
@@ -55,20 +65,23 @@ def test_a_residual_is_what_differs_from_the_nearest_normal():
     assert residuals(torch.tensor([[1.0, 2.0], [8.0, -1.0]]), normal).tolist() == [[1.0, 2.0], [-2.0, -1.0]]
 
 
-def test_equations_by_plain_steps():
+@pytest.mark.parametrize("several", ["odds", "nearest"])
+def test_equations_by_plain_steps(several):
     generator = torch.Generator().manual_seed(0)
     base, descriptors = torch.rand(1, 24, 24, generator=generator), torch.randn(1, 5, 4, 4, generator=generator)
     normal, examples = torch.randn(7, 5, generator=generator), F.normalize(torch.randn(3, 5, generator=generator), dim=1)
     regions = find_regions(base, (4, 4))
-    sup = example_suppression(directions(descriptors, normal, regions), examples, regions, ExampleConfig(similarity=0.3, sharpness=7))
+    config = ExampleConfig(similarity=0.3, sharpness=7, several=several)
+    sup = example_suppression(directions(descriptors, normal, regions), examples, regions, config)
     for row, column in ((0, 0), (5, 17), (23, 23)):
         region, mean = int(regions.labels[0, row, column]), torch.zeros(5)
         for patch in range(16):
             own = descriptors[0, :, patch // 4, patch % 4]
             nearest = min(normal, key=lambda n, own=own: float((own - n).norm()))
             mean += regions.weights[0][region, patch] * (own - nearest)
-        cosine = max(float(F.cosine_similarity(mean, example, dim=0)) for example in examples)
-        assert sup[0, row, column] == pytest.approx(1 / (1 + np.exp(-7 * (cosine - 0.3))), abs=1e-5)
+        odds = [np.exp(7 * (float(F.cosine_similarity(mean, example, dim=0)) - 0.3)) for example in examples]
+        together = max(odds) if several == "nearest" else np.mean(odds)
+        assert sup[0, row, column] == pytest.approx(together / (1 + together), abs=1e-5)
 
 
 def test_one_half_changes_nothing_and_odds_multiply():
@@ -88,7 +101,7 @@ def left(adapted, images):
 
 def test_what_is_shown_becomes_normal_and_what_is_not_stays(patchcore, model):
     adapted = add_normality(patchcore, examples=BARS[:1], model=model)
-    assert left(adapted, BARS[1:]).max() < 0.3 and left(adapted, SQUARES).min() > 0.5
+    assert left(adapted, BARS[1:]).max() < 0.3 and left(adapted, SQUARES).mean() > 0.5
     assert adapted.names == ["example"] and adapted.normalities == {}
     for image, single in zip(adapted.remove("example")(BARS), patchcore(BARS), strict=True):
         assert np.array_equal(image, single)
@@ -160,10 +173,31 @@ def test_what_is_no_example_is_refused(patchcore, model):
             adapted.add(name="b", examples=[example])
 
 
+@pytest.mark.parametrize("how", ["none", "mirrored", "all"])
+def test_an_example_shows_the_same_however_it_lies(patchcore, model, how):
+    """In all positions the eight turned images are one example; mirrored, those of its own four; else every image is another one."""
+    nand, marked = NandConfig(examples=ExampleConfig(turned=how)), np.zeros((SIDE, SIDE), bool)
+    marked[20:24, 10:40] = True
+
+    def shown(place):
+        image = Example(turned(np.asarray(BARS[0]), place), mask=turned(marked, place))
+        return add_normality(patchcore, examples=[image], model=model, nand=nand).shown.examples["example"]
+
+    first, places = shown(0), {"none": (0,), "mirrored": (0, 2, 4, 6), "all": range(8)}[how]
+    assert first.shape == (len(places), 768) and positions(nand.examples) == tuple(places)
+    for place in range(8):
+        same = (first @ shown(place).T).amax(0).min() > 0.9999
+        assert same == (place in places)
+
+
 def test_regions_of_examples_follow_the_settings(patchcore):
-    descriptors, anomaly = patchcore.describe(SQUARES[:1])[0], patchcore(SQUARES[:1])[0]
-    one = example_direction(Example(SQUARES[0]), SQUARES[0].size, anomaly, descriptors, patchcore.memory, PlusConfig())
-    other = example_direction(Example(SQUARES[0]), SQUARES[0].size, anomaly, descriptors, patchcore.memory, PlusConfig(focus=0))
+    descriptors, anomaly = patchcore.describe(SQUARES[:1]), patchcore(SQUARES[:1])[0]
+    one, other = (
+        shown_directions(
+            descriptors, patchcore.memory, example_weights(Example(SQUARES[0]), SQUARES[0].size, anomaly, (20, 20), plus), (0,)
+        )[0]
+        for plus in (PlusConfig(), PlusConfig(focus=0))
+    )
     assert one.norm() == pytest.approx(1, abs=1e-5) and 0.5 < float(one @ other) < 0.9999
 
 

@@ -169,14 +169,23 @@ def test_what_a_text_is_worth():
 
 def test_the_rules_of_the_selection():
     rows = [(0.5, 10.0, 0, 40.0), (0.5, 20.0, 0, 40.5), (0.6, 40.0, 0, 39.9), (0.6, 20.0, 0, 39.8), (0.7, 20.0, 0, 39.4)]
-    table = pd.DataFrame([(*row, np.nan, False) for row in rows], columns=CANDIDATE)
+    table = pd.DataFrame([("none", "odds", *row, np.nan, False) for row in rows], columns=CANDIDATE)
     assert best_candidate(table) == 3  # within one percent of the best: most similar, then least sharp
-    weights = pd.DataFrame([(0.6, 20.0, w, 40.0, short, False) for w, short in ((0, 0.0), (0.5, 0.4), (1, 0.6))], columns=CANDIDATE)
+    rows = [("none", "odds", 0.6, 20.0, weight, 40.0, short, False) for weight, short in ((0, 0.0), (0.5, 0.4), (1, 0.6))]
+    weights = pd.DataFrame(rows, columns=CANDIDATE)
     assert best_weight(weights) == 1 and best_weight(weights.assign(shortfall=0.7)) == 0
 
 
 def test_the_selection_on_a_study(one, monkeypatch):
-    values = {"SIMILARITIES": (0.5, 0.6), "SHARPNESSES": (20.0,), "TEXT_WEIGHTS": (0.0, 1.0), "KS": (1,), "DRAWS": 2}
+    values = {
+        "TURNED": ("all",),
+        "SEVERAL": ("nearest",),
+        "SIMILARITIES": (0.5, 0.6),
+        "SHARPNESSES": (20.0,),
+        "TEXT_WEIGHTS": (0.0, 1.0),
+        "KS": (1,),
+        "DRAWS": 2,
+    }
     for name, value in values.items():
         monkeypatch.setattr(f"nandlib.evaluation.example_selection.{name}", value)
     monkeypatch.setattr("nandlib.evaluation.example_selection.contest", lambda study, name: one)
@@ -196,9 +205,10 @@ def test_the_defaults_are_what_the_selection_chose():
     table = pd.read_csv(ROOT / "figures/validation/kshot/selection.csv")
     first, second = table[table["shortfall"].isna()].reset_index(drop=True), table[table["shortfall"].notna()].reset_index(drop=True)
     chosen = second.loc[best_weight(second)]
-    assert chosen[["similarity", "sharpness"]].tolist() == first.loc[best_candidate(first), ["similarity", "sharpness"]].tolist()
-    assert ExampleConfig(**chosen[["similarity", "sharpness", "text_weight"]]) == ExampleConfig()
-    assert table["chosen"].sum() == 2 and chosen["chosen"] and len(first) == 16 and len(second) == 5
+    values = ["turned", "several", "similarity", "sharpness"]
+    assert chosen[values].tolist() == first.loc[best_candidate(first), values].tolist()
+    assert ExampleConfig(**chosen[[*values, "text_weight"]]) == ExampleConfig()
+    assert table["chosen"].sum() == 2 and chosen["chosen"] and len(first) == 126 and len(second) == 5
 
 
 def test_the_notebook_tells_it(project):

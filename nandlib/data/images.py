@@ -68,6 +68,12 @@ def load_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
     return array > (127 if array.max(initial=0) > 127 else 0)  # 0/255, or 0 and numbers of types
 
 
+def turned(array: np.ndarray, position: int) -> np.ndarray:
+    """An image or map ``(H, W, ...)`` in one of the eight positions of a square: 0 as it is, 1 to 3 by quarter turns, 4 to 7 mirrored."""
+    found = np.rot90(array, position % 4)
+    return np.ascontiguousarray(found[:, ::-1] if position >= 4 else found)
+
+
 def evenly(count: int, most: int) -> list[int]:
     """Positions of at most `most` of `count` things, evenly over their order."""
     chosen: list[int] = np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()

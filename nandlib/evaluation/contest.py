@@ -14,7 +14,7 @@ is good and the rest of the group, 1 the other groups.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -25,11 +25,12 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from nandlib.data.images import load_image, turned
 from nandlib.detectors.coreset import continued
 from nandlib.detectors.patchcore import PatchCore
 from nandlib.evaluation.protocol import auroc
 from nandlib.method.config import ExampleConfig
-from nandlib.method.examples import both, directions, probability
+from nandlib.method.examples import both, directions, positions, probability, shown_directions
 from nandlib.method.operators import resize_map, suppress
 from nandlib.method.plus import Regions, find_regions
 from nandlib.study.class_maps import ClassMaps
@@ -89,6 +90,7 @@ class Contest:
     found: list[Tensor]
     paths: Sequence[Path] = ()
     config: ExampleConfig = ExampleConfig()
+    _known: dict[tuple[int, ...], Tensor] = field(default_factory=dict, repr=False)
 
     @property
     def added(self) -> list[str]:
@@ -140,8 +142,20 @@ class Contest:
         return suppress(self.base, shown if method == "examples" else both(self.text[group], shown, config.text_weight))
 
     def _shown(self, examples: Sequence[int], config: ExampleConfig) -> list[Tensor]:
-        directions = torch.stack([self.found[k][int(self.heights[k].argmax())] for k in examples])
+        directions = torch.cat([self._example(k, positions(config)) for k in examples])
         return list(probability(self._found, directions, config).split([len(own) for own in self.found]))
+
+    def _example(self, k: int, places: Sequence[int]) -> Tensor:
+        """What one image shows as an example ``(T, C)``: its region of highest anomaly, in some positions."""
+        top = int(self.heights[k].argmax())
+        if len(places) == 1:
+            return self.found[k][top][None]
+        if (k, *places) not in self._known:
+            image = np.asarray(load_image(self.paths[k]))
+            described = self.network.describe([turned(image, place) for place in places])
+            weights = self.regions.weights[k][top].view(described.shape[-2:])
+            self._known[k, *places] = shown_directions(list(described), self.network.memory, weights, places)
+        return self._known[k, *places]
 
     def _nearest(self, memory: Tensor) -> list[Tensor]:
         return [torch.cdist(patches, memory).amin(1) for patches in self.patches]

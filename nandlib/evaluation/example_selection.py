@@ -1,8 +1,9 @@
 """How the parameters of normality by example are chosen: one number over the validation products and the circuit boards.
 
 The *criterion*: the share of the gap that examples close (from the means of AUROC before, after and of the others alone, over the groups
-of a study), mean over the studies and over k = 1 and 4, with PatchCore. Of all pairs of similarity and sharpness the best counts, and
-among those within `EQUAL` of it the one with the greatest similarity, which damps least; then the least sharpness.
+of a study), mean over the studies and over k = 1 and 4, with PatchCore. Of all positions in which an example is shown, ways to take
+several, similarities and sharpnesses the best counts, and among those within `EQUAL` of it the one with the greatest similarity, which
+damps least; then the least sharpness; then the fewest positions.
 
 Then the weight of a text beside examples: the greatest one by which text and examples together are at no k and in no study more than
 `WORSE` below the better of the two.
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import product
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -24,16 +26,19 @@ from nandlib.evaluation.uncertainty import gap_closed
 from nandlib.method.config import ExampleConfig
 from nandlib.study.open_study import OpenStudy
 
-SIMILARITIES, SHARPNESSES = (0.4, 0.5, 0.6, 0.7), (5.0, 10.0, 20.0, 40.0)
+SIMILARITIES, SHARPNESSES = (0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7), (10.0, 20.0, 40.0)
+SEVERAL: tuple[Literal["odds", "nearest"], ...] = ("nearest", "odds")
 TEXT_WEIGHTS = (0.0, 0.1, 0.25, 0.5, 1.0)
 KS, DRAWS = (1, 4), 5
 EQUAL, WORSE = 1.0, 0.5  # percent of the gap; points
-COLUMNS = ["similarity", "sharpness", "text_weight", "criterion", "shortfall", "chosen"]
+TURNED: tuple[Literal["none", "mirrored", "all"], ...] = ("none", "mirrored", "all")
+COLUMNS = ["turned", "several", "similarity", "sharpness", "text_weight", "criterion", "shortfall", "chosen"]
 
 
 def candidates() -> list[ExampleConfig]:
     """All that are considered in the first step, without a text."""
-    return [ExampleConfig(similarity=a, sharpness=b, text_weight=0) for a, b in product(SIMILARITIES, SHARPNESSES)]
+    every = product(TURNED, SEVERAL, SIMILARITIES, SHARPNESSES)
+    return [ExampleConfig(turned=turned, several=several, similarity=a, sharpness=b, text_weight=0) for turned, several, a, b in every]
 
 
 def select_examples(studies: Sequence[OpenStudy], progress: bool = True) -> pd.DataFrame:

@@ -40,6 +40,10 @@ class ExampleConfig(Section):
 
     similarity: float = Field(0.6, ge=-1, le=1, description="cosine of a region's residual with an example's at which A_sup is one half")
     sharpness: float = Field(20.0, gt=0, description="how steeply A_sup rises there")
+    several: Literal["nearest", "odds"] = Field("nearest", description="of several examples the nearest, or the mean of their odds")
+    turned: Literal["none", "mirrored", "all"] = Field(
+        "all", description="an example shows itself as it is, also mirrored both ways, or in all eight positions of a square (images only)"
+    )
     text_weight: float = Field(0.25, ge=0, le=1, description="how much a text counts beside examples of the same normality (log odds)")
 
 

@@ -6,14 +6,17 @@ whose residual points where an example's does shows the same thing:
 
     r = Σ_p w_p (d_p - nearest normal of d_p),    c = max over examples of cos(r, r_example),    A_sup = σ(sharpness · (c - similarity))
 
+An example shows the same thing however it lies: it counts in all eight positions of a square, as so many examples.
+
 Regions and their weights w are those of `nandlib.method.plus`: the catchment areas of the anomaly map's peaks. The values of
 `ExampleConfig` were chosen on the validation products and the circuit boards.
 
-Shapes: n images, P patches, C channels, R regions of one image, E examples, M descriptors of normal patches.
+Shapes: n images, P patches, C channels, R regions of one image, E examples in all their positions, M descriptors of normal patches.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nandlib.data.images import ImageLike
+from nandlib.data.images import ImageLike, turned
 from nandlib.errors import DataError
 from nandlib.method.config import ExampleConfig, PlusConfig
 from nandlib.method.plus import Regions, find_regions
@@ -99,15 +102,37 @@ def region_directions(differences: Sequence[Tensor], regions: Regions) -> list[T
     return [F.normalize(weights @ own, dim=-1) for own, weights in zip(differences, regions.weights, strict=True)]
 
 
-def marked_direction(where: np.ndarray, differences: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Where the residuals ``(P, C)`` of marked patches point: ``(C,)``, from a bool mask ``(H, W)``; a patch counts by its marked share."""
-    share = F.interpolate(torch.from_numpy(where)[None, None].float(), size=grid, mode="area").flatten()
-    return F.normalize(share / share.sum() @ differences, dim=0)
+def marked_weights(where: np.ndarray, grid: tuple[int, int]) -> Tensor:
+    """How much each patch counts where an image is marked, ``grid``, from a bool mask ``(H, W)``: by its marked share; they sum to 1."""
+    share = F.interpolate(torch.from_numpy(where)[None, None].float(), size=grid, mode="area")[0, 0]
+    return share / share.sum()
+
+
+def positions(config: ExampleConfig) -> tuple[int, ...]:
+    """The positions of a square (`nandlib.data.images.turned`) in which an example is shown; the first is as it is."""
+    return {"none": (0,), "mirrored": (0, 2, 4, 6), "all": tuple(range(8))}[config.turned]
+
+
+def shown_directions(descriptors: Sequence[Tensor], normal: Tensor, weights: Tensor, places: Sequence[int]) -> Tensor:
+    """Where the residuals of one example point, in each position that it is shown in: ``(T, C)``, unit norm.
+
+    Args:
+        descriptors: ``(C, h, w)`` of the image in each position.
+        normal: ``(M, C)`` descriptors of normal patches.
+        weights: ``(h, w)`` of its patches, as it is; they sum to 1.
+        places: The T positions.
+    """
+    found = [
+        torch.from_numpy(turned(weights.numpy(), place)).flatten() @ residuals(own.flatten(1).T, normal)
+        for place, own in zip(places, descriptors, strict=True)
+    ]
+    return F.normalize(torch.stack(found), dim=-1)
 
 
 def probability(found: Tensor, examples: Tensor, config: ExampleConfig = ExampleConfig()) -> Tensor:
     """How surely regions show what the examples do: ``(R,)`` in [0, 1], from directions ``(R, C)`` and ``(E, C)``."""
-    return torch.sigmoid(config.sharpness * ((found @ examples.T).amax(1) - config.similarity))
+    logits = config.sharpness * (found @ examples.T - config.similarity)
+    return torch.sigmoid(logits.amax(1) if config.several == "nearest" else logits.logsumexp(1) - math.log(len(examples)))
 
 
 def example_suppression(found: Sequence[Tensor], examples: Tensor, regions: Regions, config: ExampleConfig = ExampleConfig()) -> Tensor:
@@ -122,29 +147,26 @@ def example_suppression(found: Sequence[Tensor], examples: Tensor, regions: Regi
     return regions.paint([probability(own, examples, config) for own in found])
 
 
-def example_direction(
-    example: Example, size: tuple[int, int], anomaly: np.ndarray, descriptors: Tensor, normal: Tensor, plus: PlusConfig
-) -> Tensor:
-    """What one example shows ``(C,)``: the direction of its marked patches, or of its region of highest anomaly.
+def example_weights(example: Example, size: tuple[int, int], anomaly: np.ndarray, grid: tuple[int, int], plus: PlusConfig) -> Tensor:
+    """How much each patch of an example counts ``(h, w)``: its marked patches, or its region of highest anomaly; they sum to 1.
 
     Args:
         example: Image, and where.
         size: ``(width, height)`` of the image.
         anomaly: The detector's map ``(H, W)`` of it.
-        descriptors: ``(C, h, w)`` of it.
-        normal: ``(M, C)`` descriptors of normal patches.
+        grid: ``(h, w)`` of the patches.
         plus: How regions are found.
     """
-    where, grid = example.where(size), (descriptors.shape[-2], descriptors.shape[-1])
+    where = example.where(size)
     if where is not None:
-        return marked_direction(where, residuals(descriptors.flatten(1).T, normal), grid)
+        return marked_weights(where, grid)
     regions = find_regions(torch.from_numpy(anomaly)[None], grid, plus)
     height, width = anomaly.shape
     if example.point is not None:
         row, column = int(example.point[1] * height / size[1]), int(example.point[0] * width / size[0])
     else:
         row, column = divmod(int(anomaly.argmax()), width)
-    return directions(descriptors[None], normal, regions)[0][regions.labels[0, row, column]]
+    return regions.weights[0][int(regions.labels[0, row, column])].view(grid)
 
 
 def both(said: Tensor, shown: Tensor, text_weight: float = ExampleConfig().text_weight) -> Tensor:

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nandlib.data.images import ImageLike, as_image
+from nandlib.data.images import ImageLike, as_image, turned
 from nandlib.errors import DataError
 from nandlib.method.batches import BATCH
 from nandlib.method.config import NandConfig
 from nandlib.method.descriptors import Descriptors
-from nandlib.method.examples import Example, directions, example_direction, example_suppression
+from nandlib.method.examples import Example, directions, example_suppression, example_weights, positions, shown_directions
 from nandlib.method.plus import find_regions
 
 SAME = 1 - 1e-6  # cosine from which on two examples are one
@@ -27,7 +27,7 @@ class Shown:
     Attributes:
         descriptors: By which images are compared.
         nand: Parameters of the regions and of normality by example.
-        examples: Name → directions ``(E, C)`` (`nandlib.method.examples`).
+        examples: Name → directions ``(E, C)`` of its examples in all their positions (`nandlib.method.examples`).
     """
 
     descriptors: Descriptors
@@ -46,16 +46,19 @@ class Shown:
         Raises:
             DataError: If an example shows nothing, its mask does not fit, or it was given before.
         """
-        found = [direction for own in self.examples.values() for direction in own]
-        described = self.descriptors([example.image for example in examples])
-        for k, (example, anomaly, own) in enumerate(zip(examples, base, described, strict=True), 1):
-            size, level, score = as_image(example.image).size, self.descriptors.level, float(anomaly.max())
-            if example.where(size) is None:
+        places = positions(self.nand.examples)
+        known = [direction for own in self.examples.values() for direction in own[:: len(places)]]  # of images as they are
+        new = list[Tensor]()
+        for k, (example, anomaly) in enumerate(zip(examples, base, strict=True), 1):
+            image, level, score = as_image(example.image), self.descriptors.level, float(anomaly.max())
+            if example.where(image.size) is None:
                 check_shows(f"example {k}", score, level)
-            direction = example_direction(example, size, anomaly, own, self.descriptors.normal, self.nand.plus)
-            check_new(f"example {k}", direction, found)
-            found.append(direction)
-        return replace(self, examples={**self.examples, name: torch.stack(found[-len(examples) :])})
+            described = self.descriptors([turned(np.asarray(image), place) for place in places])
+            weights = example_weights(example, image.size, anomaly, (described.shape[-2], described.shape[-1]), self.nand.plus)
+            new.append(shown_directions(list(described), self.descriptors.normal, weights, places))
+            check_new(f"example {k}", new[-1][0], known)
+            known.append(new[-1][0])
+        return replace(self, examples={**self.examples, name: torch.cat(new)})
 
     def remove(self, name: str) -> Shown:
         """Without the examples of one normality, if it has any."""

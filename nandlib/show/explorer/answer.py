@@ -12,10 +12,18 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
+from nandlib.data.images import as_image, turned
 from nandlib.errors import DataError
 from nandlib.method.adapt import AdaptedDetector
 from nandlib.method.descriptors import Descriptors
-from nandlib.method.examples import Example, example_suppression, marked_direction, region_directions
+from nandlib.method.examples import (
+    Example,
+    example_suppression,
+    marked_weights,
+    positions,
+    region_directions,
+    shown_directions,
+)
 from nandlib.method.operators import image_score, suppress
 from nandlib.method.plus import Regions, find_regions
 from nandlib.method.prompts import MOST_TEXTS
@@ -85,6 +93,7 @@ class Exploration:
     detector: str
     method: str
     _kept: dict[tuple[str, ...], Tensor] = field(default_factory=dict, repr=False)
+    _picked: dict[Pick, Tensor] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if self.method not in self.gallery.methods:
@@ -146,16 +155,25 @@ class Exploration:
         scores, name = self.gallery.normal_scores[self.detector], self.gallery.names[pick.index]
         if pick.box is None:
             check_shows(name, float(self.base[pick.index].max()), None if scores is None else float(np.median(scores)))
-        check_new(name, self._direction(pick), [self._direction(other) for other in others])
+        check_new(name, self._example(pick)[0], [self._example(other)[0] for other in others])
 
-    def _direction(self, pick: Pick) -> Tensor:
-        regions, found = self.peaks
-        if pick.box is None:
-            return found[pick.index][regions.labels[pick.index].flat[int(self.base[pick.index].argmax())]]
-        where = Example(self.gallery.pictures[pick.index], box=pick.box).where((SIDE, SIDE))
-        assert where is not None and self.gallery.residuals is not None  # a box was given, and `peaks` were found
-        differences = self.gallery.residuals[pick.index]
-        return marked_direction(where, differences.flatten(1).T, (differences.shape[-2], differences.shape[-1]))
+    @torch.no_grad()
+    def _example(self, pick: Pick) -> Tensor:
+        """What a pick shows ``(T, C)``, in each position of an example."""
+        if pick not in self._picked:
+            regions, describe = self.peaks[0], self.gallery.describe
+            assert describe is not None  # or there would be no peaks
+            image, places = np.asarray(as_image(self.gallery.images[pick.index])), positions(self.gallery.nand.examples)
+            described = describe([turned(image, place) for place in places])
+            grid = (described.shape[-2], described.shape[-1])
+            where = Example(self.gallery.pictures[pick.index], box=pick.box).where((SIDE, SIDE))
+            if where is None:
+                top = regions.labels[pick.index].flat[int(self.base[pick.index].argmax())]
+                weights = regions.weights[pick.index][top].view(grid)
+            else:
+                weights = marked_weights(where, grid)
+            self._picked[pick] = shown_directions(list(described), describe.normal, weights, places)
+        return self._picked[pick]
 
     @torch.no_grad()
     def answer(self, texts: Sequence[tuple[str, ...]], picks: Sequence[Pick] = ()) -> Answer:
@@ -173,7 +191,7 @@ class Exploration:
             final, kept = suppress(final, sup), suppress(kept, sup)
         if picks:
             regions, found = self.peaks
-            examples = torch.stack([self._direction(pick) for pick in picks])
+            examples = torch.cat([self._example(pick) for pick in picks])
             sup = example_suppression(found, examples, regions, self.gallery.nand.examples)
             final, kept = suppress(final, sup), suppress(kept, sup)
         score = self.gallery.nand.image_score

@@ -50,8 +50,9 @@ class Gallery:
         normal_scores: Detector → image scores of normal images, or None where there are none.
         model, prompts, nand: Of the study.
         normal_token: With which `nand_plus` is calibrated; None without normal images.
-        residuals: ``(N, C, h, w)``: how every patch differs from what is normal, by which examples are compared
-            (`nandlib.method.examples`); None without normal images, or where the model has no descriptors.
+        images: The images themselves, or their paths: an example is seen in several positions.
+        describe: By which examples are compared; None without normal images, or where the model has no descriptors.
+        residuals: ``(N, C, h, w)``: how every patch differs from what is normal (`nandlib.method.examples`); None where `describe` is.
         phrases: Group → the study's phrases for it.
         encoded: Text features by their sentences, so that none is encoded twice.
     """
@@ -68,6 +69,8 @@ class Gallery:
     prompts: PromptSet
     nand: NandConfig
     normal_token: Tensor | None
+    images: Sequence[ImageLike]
+    describe: Descriptors | None
     residuals: Tensor | None
     phrases: Mapping[str, tuple[str, ...]]
     encoded: dict[tuple[str, ...], Tensor] = field(default_factory=dict, repr=False)
@@ -84,6 +87,8 @@ class Gallery:
         train = image_paths(study, class_name, "train")
         normals = [train[k] for k in some_normals(len(train))]
         base: dict[str, Tensor] = {name: maps.base(name) for name in study.config.detectors}
+        images = image_paths(study, class_name)
+        describe, differences = _residuals(model, images, normals)
         return cls(
             noun=class_name,
             names=[name.removeprefix(f"{class_name}/test/") for name in rows["image"]],
@@ -97,7 +102,9 @@ class Gallery:
             prompts=study.prompts,
             nand=study.config.nand,
             normal_token=mean_token(model, normals) if normals else None,
-            residuals=_residuals(model, image_paths(study, class_name), normals),
+            images=images,
+            describe=describe,
+            residuals=differences,
             phrases={g: tuple(study.prompts.group_phrases(class_name, g, t)) for g, t in study.test_groups()[class_name].items()},
         )
 
@@ -126,6 +133,7 @@ class Gallery:
         if detectors is None:
             names = ["aprilgan", "winclip_0", *(("winclip_1", "patchcore") if normals else ())]
             detectors = {name: fit_detector(name, model, noun=noun, normals=normals, nand=nand) for name in names}
+        describe, differences = _residuals(model, list(images.values()), normals)
         side = (nand.map_size, nand.map_size)
         base = {name: _maps(detector, list(images.values()), side) for name, detector in detectors.items()}
         return cls(
@@ -141,7 +149,9 @@ class Gallery:
             prompts=load_prompts(PromptConfig(file="aprilgan")),
             nand=nand,
             normal_token=mean_token(model, normals) if normals else None,
-            residuals=_residuals(model, list(images.values()), normals),
+            images=list(images.values()),
+            describe=describe,
+            residuals=differences,
             phrases={},
         )
 
@@ -187,16 +197,18 @@ def _normal_scores(detector: Detector, normals: Sequence[ImageLike], side: tuple
 
 
 @torch.no_grad()
-def _residuals(model: VisionLanguageModel, images: Sequence[ImageLike], normals: Sequence[ImageLike]) -> Tensor | None:
-    """``(N, C, h, w)``, from the model's own descriptors; None where it has none, or nothing normal is known."""
+def _residuals(
+    model: VisionLanguageModel, images: Sequence[ImageLike], normals: Sequence[ImageLike]
+) -> tuple[Descriptors, Tensor] | tuple[None, None]:
+    """The model's own descriptors, and ``(N, C, h, w)`` from them; None where it has none, or nothing normal is known."""
     if not normals:
-        return None
+        return None, None
     describe = Descriptors(no_detector, model, normals)
     try:
         found = describe(images)
     except ModelError:
-        return None
-    return torch.stack([residuals(own.flatten(1).T, describe.normal).T.view_as(own) for own in found])
+        return None, None
+    return describe, torch.stack([residuals(own.flatten(1).T, describe.normal).T.view_as(own) for own in found])
 
 
 def no_detector(images: Sequence[ImageLike]) -> list[np.ndarray]:

@@ -69,9 +69,9 @@ def load_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
 
 
 def turned(array: np.ndarray, position: int) -> np.ndarray:
-    """An image or map ``(H, W, ...)`` in one of the eight positions of a square: 0 as it is, 1 to 3 by quarter turns, 4 to 7 mirrored."""
+    """A view of an image or map ``(H, W, ...)`` in a position of a square: 0 as it is, 1 to 3 by quarter turns, 4 to 7 mirrored too."""
     found = np.rot90(array, position % 4)
-    return np.ascontiguousarray(found[:, ::-1] if position >= 4 else found)
+    return found[:, ::-1] if position >= 4 else found
 
 
 def evenly(count: int, most: int) -> list[int]:

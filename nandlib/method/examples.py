@@ -123,7 +123,7 @@ def shown_directions(descriptors: Sequence[Tensor], normal: Tensor, weights: Ten
         places: The T positions.
     """
     found = [
-        torch.from_numpy(turned(weights.numpy(), place)).flatten() @ residuals(own.flatten(1).T, normal)
+        torch.from_numpy(turned(weights.numpy(), place).copy()).flatten() @ residuals(own.flatten(1).T, normal)
         for place, own in zip(places, descriptors, strict=True)
     ]
     return F.normalize(torch.stack(found), dim=-1)

@@ -1,7 +1,7 @@
 # make study   run the default study; STUDY=studies/<name>.yaml runs another
 # make sensitivity   every choice that the paper leaves open, set the other way
 # make seeds   the embedded study with two more seeds (about twenty minutes), and the spread over the three
-# make detectors   eleven detectors on the embedded data: the six that are trained are trained first (about forty minutes)
+# make detectors   eleven detectors on the embedded data: the six that are trained are trained first (long: costs in README)
 # make kinds   the boards under bad light and on a small device, surfaces, and heartbeats where ECG5000 is
 # make control   the embedded study with a model that shares no drawing code with it, three seeds, and the choice between the two
 # make numbers   every committed number made again from the committed csv files; ARGS=--write writes the pages' tables

@@ -25,12 +25,11 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from nandlib.data.images import load_image, turned
 from nandlib.detectors.coreset import continued
 from nandlib.detectors.patchcore import PatchCore
 from nandlib.evaluation.protocol import auroc
 from nandlib.method.config import ExampleConfig
-from nandlib.method.examples import both, directions, positions, probability, shown_directions
+from nandlib.method.examples import both, directions, probability, shown_directions
 from nandlib.method.operators import resize_map, suppress
 from nandlib.method.plus import Regions, find_regions
 from nandlib.study.class_maps import ClassMaps
@@ -90,7 +89,7 @@ class Contest:
     found: list[Tensor]
     paths: Sequence[Path] = ()
     config: ExampleConfig = ExampleConfig()
-    _known: dict[tuple[int, ...], Tensor] = field(default_factory=dict, repr=False)
+    _known: dict[tuple[int, str], Tensor] = field(default_factory=dict, repr=False)
 
     @property
     def added(self) -> list[str]:
@@ -142,20 +141,16 @@ class Contest:
         return suppress(self.base, shown if method == "examples" else both(self.text[group], shown, config.text_weight))
 
     def _shown(self, examples: Sequence[int], config: ExampleConfig) -> list[Tensor]:
-        directions = torch.cat([self._example(k, positions(config)) for k in examples])
+        directions = torch.cat([self._example(k, config) for k in examples])
         return list(probability(self._found, directions, config).split([len(own) for own in self.found]))
 
-    def _example(self, k: int, places: Sequence[int]) -> Tensor:
-        """What one image shows as an example ``(T, C)``: its region of highest anomaly, in some positions."""
-        top = int(self.heights[k].argmax())
-        if len(places) == 1:
-            return self.found[k][top][None]
-        if (k, *places) not in self._known:
-            image = np.asarray(load_image(self.paths[k]))
-            described = self.network.describe([turned(image, place) for place in places])
-            weights = self.regions.weights[k][top].view(described.shape[-2:])
-            self._known[k, *places] = shown_directions(list(described), self.network.memory, weights, places)
-        return self._known[k, *places]
+    def _example(self, k: int, config: ExampleConfig) -> Tensor:
+        """What one image shows as an example ``(T, C)``: its region of highest anomaly, in each position."""
+        key = k, config.turned
+        if key not in self._known:
+            weigh = self.regions.weights[k][int(self.heights[k].argmax())].view
+            self._known[key] = shown_directions(self.paths[k], self.network.describe, weigh, self.network.memory, config)
+        return self._known[key]
 
     def _nearest(self, memory: Tensor) -> list[Tensor]:
         return [torch.cdist(patches, memory).amin(1) for patches in self.patches]

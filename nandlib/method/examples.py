@@ -17,7 +17,7 @@ Shapes: n images, P patches, C channels, R regions of one image, E examples in a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nandlib.data.images import ImageLike, turned
+from nandlib.data.images import ImageLike, as_image, turned
 from nandlib.errors import DataError
 from nandlib.method.config import ExampleConfig, PlusConfig
 from nandlib.method.plus import Regions, find_regions
@@ -113,18 +113,28 @@ def positions(config: ExampleConfig) -> tuple[int, ...]:
     return {"none": (0,), "mirrored": (0, 2, 4, 6), "all": tuple(range(8))}[config.turned]
 
 
-def shown_directions(descriptors: Sequence[Tensor], normal: Tensor, weights: Tensor, places: Sequence[int]) -> Tensor:
+def shown_directions(
+    image: ImageLike,
+    describe: Callable[[Sequence[ImageLike]], Tensor],
+    weigh: Callable[[tuple[int, int]], Tensor],
+    normal: Tensor,
+    config: ExampleConfig = ExampleConfig(),
+) -> Tensor:
     """Where the residuals of one example point, in each position that it is shown in: ``(T, C)``, unit norm.
 
     Args:
-        descriptors: ``(C, h, w)`` of the image in each position.
+        image: The example.
+        describe: n images → descriptors ``(n, C, h, w)``.
+        weigh: ``(h, w)`` → how much each patch of the image as it is counts ``(h, w)``; they sum to 1.
         normal: ``(M, C)`` descriptors of normal patches.
-        weights: ``(h, w)`` of its patches, as it is; they sum to 1.
-        places: The T positions.
+        config: The positions.
     """
+    places, pixels = positions(config), np.asarray(as_image(image))
+    described = describe([turned(pixels, place) for place in places])
+    weights = weigh((described.shape[-2], described.shape[-1])).numpy()
     found = [
-        torch.from_numpy(turned(weights.numpy(), place).copy()).flatten() @ residuals(own.flatten(1).T, normal)
-        for place, own in zip(places, descriptors, strict=True)
+        torch.from_numpy(turned(weights, place).copy()).flatten() @ residuals(own.flatten(1).T, normal)
+        for place, own in zip(places, described, strict=True)
     ]
     return F.normalize(torch.stack(found), dim=-1)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nandlib.data.images import ImageLike, as_image, turned
+from nandlib.data.images import ImageLike, as_image
 from nandlib.errors import DataError
 from nandlib.method.batches import BATCH
 from nandlib.method.config import NandConfig
@@ -46,16 +47,15 @@ class Shown:
         Raises:
             DataError: If an example shows nothing, its mask does not fit, or it was given before.
         """
-        places = positions(self.nand.examples)
-        known = [direction for own in self.examples.values() for direction in own[:: len(places)]]  # of images as they are
+        every = len(positions(self.nand.examples))
+        known = [direction for own in self.examples.values() for direction in own[::every]]  # of images as they are
         new = list[Tensor]()
         for k, (example, anomaly) in enumerate(zip(examples, base, strict=True), 1):
             image, level, score = as_image(example.image), self.descriptors.level, float(anomaly.max())
             if example.where(image.size) is None:
                 check_shows(f"example {k}", score, level)
-            described = self.descriptors([turned(np.asarray(image), place) for place in places])
-            weights = example_weights(example, image.size, anomaly, (described.shape[-2], described.shape[-1]), self.nand.plus)
-            new.append(shown_directions(list(described), self.descriptors.normal, weights, places))
+            weigh = partial(example_weights, example, image.size, anomaly, plus=self.nand.plus)
+            new.append(shown_directions(image, self.descriptors, weigh, self.descriptors.normal, self.nand.examples))
             check_new(f"example {k}", new[-1][0], known)
             known.append(new[-1][0])
         return replace(self, examples={**self.examples, name: torch.cat(new)})

@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from nandlib.data.images import as_image, turned
 from nandlib.errors import DataError
 from nandlib.method.adapt import AdaptedDetector
 from nandlib.method.descriptors import Descriptors
@@ -20,7 +19,6 @@ from nandlib.method.examples import (
     Example,
     example_suppression,
     marked_weights,
-    positions,
     region_directions,
     shown_directions,
 )
@@ -163,16 +161,11 @@ class Exploration:
         if pick not in self._picked:
             regions, describe = self.peaks[0], self.gallery.describe
             assert describe is not None  # or there would be no peaks
-            image, places = np.asarray(as_image(self.gallery.images[pick.index])), positions(self.gallery.nand.examples)
-            described = describe([turned(image, place) for place in places])
-            grid = (described.shape[-2], described.shape[-1])
             where = Example(self.gallery.pictures[pick.index], box=pick.box).where((SIDE, SIDE))
-            if where is None:
-                top = regions.labels[pick.index].flat[int(self.base[pick.index].argmax())]
-                weights = regions.weights[pick.index][top].view(grid)
-            else:
-                weights = marked_weights(where, grid)
-            self._picked[pick] = shown_directions(list(described), describe.normal, weights, places)
+            top = regions.labels[pick.index].flat[int(self.base[pick.index].argmax())]
+            weigh = regions.weights[pick.index][top].view if where is None else partial(marked_weights, where)
+            image, config = self.gallery.images[pick.index], self.gallery.nand.examples
+            self._picked[pick] = shown_directions(image, describe, weigh, describe.normal, config)
         return self._picked[pick]
 
     @torch.no_grad()

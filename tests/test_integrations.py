@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from anomalib import PrecisionType
 from anomalib.data import Folder, InferenceBatch, PredictDataset
 from anomalib.engine import Engine
 from anomalib.models import Padim, Patchcore
@@ -149,6 +150,29 @@ def test_a_checkpoint_is_adapted_without_training(folder, patchcore, model):
         torch.testing.assert_close(one, other)
     with pytest.raises(ModelError, match="not a checkpoint of anomalib's Padim"):
         load_module("Padim", folder / "model.ckpt")
+
+
+class Asked:
+    """Written into a checkpoint as ``getattr(kind, name)``, as Python 3.11.0 to 3.11.3 write a member of an enumeration."""
+
+    def __init__(self, kind, name):
+        self.kind, self.name = kind, name
+
+    def __reduce__(self):
+        return getattr, (self.kind, self.name)
+
+
+def test_a_checkpoint_of_python_3_11_2_may_name_members_and_nothing_else(folder, patchcore, tmp_path):
+    saved = torch.load(folder / "model.ckpt", map_location="cpu", weights_only=False)
+    saved["hyper_parameters"]["precision"] = Asked(PrecisionType, "FLOAT32")
+    torch.save(saved, tmp_path / "old.ckpt")
+    (path, *_) = sorted((folder / "test").rglob("*.png"))
+    loaded = load_module("Patchcore", tmp_path / "old.ckpt")
+    torch.testing.assert_close(AnomalibDetector(loaded)([path])[0], AnomalibDetector(patchcore)([path])[0])
+    saved["hyper_parameters"]["precision"] = Asked(PrecisionType, "__init_subclass__")
+    torch.save(saved, tmp_path / "door.ckpt")
+    with pytest.raises(ModelError, match="asks for '__init_subclass__' of .*PrecisionType.* which is no member"):
+        load_module("Patchcore", tmp_path / "door.ckpt")
 
 
 def test_foreign_checkpoints_and_exports_are_refused(folder, patchcore, model, tmp_path):

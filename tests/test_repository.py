@@ -47,7 +47,7 @@ def test_environment_yml_lists_what_pyproject_lists():
     environment = read_yaml(ROOT / "environment.yml")
     python, pip = environment["dependencies"][0], environment["dependencies"][-1]["pip"]
     assert Requirement(f"python{PROJECT['requires-python']}").specifier.contains(python.split("=")[1] + ".0")
-    names = {canonicalize_name(line) for line in pip if not line.startswith("--")}
+    names = {canonicalize_name(Requirement(line).name) for line in pip if not line.startswith("--")}
     assert names == {canonicalize_name(r.name) for r in REQUIREMENTS}
     assert "--constraint constraints.txt" in pip
 

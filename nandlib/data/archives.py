@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import shutil
-import tarfile
+import sys
 from pathlib import Path
 
 from nandlib.errors import DataError
+
+if sys.version_info >= (3, 11, 4):
+    import tarfile
+else:  # Debian 12's own Python: no filters yet
+    from backports import tarfile  # type: ignore[no-redef]
 
 
 def extract(archive: Path, folder: Path) -> None:

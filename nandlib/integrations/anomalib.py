@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +62,17 @@ def load_module(name: str, checkpoint: str | Path) -> AnomalibModule:
     if not Path(checkpoint).is_file():
         raise ModelError(f"{checkpoint} does not exist: give the .ckpt file that anomalib's Engine wrote")
     try:
-        return known[name].load_from_checkpoint(checkpoint, map_location="cpu").eval()
+        with torch.serialization.safe_globals([(_member, "builtins.getattr")]):
+            return known[name].load_from_checkpoint(checkpoint, map_location="cpu").eval()
     except (RuntimeError, KeyError, TypeError, EOFError, OSError, pickle.UnpicklingError) as error:
         raise ModelError(f"{checkpoint} is not a checkpoint of anomalib's {name}: {error}") from error
+
+
+def _member(kind: type[Enum], name: str) -> Enum:
+    """What `getattr` may do in a checkpoint: Python 3.11.0 to 3.11.3 write a member of an enumeration as ``getattr(kind, name)``."""
+    if not issubclass(kind, Enum) or name not in kind.__members__:
+        raise pickle.UnpicklingError(f"it asks for '{name}' of {kind}, which is no member of an enumeration")
+    return kind[name]
 
 
 def adapt_module(module: AnomalibModule, text: str | Sequence[str] = (), **options: Any) -> AnomalibModule:

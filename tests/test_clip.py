@@ -1,5 +1,7 @@
 """APRIL-GAN's model at a small size with random weights: shapes, order of operations, checkpoints."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from safetensors.torch import save_file
 
 from nandlib.errors import ModelError
 from nandlib.models.base import Placement, whole_float32
-from nandlib.models.clip import ClipModel, Projections, encode_tokens, load_projections
+from nandlib.models.clip import ClipModel, Projections, encode_tokens, load_projections, tokens_first
 from nandlib.models.precision import MARGIN, measured_precision
 
 
@@ -39,7 +41,7 @@ def test_tokens_are_projected_residual_streams_without_cls(clip_model):
     for handle in handles:
         handle.remove()
     for layer, block in enumerate((6, 12, 18, 24)):
-        raw = clip_model.projections.fc[layer](outputs[block - 1][:, 1:])
+        raw = clip_model.projections.fc[layer](outputs[block - 1][1:].transpose(0, 1))  # tokens first
         assert torch.allclose(features.tokens[:, layer], raw / raw.norm(dim=-1, keepdim=True), atol=1e-5)
 
 
@@ -72,20 +74,21 @@ def test_texts_without_padding_have_the_features_of_open_clip(clip_model):
         assert expected.std(0).max() > 0.01
 
 
-def test_attention_runs_without_the_fast_path_and_the_setting_is_put_back(clip_model, monkeypatch):
-    batch = torch.randn(1, 3, 70, 70, generator=torch.Generator().manual_seed(2))
+def test_tokens_first_computes_the_same_without_the_fast_path(clip_model, monkeypatch):
+    """Compared with the tower as open_clip runs it, image by image and in a batch."""
+    batch = torch.randn(3, 3, 70, 70, generator=torch.Generator().manual_seed(2))
     calls, fast = [], torch._native_multi_head_attention
     monkeypatch.setattr(torch, "_native_multi_head_attention", lambda *a, **k: calls.append(1) or fast(*a, **k))
+    tower = tokens_first(copy.deepcopy(clip_model.tower), False)
     with torch.no_grad():
-        plain = clip_model.clip.visual.forward_intermediates(batch, indices=[23], normalize_intermediates=False)
-    assert calls, "torch no longer has this fast path: Placement.running() need not switch it off"
+        plain = tower.forward_intermediates(batch, indices=[23], normalize_intermediates=False)
+    assert calls, "torch no longer has this fast path"
     calls.clear()
-    tokens = clip_model.raw_tokens(batch)
-    assert not calls and torch.backends.mha.get_fastpath_enabled()
-    assert torch.allclose(tokens[3].transpose(1, 2).unflatten(2, (5, 5)), plain["image_intermediates"][0], atol=1e-4)
-    with pytest.raises(RuntimeError, match="stop"), Placement().running():
-        raise RuntimeError("stop")
-    assert torch.backends.mha.get_fastpath_enabled()
+    tokens = clip_model.raw_tokens(batch)[3]
+    assert not calls and tokens.is_contiguous()
+    assert torch.allclose(tokens.transpose(1, 2).unflatten(2, (5, 5)), plain["image_intermediates"][0], atol=1e-4)
+    for image, own in zip(batch, tokens, strict=True):
+        assert torch.allclose(clip_model.raw_tokens(image[None])[3][0], own, atol=1e-4)
 
 
 def test_settings_of_float32_are_put_back():

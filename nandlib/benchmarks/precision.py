@@ -20,7 +20,7 @@ from nandlib.errors import ModelError
 from nandlib.method.detection import text_feature
 from nandlib.method.operators import similarities
 from nandlib.models import Placement
-from nandlib.models.clip import ClipModel
+from nandlib.models.clip import ClipModel, tokens_first
 from nandlib.models.precision import bfloat16_cost
 from nandlib.study.frames import read_table
 from nandlib.study.model import model_of
@@ -75,6 +75,7 @@ def precision_cost(study: OpenStudy, device: str = "cpu", images: int = 1) -> pd
     tower, there = variants["float32"].tower, batch.to(device)
 
     def placed(name: str) -> None:
+        tokens_first(tower, name != "bare")
         tower.to(memory_format=torch.channels_last if "channels last" in name else torch.contiguous_format)
 
     def maps(name: str, variant: ClipModel) -> Tensor:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from nandlib.detectors.base import TorchDetector
 from nandlib.models import Placement, VisionLanguageModel
-from nandlib.models.clip import clip_input, encode_tokens, load_clip
+from nandlib.models.clip import clip_input, encode_tokens, load_clip, tokens_first
 
 SCALES = (2, 3)  # sides of the windows in patches
 Embeddings = tuple[Tensor, list[Tensor], Tensor]  # (N, D), one (N, n_windows, D) a scale, (N, P, C)
@@ -104,7 +104,7 @@ class RepairedWinClip(WinClipModel):
     def __init__(self, clip: nn.Module) -> None:
         nn.Module.__init__(self)  # not WinClipModel's, which would download CLIP
         self.clip, self.scales, self.apply_transform = clip, SCALES, False
-        self.clip.visual.output_tokens = True
+        tokens_first(self.clip.visual).output_tokens = True
         self.grid_size = self.clip.visual.grid_size
         self.register_buffer_list("masks", self._generate_masks(), persistent=False)
 

@@ -90,15 +90,6 @@ class Placement:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Context of a network's forward pass: its precision, and attention by ``scaled_dot_product_attention``. See `whole_float32`.
-
-        torch's fast path of ``nn.MultiheadAttention``, which it takes in float32, forms the whole matrix of attention instead. Whether it
-        is taken is a setting of the process, which is put back.
-        """
-        before = torch.backends.mha.get_fastpath_enabled()
-        torch.backends.mha.set_fastpath_enabled(False)
-        try:
-            with whole_float32(), torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.precision == "autocast"):
-                yield
-        finally:
-            torch.backends.mha.set_fastpath_enabled(before)
+        """Context of a network's forward pass: its precision, and see `whole_float32`."""
+        with whole_float32(), torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.precision == "autocast"):
+            yield

@@ -16,6 +16,7 @@ from nandlib.data.maps import Detector, check_maps
 from nandlib.errors import DataError
 from nandlib.method.batches import BATCH
 from nandlib.models import VisionLanguageModel
+from nandlib.models.base import whole_float32
 
 MOST = 8192  # descriptors of normal patches that are kept
 FEW = 16  # normal images, at most, that say how high a map is where nothing is wrong
@@ -60,7 +61,8 @@ class Descriptors:
     def __call__(self, images: Sequence[ImageLike]) -> Tensor:
         if isinstance(self.detector, LendsDescriptors):
             return self.detector.describe(images)
-        return torch.cat([self._backbone(batch) for batch in inputs(images, self.model.preprocess, BATCH)])
+        with whole_float32():
+            return torch.cat([self._backbone(batch) for batch in inputs(images, self.model.preprocess, BATCH)])
 
     @cached_property
     def normal(self) -> Tensor:

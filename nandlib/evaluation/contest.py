@@ -29,7 +29,7 @@ from nandlib.detectors.coreset import continued
 from nandlib.detectors.patchcore import PatchCore
 from nandlib.evaluation.protocol import auroc
 from nandlib.method.config import ExampleConfig
-from nandlib.method.examples import both, directions, probability, shown_directions
+from nandlib.method.examples import both, probability, region_directions, residuals, shown_directions
 from nandlib.method.operators import resize_map, suppress
 from nandlib.method.plus import Regions, find_regions
 from nandlib.study.class_maps import ClassMaps
@@ -189,6 +189,7 @@ def contests(study: OpenStudy, class_name: str, detectors: Sequence[str] = ("pat
     batch, paths = maps.batch(), image_paths(study, class_name)
     network = PatchCore(model_of(study), image_paths(study, class_name, "train"), study.config.patchcore)
     descriptors = network.describe(paths)
+    differences = [residuals(image, network.memory) for image in descriptors.flatten(2).transpose(1, 2)]
     for detector in detectors:
         base = maps.base(detector)
         regions = find_regions(base, (descriptors.shape[-2], descriptors.shape[-1]), study.config.nand.plus)
@@ -200,7 +201,7 @@ def contests(study: OpenStudy, class_name: str, detectors: Sequence[str] = ("pat
             descriptors,
             network,
             regions,
-            directions(descriptors, network.memory, regions),
+            region_directions(differences, regions),
             paths,
             study.config.nand.examples,
         )

@@ -131,11 +131,11 @@ def shown_directions(
     """
     places, pixels = positions(config), np.asarray(as_image(image))
     described = describe([turned(pixels, place) for place in places])
-    weights = weigh((described.shape[-2], described.shape[-1])).numpy()
-    found = [
-        torch.from_numpy(turned(weights, place).copy()).flatten() @ residuals(own.flatten(1).T, normal)
-        for place, own in zip(places, described, strict=True)
-    ]
+    weights, found = weigh((described.shape[-2], described.shape[-1])).numpy(), []
+    for place, own in zip(places, described, strict=True):
+        counts = torch.from_numpy(turned(weights, place).copy()).flatten()
+        there = counts > 0
+        found.append(counts[there] @ residuals(own.flatten(1).T[there], normal))
     return F.normalize(torch.stack(found), dim=-1)
 
 

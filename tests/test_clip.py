@@ -85,10 +85,13 @@ def test_tokens_first_computes_the_same_without_the_fast_path(clip_model, monkey
     assert calls, "torch no longer has this fast path"
     calls.clear()
     tokens = clip_model.raw_tokens(batch)[3]
-    assert not calls and tokens.is_contiguous()
+    assert not calls and torch.backends.mha.get_fastpath_enabled() and tokens.is_contiguous()
     assert torch.allclose(tokens.transpose(1, 2).unflatten(2, (5, 5)), plain["image_intermediates"][0], atol=1e-4)
     for image, own in zip(batch, tokens, strict=True):
         assert torch.allclose(clip_model.raw_tokens(image[None])[3][0], own, atol=1e-4)
+    with pytest.raises(RuntimeError, match="stop"), Placement().running():
+        raise RuntimeError("stop")
+    assert torch.backends.mha.get_fastpath_enabled()
 
 
 def test_settings_of_float32_are_put_back():

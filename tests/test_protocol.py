@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import average_precision_score
 
 from nandlib.data.groups import load_grouping
 from nandlib.errors import DataError
@@ -10,12 +11,12 @@ from nandlib.evaluation import paper
 from nandlib.evaluation.protocol import (
     DELTA_COLUMNS,
     auroc,
+    average_precision_and_f1_max,
     base_table,
     check_identity,
     class_averages,
     delta_table,
     detector_table,
-    f1_max,
     identity_residuals,
     summary,
 )
@@ -237,6 +238,8 @@ def test_f1_of_rare_and_badly_found_defects():
         right = int((found & (labels == 1)).sum())
         best = max(best, 200 * right / (found.sum() + 5))
     precision, recall = 2 / 3, 2 / 5
-    assert f1_max(labels, scores) == pytest.approx(best) == pytest.approx(200 * precision * recall / (precision + recall))
+    average, f1 = average_precision_and_f1_max(labels, scores)
+    assert average == pytest.approx(100 * average_precision_score(labels, scores))
+    assert f1 == pytest.approx(best) == pytest.approx(200 * precision * recall / (precision + recall))
     few = np.r_[4.0, 0, 0, 0, 0, 5.0, 4.5, rng.normal(0.5, 0.5, 93).clip(0.01)]  # one of the three highest: precision 1/3, recall 1/5
-    assert f1_max(labels, few) == pytest.approx(25)
+    assert average_precision_and_f1_max(labels, few)[1] == pytest.approx(25)

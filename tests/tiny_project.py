@@ -53,6 +53,8 @@ def make(project: Path) -> None:
     (project / "studies/tiny.yaml").write_text(preset)
     prompts = (ROOT / "nandlib/resources/prompts/mvtec_ad.yaml").read_text()
     (project / "studies/prompts.yaml").write_text(prompts + TEMPLATES)
+    for path in (project / "nandlib/resources/prompts").glob("type_*.yaml"):  # which the sensitivity study takes instead
+        path.write_text(path.read_text() + TEMPLATES)
     (project / "params.yaml").write_text("studies: {}\ndrawn: {}\nmodels: {}\n")
     run(project, "dvc", "init", "--no-scm", "-q")
     run(project, "nand", "use", "studies/tiny.yaml")

@@ -8,12 +8,13 @@ most of its time on checking its arguments.)
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import rankdata
-from sklearn.metrics import average_precision_score, precision_recall_curve
+from sklearn.metrics import precision_recall_curve
 
 from nandlib.errors import DataError
 
@@ -37,10 +38,11 @@ def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
     return 100 * float(right / (n_abnormal * n_normal))
 
 
-def f1_max(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Largest F1 score of any threshold in percent; label 1 is abnormal."""
+def average_precision_and_f1_max(labels: ArrayLike, scores: ArrayLike) -> tuple[float, float]:
+    """Average precision, and the largest F1 score of any threshold, in percent; label 1 is abnormal. (Both from one curve.)"""
     precision, recall, _ = precision_recall_curve(labels, scores)
-    return 100 * float(np.max(2 * precision * recall / np.maximum(precision + recall, 1e-12)))
+    average = -np.sum(np.diff(recall) * precision[:-1])
+    return 100 * float(average), 100 * float(np.max(2 * precision * recall / np.maximum(precision + recall, 1e-12)))
 
 
 def delta_table(scores: pd.DataFrame, *, precision: bool = True) -> pd.DataFrame:
@@ -63,7 +65,8 @@ def delta_table(scores: pd.DataFrame, *, precision: bool = True) -> pd.DataFrame
         areas = auroc(label, at_first), auroc(label, at_last)
         counts = (int(good.sum()), int(own.sum()), int(label.sum()))
         alone = auroc(label[~own], at_first[~own])
-        further = [*_precision(label, at_first, at_last)] if precision else []
+        pairs = [average_precision_and_f1_max(label, when) for when in (at_first, at_last)] if precision else []
+        further = chain.from_iterable(zip(*pairs, strict=True))
         rows.append((detector, class_name, added, *counts, *areas, areas[1] - areas[0], alone, *further))
     return pd.DataFrame(rows, columns=DELTA_COLUMNS if precision else DELTA_COLUMNS[:-4])
 
@@ -74,12 +77,6 @@ def positions(frame: pd.DataFrame, keys: list[str]) -> Iterator[tuple[tuple[str,
     order = np.argsort(grouped.ngroup().to_numpy(), kind="stable")
     sizes = grouped.size()
     yield from zip(sizes.index, np.split(order, np.cumsum(sizes.to_numpy())[:-1]), strict=True)
-
-
-def _precision(label: np.ndarray, before: np.ndarray, after: np.ndarray) -> Iterator[float]:
-    """Average precision before and after, then F1 scores, in percent."""
-    for measure in (lambda *pair: 100 * float(average_precision_score(*pair)), f1_max):
-        yield from (measure(label, scores) for scores in (before, after))
 
 
 def base_table(scores: pd.DataFrame) -> pd.DataFrame:

@@ -190,7 +190,7 @@ def sensitivity(study: OpenStudy, progress: bool = True) -> pd.DataFrame:
     for class_name in tqdm(study.classes(), desc="sensitivity", disable=not progress):
         for k, frame in _class_scores(study, class_name, configs, models):
             scores[k].append(frame)
-    tables = [detector_table(delta_table(pd.concat(parts, ignore_index=True))).iloc[0] for parts in scores]
+    tables = [detector_table(delta_table(pd.concat(parts, ignore_index=True), precision=False)).iloc[0] for parts in scores]
     rows = []
     for variant in every:
         means = tables[configs.index(variant.config)]

@@ -92,10 +92,11 @@ def test_apply_explain_and_add_normality_work_at_once(empty, folder):
     with Image.open(folder / "explained.png") as figure:
         assert min(figure.size) > 150
     code = """
+import sys
 from nandlib import add_normality, fit_detector
-print(add_normality(fit_detector("aprilgan"), "hair").scores(["0.png"]).shape)
+print(add_normality(fit_detector("aprilgan"), "hair").scores(["0.png"]).shape, "anomalib" in sys.modules)
 """
-    assert said(empty / "python", "-c", code, cwd=folder, **OFFLINE).stdout == "(1,)\n"
+    assert said(empty / "python", "-c", code, cwd=folder, **OFFLINE).stdout == "(1,) False\n"
 
 
 @pytest.mark.parametrize(

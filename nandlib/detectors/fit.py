@@ -1,4 +1,4 @@
-"""Any detector of the study for one's own images, by its name."""
+"""Any detector of the study for one's own images, by its name. What others need is not imported: anomalib takes seconds."""
 
 from __future__ import annotations
 
@@ -8,17 +8,14 @@ from collections.abc import Sequence
 from nandlib.data.images import ImageLike, as_image
 from nandlib.detectors.aprilgan import AprilGan
 from nandlib.detectors.base import TorchDetector
-from nandlib.detectors.config import PatchCoreConfig, WinClipConfig
-from nandlib.detectors.patchcore import PatchCore
-from nandlib.detectors.trained import TRAINED
+from nandlib.detectors.config import TRAINED_NAMES, PatchCoreConfig, WinClipConfig
 from nandlib.detectors.training import Run
-from nandlib.detectors.winclip import WinClip, WindowEncoder
 from nandlib.errors import DataError, PresetError, nearest
 from nandlib.method.config import NandConfig, PromptConfig
 from nandlib.method.prompts import PromptSet, load_prompts
 from nandlib.models import VisionLanguageModel, load_model
 
-NAMES = ("aprilgan", "aprilgan_<k>", "winclip_<k>", "patchcore", *TRAINED)
+NAMES = ("aprilgan", "aprilgan_<k>", "winclip_<k>", "patchcore", *TRAINED_NAMES)
 
 
 def fit_detector(
@@ -53,7 +50,9 @@ def fit_detector(
         PresetError: If there is no detector of that name.
         DataError: If there are too few normal images.
     """
-    if name in TRAINED:
+    if name in TRAINED_NAMES:
+        from nandlib.detectors.trained import TRAINED
+
         return TRAINED[name].fit(normals, model or load_model("mini"), run=run)
     match = re.fullmatch(r"(aprilgan|winclip|patchcore)(?:_(\d+))?", name)
     if match is None or (name.startswith("patchcore_")) or name == "winclip":
@@ -64,8 +63,12 @@ def fit_detector(
         raise DataError(f"{name} needs {least} normal image(s), not {len(normals)}")
     model = model or load_model("mini")
     if family == "patchcore":
+        from nandlib.detectors.patchcore import PatchCore
+
         return PatchCore(model, normals, patchcore)
     references = [as_image(image) for image in normals[:shots]]
     if family == "winclip":
+        from nandlib.detectors.winclip import WinClip, WindowEncoder
+
         return WinClip(WindowEncoder(model, window_grid), noun, references)
     return AprilGan(model, prompts or load_prompts(PromptConfig(file="aprilgan")), noun, nand, references)

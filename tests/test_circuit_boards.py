@@ -23,8 +23,9 @@ def boards(tmp_path_factory):
     """The stages, one after the other, in a folder of their own: all normal boards of training, a fifth of the others."""
     root = tmp_path_factory.mktemp("boards")
     for path in sorted((ROOT / "data/pcb_ad").rglob("*")):
-        place = root / path.relative_to(ROOT)
-        if path.is_file() and ("test" not in path.parts or int(path.stem) % EVERY == 0):
+        relative = path.relative_to(ROOT)
+        if path.is_file() and ("test" not in relative.parts or int(path.stem) % EVERY == 0):
+            place = root / relative
             place.parent.mkdir(parents=True, exist_ok=True)
             place.symlink_to(path)
     study = OpenStudy(root, load_study(ROOT / "studies/pcb.yaml").model_copy(update={"detectors": DETECTORS}))

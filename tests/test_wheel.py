@@ -54,7 +54,7 @@ def empty(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _link_byte_code(ours: Path, theirs: Path) -> None:
-    """Of files that this environment has compiled, hard links that they are of one installer's cache: to compile them takes a while."""
+    """The byte code of the files that both environments have from one installer's cache: to compile them anew takes a while."""
     for source in theirs.rglob("*.py"):
         own = ours / source.relative_to(theirs)
         compiled = Path(importlib.util.cache_from_source(str(own)))

@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 from nandlib import add_normality
 from nandlib.cli import app
 from nandlib.errors import DataError, ModelError, NandError
+from nandlib.models import Placement
+from nandlib.settings import RANDOM
 
 runner = CliRunner()
 
@@ -190,3 +192,26 @@ def test_explain_shows_one_image(pictures, heads_file, model):
         nand("explain", pictures / "images", "-t", "hair", "--model", heads_file)
     with pytest.raises(DataError, match="the figure is a .png"):
         nand("explain", image, "-t", "hair", "-o", "why.pdf", "--model", heads_file)
+
+
+def test_a_device_and_the_papers_model(pictures, monkeypatch):
+    """Here without a GPU: what is asked for reaches the model, and what cannot be is said in one line."""
+    common = ("apply", pictures / "images", "-t", "hair", "--maps", pictures / "maps", "-o", pictures / "out")
+    with pytest.raises(DataError, match="--device cuda:77 cannot be used here .*leave it out"):
+        nand(*common, "--device", "cuda:77")
+    with pytest.raises(DataError, match="--device gpu cannot be used here"):
+        nand(*common, "--device", "gpu")
+    with pytest.raises(DataError, match="--workers 2 with --device meta: .* leave --workers out"):
+        nand(*common, "--device", "meta", "--workers", 2)
+    with pytest.raises(DataError, match="--clip random: --model must name the projections"):
+        nand(*common, "--clip", "random")
+    asked = []
+
+    def load_model(*given):
+        asked.append(given)
+        raise ModelError("stop here")
+
+    monkeypatch.setattr("nandlib.models.load_model", load_model)
+    with pytest.raises(ModelError, match="stop here"):
+        nand(*common, "--device", "meta", "--clip", "random", "--model", "random")
+    assert asked == [("clip", RANDOM, Placement("meta"), RANDOM)]

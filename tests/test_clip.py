@@ -10,7 +10,11 @@ from open_clip.tokenizer import SimpleTokenizer
 from PIL import Image
 from safetensors.torch import save_file
 
+from nandlib import add_normality
+from nandlib.detectors.aprilgan import AprilGan
 from nandlib.errors import ModelError
+from nandlib.method.config import PromptConfig
+from nandlib.method.prompts import load_prompts
 from nandlib.models.base import Placement, whole_float32
 from nandlib.models.clip import ClipModel, Projections, encode_tokens, load_projections, tokens_first
 from nandlib.models.precision import MARGIN, measured_precision
@@ -43,6 +47,24 @@ def test_tokens_are_projected_residual_streams_without_cls(clip_model):
     for layer, block in enumerate((6, 12, 18, 24)):
         raw = clip_model.projections.fc[layer](outputs[block - 1][1:].transpose(0, 1))  # tokens first
         assert torch.allclose(features.tokens[:, layer], raw / raw.norm(dim=-1, keepdim=True), atol=1e-5)
+
+
+def test_a_detector_and_a_text_share_a_pass(clip_model, monkeypatch):
+    """The last batch is remembered, the tensor itself: another one, though equal, takes its own pass, and gives the same."""
+    passes, run = [], clip_model.tower.forward_intermediates
+    monkeypatch.setattr(clip_model.tower, "forward_intermediates", lambda *a, **k: passes.append(1) or run(*a, **k))
+    pictures = [Image.fromarray(np.random.default_rng(k).integers(0, 255, (30, 40, 3), np.uint8)) for k in range(3)]
+    prompts = load_prompts(PromptConfig(file="aprilgan"))
+    detector = AprilGan(clip_model, prompts, "bottle", references=pictures[:1])
+    passes.clear()
+    found = add_normality(detector, "dust", model=clip_model, noun="bottle")(pictures)
+    assert len(passes) == 1, "of zero- and few-shot map, and of the suppression map"
+    batch = torch.stack([clip_model.preprocess(picture) for picture in pictures])
+    first, again = clip_model.encode_image(batch), clip_model.encode_image(batch.clone())
+    assert len(passes) == 3 and torch.equal(first.tokens, again.tokens)
+    for single, picture in zip(found, pictures, strict=True):
+        alone = add_normality(detector, "dust", model=clip_model, noun="bottle")([picture])[0]
+        np.testing.assert_allclose(single, alone, rtol=1e-4, atol=1e-5)
 
 
 def test_image_features_have_unit_norm_and_texts_have_not(clip_model):

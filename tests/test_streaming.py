@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,8 +20,10 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from nandlib import add_normality
+from nandlib.data.ahead import ahead
 from nandlib.data.batch import Batch, inputs
 from nandlib.data.held import held
+from nandlib.detectors.base import TorchDetector
 from nandlib.errors import DataError, EngineError
 from nandlib.streaming.apply import apply, shard_size
 from nandlib.streaming.here import Here
@@ -208,7 +211,44 @@ def test_networks_that_preprocess_alike_share_a_tensor():
     assert one is other and len(calls) == 3
     parts = list(inputs(pictures, preprocess, 2))
     assert [len(part) for part in parts] == [2, 1] and torch.equal(torch.cat(parts), one)
-    assert [len(part) for part in inputs(batch, preprocess, 2)] == [2, 1]
+    assert [len(part) for part in inputs(batch, preprocess, 2)] == [3], "as few as go through a network at once"
+
+
+def test_readers_preprocess_while_the_network_works(images, model, tmp_path):
+    """The network's thread is handed tensors, as many at once as was asked for; the bytes are those of one image after the other."""
+    seen, sizes = set(), []
+
+    def preprocess(picture):
+        seen.add(threading.get_ident())
+        return torch.from_numpy(np.asarray(picture, np.float32).transpose(2, 0, 1).copy())
+
+    def maps(batch):
+        sizes.append(len(batch))
+        return batch.mean(1)
+
+    detector = TorchDetector(preprocess, maps)
+    nothing = add_normality(detector, "hair", model=model).remove("hair")
+    run(nothing, images, tmp_path / "out", how=How(store="shards", overlays=False, batch=12))
+    assert max(sizes) == 12 and seen and threading.get_ident() not in seen
+    stored = {name: array for path in (tmp_path / "out/shards").glob("*.safetensors") for name, array in load_file(path).items()}
+    one_by_one = {name: maps(preprocess(Image.open(images / name))[None])[0].numpy() for name in stored}
+    assert len(stored) == 70 and all(np.array_equal(stored[name], one_by_one[name]) for name in stored)
+
+
+def test_threads_are_at_most_so_many_ahead():
+    begun, gate = [], threading.Event()
+
+    def read(number):
+        begun.append(number)
+        gate.wait(10)
+        return number
+
+    reading = ahead(read, iter(range(100)), 3)
+    gate.set()
+    assert [next(reading) for _ in range(5)] == [0, 1, 2, 3, 4] and len(begun) <= 5 + 3 + 1
+    reading.close()
+    with pytest.raises(ZeroDivisionError):
+        list(ahead(lambda number: 1 // number, [1, 0, 2], 2))
 
 
 def test_shards_are_whole_batches():

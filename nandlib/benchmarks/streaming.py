@@ -8,9 +8,8 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import anomalib.models
 import numpy as np
@@ -22,12 +21,10 @@ from anomalib.pre_processing import PreProcessor
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import Resize
 
+from nandlib.benchmarks.rates import TEXTS, copies, streamed
 from nandlib.detectors.patchcore import PatchCore
-from nandlib.method.adapt import AdaptedDetector
 from nandlib.method.normality import add_normality
 from nandlib.models import VisionLanguageModel
-from nandlib.streaming.apply import Engine as StreamingEngine
-from nandlib.streaming.apply import apply
 from nandlib.streaming.cluster import Cluster
 from nandlib.streaming.here import Here
 from nandlib.streaming.listing import Listing
@@ -39,7 +36,6 @@ from nandlib.study.open_study import OpenStudy
 COLUMNS = ["what", "images_s", "ratio", "to"]
 IMAGES, REPEATS = 96, 3
 HOW = How(store="shards", overlays=False)
-TEXTS = ("loose thread", "oil stain", "dust", "scratch", "faded print")
 
 
 def streaming_rates(study: OpenStudy, images: int = IMAGES, repeats: int = REPEATS) -> pd.DataFrame:
@@ -59,7 +55,7 @@ def streaming_rates(study: OpenStudy, images: int = IMAGES, repeats: int = REPEA
     model, normals = model_of(study), image_paths(study, class_name, "train")
     detector = PatchCore(model, normals, study.config.patchcore)
     with tempfile.TemporaryDirectory() as folder:
-        listing = _copies(image_paths(study, class_name), images, Path(folder) / "images")
+        listing = copies(image_paths(study, class_name), images, Path(folder) / "images")
         nothing = add_normality(detector, "x", model=model).remove("x")
         noun = class_name.replace("_", " ")
         one = add_normality(detector, TEXTS[0], model=model, noun=noun)
@@ -68,13 +64,13 @@ def streaming_rates(study: OpenStudy, images: int = IMAGES, repeats: int = REPEA
             five = five.add(text)
         four = add_normality(detector, examples=_four(detector, study, class_name), model=model, noun=noun, normals=normals[:16])
         runs: dict[str, tuple[Callable[[], float], str]] = {
-            "PatchCore": (_streamed(nothing, listing, Here(1)), "anomalib's Engine.predict, one thread"),
-            "one text": (_streamed(one, listing, Here(1)), "PatchCore"),
-            "five texts": (_streamed(five, listing, Here(1)), "PatchCore"),
-            "four examples": (_streamed(four, listing, Here(1)), "PatchCore"),
-            "two workers": (_streamed(nothing, listing, Here(2)), "PatchCore"),
-            "one worker of two threads": (_streamed(nothing, listing, Here(1, 2)), "PatchCore"),
-            "one worker of a Ray cluster": (_streamed(nothing, listing, Cluster(None, 1)), "PatchCore"),
+            "PatchCore": (streamed(nothing, listing, Here(1), HOW), "anomalib's Engine.predict, one thread"),
+            "one text": (streamed(one, listing, Here(1), HOW), "PatchCore"),
+            "five texts": (streamed(five, listing, Here(1), HOW), "PatchCore"),
+            "four examples": (streamed(four, listing, Here(1), HOW), "PatchCore"),
+            "two workers": (streamed(nothing, listing, Here(2), HOW), "PatchCore"),
+            "one worker of two threads": (streamed(nothing, listing, Here(1, 2), HOW), "PatchCore"),
+            "one worker of a Ray cluster": (streamed(nothing, listing, Cluster(None, 1), HOW), "PatchCore"),
             "anomalib's Engine.predict, one thread": (_anomalib(detector, listing, 1, model), "PatchCore"),
             "anomalib's Engine.predict, all threads": (_anomalib(detector, listing, torch.get_num_threads(), model), "two workers"),
         }
@@ -86,39 +82,11 @@ def streaming_rates(study: OpenStudy, images: int = IMAGES, repeats: int = REPEA
     return pd.DataFrame(rows, columns=COLUMNS).round({"images_s": 1, "ratio": 2})
 
 
-def _copies(paths: Sequence[Path], count: int, folder: Path) -> Listing:
-    """Links to images, each as often as is needed."""
-    folder.mkdir()
-    for k in range(count):
-        path = paths[k % len(paths)]
-        (folder / f"{k:06d}{path.suffix}").symlink_to(path.resolve())
-    return Listing.of([folder])
-
-
 def _four(detector: PatchCore, study: OpenStudy, class_name: str) -> list[Path]:
     """The four test images with the highest scores: they show something."""
     paths = image_paths(study, class_name)
     order = np.argsort([-float(single.max()) for single in detector(paths)], kind="stable")
     return [paths[k] for k in order[:4]]
-
-
-def _streamed(adapted: AdaptedDetector, listing: Listing, engine: StreamingEngine) -> Callable[[], float]:
-    def run() -> float:
-        done: list[tuple[float, int]] = []
-
-        class Timed:
-            threads = engine.threads
-
-            def __call__(self, work: Any, shards: Iterator[Any]) -> Iterator[int]:
-                for count in engine(work, shards):
-                    done.append((time.perf_counter(), count))
-                    yield count
-
-        with tempfile.TemporaryDirectory() as out:
-            apply(lambda: adapted, listing, Path(out), {}, HOW, engine=Timed())
-        return sum(count for _, count in done[1:]) / (done[-1][0] - done[0][0])
-
-    return run
 
 
 def _anomalib(detector: PatchCore, listing: Listing, threads: int, model: VisionLanguageModel) -> Callable[[], float]:

@@ -11,7 +11,9 @@ from nandlib.cli.app import ADAPT, AsJson, app, print_json, progress, records
 from nandlib.cli.asked import (
     Accept,
     Checkpoint,
+    Clip,
     DetectorName,
+    Device,
     MapsFolder,
     Method,
     Normals,
@@ -37,6 +39,8 @@ def apply(
     normals: Normals = None,
     method: Method = "nand",
     model: Weights = None,
+    clip: Clip = None,
+    device: Device = "cpu",
     overlays: Annotated[bool | None, typer.Option(help="write pictures of the maps before and after (default: with --store files)")] = None,
     store: Annotated[
         Literal["files", "shards"], typer.Option(help="maps as .npy, a file an image; or, for many images, as safetensors in shards/")
@@ -75,17 +79,21 @@ def apply(
 
     if engine == "local" and address:
         raise DataError(f"--address {address} is that of a Ray cluster: give --engine ray too")
-    asked = Setting(text or [], accept or [], noun, detector, maps, checkpoint, normals, method, model)
+    if engine == "local" and device != "cpu" and (workers or 1) > 1:
+        raise DataError(f"--workers {workers} with --device {device}: processes of one machine cannot share a GPU: leave --workers out")
+    asked = Setting(text or [], accept or [], noun, detector, maps, checkpoint, normals, method, model, clip, device)
     asked.check()
     listing = Listing.of(images, [out / "maps", out / "overlays", *([maps] if maps else [])])
     own = map_folder(maps, listing) if maps else None
     how = How(store, store == "files" if overlays is None else overlays, batch, skip_unreadable)
     setting = asked.record()
-    where: Any = Here(workers, threads)
+    where: Any
     if engine == "ray":
         from nandlib.streaming.cluster import Cluster
 
-        where = Cluster(address, workers, threads)
+        where = Cluster(address, workers, threads, gpus=0 if device == "cpu" else 1)
+    else:
+        where = Here(workers if device == "cpu" else 1, threads)
     table = run(lambda: adapted_detector(asked, listing), listing, out, setting, how, maps=own, engine=where, progress=progress())
     shown = {digest(path.read_bytes()) for path in find_images(accept)} if accept else set()
     among = [row["image"] for row in table.select(["image", "digest"]).to_pylist() if row["digest"][:16] in shown] if shown else []

@@ -38,6 +38,11 @@ Checkpoint = Annotated[Path | None, typer.Option(help="a model that anomalib tra
 Normals = Annotated[Path | None, typer.Option(help="folder of normal images: they fit PatchCore, are references, calibrate nand_plus")]
 Method = Annotated[str, typer.Option(help="nand (the paper's rule) or nand_plus (this study's; needs --normals)")]
 Weights = Annotated[Path | None, typer.Option("--model", help="other heads for the embedded model")]
+Clip = Annotated[
+    Path | None,
+    typer.Option(help="CLIP ViT-L/14@336's weights: the paper's model, with --model its projections ('random', both: a dry run)"),
+]
+Device = Annotated[str, typer.Option(help="torch device: cpu, cuda")]
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,8 @@ class Setting:
     normals: Path | None
     method: str
     weights: Path | None
+    clip: Path | None = None
+    device: str = "cpu"
 
     def check(self) -> None:
         """Raise DataError if they contradict each other, or one is missing."""
@@ -62,6 +69,9 @@ class Setting:
             raise DataError('--text is empty: say what counts as normal, as in --text "loose thread", or show it with --accept IMAGE')
         if self.method not in ("nand", "nand_plus"):
             raise DataError(f"--method is '{self.method}': nand or nand_plus")
+        if self.clip and not self.weights:
+            raise DataError(f"--clip {self.clip}: --model must name the projections that were trained for it, such as APRIL-GAN's")
+        check_device(self.device)
         check_source(self.detector, self.maps, self.checkpoint)
 
     def record(self) -> dict[str, Any]:
@@ -71,12 +81,28 @@ class Setting:
         from nandlib.streaming.listing import find_images
         from nandlib.streaming.results import digest
 
-        files = {"checkpoint": [self.checkpoint] if self.checkpoint else [], "model": [self.weights] if self.weights else []}
+        named = {"checkpoint": self.checkpoint, "model": self.weights, "clip": self.clip}
+        files = {name: [path] if path else [] for name, path in named.items()}
         files |= {"normals": find_images([self.normals]) if self.normals else [], "accept": find_images(self.accept) if self.accept else []}
         there = {name: [path for path in own if path.is_file()] for name, own in files.items()}  # of others, whoever loads them speaks
         held = {name: digest(b"".join(digest(path.read_bytes()) for path in own)).hex() if own else None for name, own in there.items()}
         words = {"texts": self.texts, "noun": self.noun, "method": self.method, "detector": self.detector or "maps"}
+        words |= {"tower": "clip" if self.clip else "mini", "device": self.device}
         return {"nandlib": version("nandlib"), **words, **held}
+
+
+def check_device(device: str) -> None:
+    """Raise DataError unless torch can use a device here."""
+    if device != "cpu":
+        import torch
+
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            why = str(error).splitlines()[0]
+            raise DataError(
+                f"--device {device} cannot be used here ({why}): leave it out for the processor, or see 'nand doctor'"
+            ) from error
 
 
 def check_source(detector: str | None, maps: Path | None, checkpoint: Path | None) -> None:
@@ -117,12 +143,12 @@ def adapted_detector(s: Setting, listing: Listing | None) -> Any:
     """The adapted detector that the options describe."""
     from nandlib.method.normality import add_normality
     from nandlib.method.prompts import read_texts
-    from nandlib.models import load_model
+    from nandlib.models import Placement, load_model
     from nandlib.streaming.listing import find_images
 
     s.check()
     texts = read_texts(s.texts)
-    model = load_model("mini", s.weights)
+    model = load_model("clip" if s.clip else "mini", s.weights, Placement(s.device), s.clip)
     normals = find_images([s.normals]) if s.normals else []
     detector = chosen_detector(s.detector, s.maps, s.checkpoint, model, s.noun, normals, listing)
     method = cast(Literal["nand", "nand_plus"], s.method)  # checked above

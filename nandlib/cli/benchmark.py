@@ -21,6 +21,7 @@ def benchmark(
     scale: Annotated[bool, typer.Option("--scale", help="memory for many images: figures/<study>/model/scale.csv")] = False,
     coreset: Annotated[bool, typer.Option("--coreset", help="PatchCore's memory by shards: figures/<study>/model/coreset.csv")] = False,
     precision: Annotated[bool, typer.Option("--precision", help="settings of full-size CLIP: figures/<study>/model/precision.csv")] = False,
+    gpu: Annotated[bool, typer.Option("--gpu", help="how well images fill a GPU: figures/<study>/model/gpu.csv")] = False,
     edge: Annotated[bool, typer.Option("--edge", help="what detectors ask of a small device: figures/<study>/edge/edge.csv")] = False,
     detectors: Annotated[
         bool, typer.Option("--detectors", help="what detectors cost and find: figures/<study>/model/detectors.csv")
@@ -56,6 +57,10 @@ def benchmark(
         from nandlib.benchmarks.precision import PATH, precision_costs
 
         table, path = precision_costs(opened), PATH
+    elif gpu:
+        from nandlib.benchmarks.gpu import gpu_rates
+
+        table, path = gpu_rates(opened), "model/gpu.csv"
     elif edge:
         from nandlib.benchmarks.edge import edge_cost
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from nandlib.data.ahead import ahead, batched
 from nandlib.data.images import ImageLike, as_image
+
+Preprocess = Callable[[Image.Image], Tensor]
 
 
 class Batch(Sequence[Image.Image]):
@@ -17,10 +20,11 @@ class Batch(Sequence[Image.Image]):
 
     Args:
         images: As few as go through a network at once.
+        prepared: What has been preprocessed already: by each of some functions, a tensor ``(3, S, S)`` an image.
     """
 
-    def __init__(self, images: Sequence[Image.Image]) -> None:
-        self._images, self._inputs = tuple(images), dict[Callable[[Image.Image], Tensor], Tensor]()
+    def __init__(self, images: Sequence[Image.Image], prepared: Mapping[Preprocess, Sequence[Tensor]] | None = None) -> None:
+        self._images, self._inputs = tuple(images), {how: torch.stack(list(own)) for how, own in (prepared or {}).items()}
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice) and index.indices(len(self)) == (0, len(self), 1):
@@ -30,7 +34,7 @@ class Batch(Sequence[Image.Image]):
     def __len__(self) -> int:
         return len(self._images)
 
-    def inputs(self, preprocess: Callable[[Image.Image], Tensor]) -> Tensor:
+    def inputs(self, preprocess: Preprocess) -> Tensor:
         """``(N, 3, S, S)``; the images are preprocessed once."""
         if preprocess not in self._inputs:
             self._inputs[preprocess] = torch.stack([preprocess(image) for image in self._images])
@@ -43,10 +47,13 @@ def in_batches(images: Sequence[ImageLike], most: int) -> Iterator[Batch]:
         yield Batch([as_image(image) for image in images[start : start + most]])
 
 
-def inputs(images: Sequence[ImageLike], preprocess: Callable[[Image.Image], Tensor], most: int) -> Iterator[Tensor]:
-    """Images as a network takes them: tensors ``(n, 3, S, S)`` of at most `most` images, in their order."""
-    if isinstance(images, Batch) and len(images) <= most:
+def inputs(images: Sequence[ImageLike], preprocess: Preprocess, most: int) -> Iterator[Tensor]:
+    """Images as a network takes them: tensors ``(n, 3, S, S)`` in their order, of at most `most` images; a `Batch` at once.
+
+    What comes next is read and preprocessed while the network works.
+    """
+    if isinstance(images, Batch):
         yield images.inputs(preprocess)
         return
-    for start in range(0, len(images), most):
-        yield torch.stack([preprocess(as_image(image)) for image in images[start : start + most]])
+    for batch in batched(ahead(lambda image: preprocess(as_image(image)), images, 2 * most), most):
+        yield torch.stack(batch)

@@ -91,7 +91,7 @@ def _imagenet(image: Image.Image) -> Tensor:
     """RGB of any size, squashed bilinearly to 256 x 256, ImageNet's mean and standard deviation."""
     squashed = image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR)
     array = (np.asarray(squashed, np.float32) / 255 - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
-    return torch.from_numpy(array).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
 
 
 @torch.no_grad()

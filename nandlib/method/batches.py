@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, islice
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from nandlib.data.batch import inputs
 from nandlib.data.images import ImageLike
 from nandlib.models import ImageFeatures, VisionLanguageModel
 
-BATCH = 8  # images a pass
+BATCH = 8  # images a pass, unless a `Batch` is given
 
 
 @torch.no_grad()
@@ -21,13 +21,14 @@ def encoded(
     model: VisionLanguageModel, images: Sequence[ImageLike], base: Sequence[np.ndarray] | None = None
 ) -> Iterator[tuple[ImageFeatures, Tensor | None]]:
     """Features of images in their order, of up to `BATCH` whose anomaly maps `base` are of one size, with those maps ``(n, H, W)``."""
-    for start, batch in zip(range(0, len(images), BATCH), inputs(images, model.preprocess, BATCH), strict=True):
+    rest = None if base is None else iter(base)
+    for batch in inputs(images, model.preprocess, BATCH):
         features = model.encode_image(batch)
-        if base is None:
+        if rest is None:
             yield features, None
             continue
         first = 0
-        for _, run in groupby(base[start : start + BATCH], key=lambda single: single.shape):
+        for _, run in groupby(islice(rest, len(batch)), key=lambda single: single.shape):
             maps = torch.stack([torch.from_numpy(single) for single in run])
             rows = slice(first, first + len(maps))
             yield ImageFeatures(features.tokens[rows], features.image[rows], features.grid), maps

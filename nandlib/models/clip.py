@@ -98,7 +98,7 @@ def clip_input(image: Image.Image, side: int) -> Tensor:
     """RGB of any size to ``(3, side, side)``: squashed bicubically, CLIP's mean and standard deviation."""
     squashed = image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
     array = (np.asarray(squashed, np.float32) / 255 - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
-    return torch.from_numpy(array).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
 
 
 @torch.no_grad()
@@ -127,6 +127,7 @@ class ClipModel:
     temperature = 100.0
     image_size = IMAGE_SIZE
     n_layers = len(BLOCKS)
+    _last: tuple[Tensor, list[Tensor], Tensor] | None = None
 
     def __init__(
         self, clip: CLIP, projections: Projections, tokenizer: Callable[[list[str]], Tensor], placement: Placement = Placement()
@@ -160,7 +161,16 @@ class ClipModel:
         return clip_input(image, self.image_size)
 
     def _forward(self, batch: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Raw tokens after each of `BLOCKS` without CLS, ``(N, P, width)``, and the projected CLS ``(N, D)``; float32."""
+        """Raw tokens after each of `BLOCKS` without CLS, ``(N, P, width)``, and the projected CLS ``(N, D)``; float32.
+
+        Those of the last batch (the tensor itself) are remembered: a detector and a normality that see the same images share one pass.
+        """
+        last = self._last  # which another thread may replace
+        if last is None or last[0] is not batch:
+            self._last = last = (batch, *self._passed(batch))
+        return last[1:]
+
+    def _passed(self, batch: Tensor) -> tuple[list[Tensor], Tensor]:
         run = self._compiled or self.tower.forward_intermediates
         with self.placement.running():
             output = run(

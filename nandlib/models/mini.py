@@ -267,7 +267,7 @@ class PooledStages(nn.Module):
 def preprocess(image: Image.Image) -> Tensor:
     """RGB of any size, squashed bicubically to 320 x 320, ``(x - 127) / 128``."""
     squashed = image.convert("RGB").resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
-    return torch.from_numpy((np.asarray(squashed, np.float32) - 127) / 128).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(np.ascontiguousarray(((np.asarray(squashed, np.float32) - 127) / 128).transpose(2, 0, 1)))
 
 
 class MiniModel:

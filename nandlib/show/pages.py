@@ -321,6 +321,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "memory": scale_tables.memory,
     "coreset": scale_tables.coreset,
     "precision": scale_tables.precision,
+    "gpu": scale_tables.gpu,
     "kills": scale_tables.kills,
     "cases": scale_tables.cases,
 }

@@ -61,6 +61,16 @@ def precision(root: Path) -> str:
     return markdown(["device", "images in a batch", "setting", "seconds an image", "of the bare pass", apart], rows)
 
 
+def gpu(root: Path) -> str:
+    """How well images fill a GPU: rates of reading and of `nand apply` at full size, against the bare tower's."""
+    found = read_table(root / "figures/mvtec_ad_random/model/gpu.csv")
+    rows = [
+        [str(size), *(f"{part['images_s'][what]:.0f} ({part['ratio'][what]:.2f})" for what in found["what"].unique())]
+        for size, part in ((size, own.set_index("what")) for size, own in found.groupby("batch"))
+    ]
+    return markdown(["images in a batch", *found["what"].unique()], rows)
+
+
 def kills(root: Path) -> str:
     """Runs that were killed, and how many ended in the same bytes."""
     found = read_table(root / "figures/kills.csv")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -13,6 +12,7 @@ from multiprocessing import get_context
 
 import torch
 
+from nandlib.data.ahead import cores
 from nandlib.errors import EngineError
 from nandlib.memory import keep_freed_memory
 from nandlib.streaming.results import Shard
@@ -50,8 +50,7 @@ class Here:
             NandError: What the work raised.
             EngineError: If a process was killed.
         """
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        workers = self.workers or (min(cores, MOST_WORKERS) if self.threads == 1 and FORKS else 1)
+        workers = self.workers or (min(cores(), MOST_WORKERS) if self.threads == 1 and FORKS else 1)
         yield from self._alone(work, shards) if workers == 1 else _together(work, shards, workers)
 
     def _alone(self, work: Work, shards: Iterator[Shard]) -> Iterator[int]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,19 +14,17 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from nandlib.data.addresses import read
-from nandlib.data.batch import Batch
+from nandlib.data.ahead import ahead, batched
+from nandlib.data.batch import Batch, Preprocess
 from nandlib.data.held import written
 from nandlib.data.images import ImageLike, load_image
 from nandlib.data.maps import MapFolder, check_maps
+from nandlib.detectors.base import TorchDetector
 from nandlib.errors import DataError
 from nandlib.method.adapt import AdaptedDetector
 from nandlib.streaming.listing import Listing
 from nandlib.streaming.overlay import overlay
 from nandlib.streaming.results import Digest, Results, Shard, digest
-
-READERS = 2  # threads that read and decode while the network works
-S = TypeVar("S")
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -50,9 +46,12 @@ class How:
 
 @dataclass(frozen=True)
 class _Read:
+    """An image as the readers hand it on; without one, the problem."""
+
     name: str
     digest: Digest
     image: Image.Image | None
+    inputs: Mapping[Preprocess, torch.Tensor] = field(default_factory=dict)
     problem: str | None = None
 
 
@@ -80,8 +79,8 @@ class Work:
             DataError: If an image cannot be read, a map is not as it must be, or a file cannot be written.
         """
         rows, maps = [], dict[str, torch.Tensor]()
-        for batch in _batches(_ahead(self._read, shard.images, 2 * self.how.batch), self.how.batch):
-            readable = [(one.name, one.image) for one in batch if one.image is not None]
+        for batch in batched(ahead(self._read, shard.images, 2 * self.how.batch), self.how.batch):
+            readable = [one for one in batch if one.image is not None]
             found = self._scores(readable, maps) if readable else {}
             rows += [{"image": one.name, "digest": one.digest, "problem": one.problem, **found.get(one.name, {})} for one in batch]
         if self.how.store == "shards":
@@ -97,32 +96,40 @@ class Work:
         except DataError as error:
             if not self.how.skip_unreadable:
                 raise
-            return _Read(name, b"", None, str(error))
+            return _Read(name, b"", None, problem=str(error))
         try:
-            return _Read(name, own, load_image(path, content))
+            image = load_image(path, content)
         except DataError as error:
             if not self.how.skip_unreadable:
                 raise
-            return _Read(name, own, None, str(error))
+            return _Read(name, own, None, problem=str(error))
+        return _Read(name, own, image, {how: how(image) for how in self._preprocesses})
 
-    def _scores(self, images: list[tuple[str, Image.Image]], maps: dict[str, torch.Tensor]) -> dict[str, dict[str, Any]]:
+    @property
+    def _preprocesses(self) -> tuple[Preprocess, ...]:
+        """Of the networks that see images, the detector's and the model's: the readers' work, not the network's thread's."""
+        detector, model = self.adapted.detector, self.adapted.model
+        own = [detector.preprocess] if isinstance(detector, TorchDetector) else []
+        return tuple(dict.fromkeys([*own, *([model.preprocess] if self.adapted.names else [])]))
+
+    def _scores(self, read: Sequence[_Read], maps: dict[str, torch.Tensor]) -> dict[str, dict[str, Any]]:
         """Write maps and overlays of a batch, or gather the maps; rows by name."""
-        detector = self.adapted.detector
-        pictures = Batch([image for _, image in images])
-        paths: list[ImageLike] = [self.listing.path(name) for name, _ in images]
+        detector, images = self.adapted.detector, [one.image for one in read if one.image is not None]
+        pictures = Batch(images, {how: [one.inputs[how] for one in read] for how in self._preprocesses})
+        paths: list[ImageLike] = [self.listing.path(one.name) for one in read]
         before = check_maps(detector(paths if isinstance(detector, MapFolder) else pictures), len(images), type(detector).__name__)
         rows = {}
-        for (name, image), base, after in zip(images, before, self.adapted.damp(pictures, before), strict=True):
-            stem = PurePosixPath(name).with_suffix("")
+        for one, image, base, after in zip(read, images, before, self.adapted.damp(pictures, before), strict=True):
+            stem = PurePosixPath(one.name).with_suffix("")
             if self.how.store == "shards":
-                maps[name] = torch.from_numpy(after)
+                maps[one.name] = torch.from_numpy(after)
             else:
                 written(self.results.folder / f"maps/{stem}.npy", partial(_save, array=after))
             if self.how.overlays:
                 written(self.results.folder / f"overlays/{stem}.png", partial(overlay(image, base, after).save, format="png"))
             whole = float(base.sum(dtype=np.float64))
             removed = 100 * (1 - float(after.sum(dtype=np.float64)) / whole) if whole else 0.0
-            rows[name] = {"score_before": base.max(), "score_after": after.max(), "removed": removed}
+            rows[one.name] = {"score_before": base.max(), "score_after": after.max(), "removed": removed}
         return rows
 
 
@@ -135,30 +142,3 @@ def digest_of(detector: Any, listing: Listing, name: str, content: bytes) -> Dig
 def _save(path: Path, array: np.ndarray) -> None:
     with open(path, "wb") as file:  # numpy.save would add a suffix
         np.save(file, array)
-
-
-def _ahead(do: Callable[[S], T], of: Iterable[S], most: int) -> Iterator[T]:
-    """What `do` gives for each, in order; threads are at most that many ahead."""
-    with ThreadPoolExecutor(READERS) as pool:
-        waiting = deque[Future[T]]()
-        try:
-            for one in of:
-                waiting.append(pool.submit(do, one))
-                if len(waiting) > most:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
-def _batches(images: Iterable[T], size: int) -> Iterator[list[T]]:
-    batch = []
-    for image in images:
-        batch.append(image)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

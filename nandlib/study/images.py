@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-from PIL import Image
 from torch import Tensor
 
-from nandlib.data.images import evenly, load_image
+from nandlib.data.batch import Preprocess, inputs
+from nandlib.data.images import evenly
 
 if TYPE_CHECKING:
     from nandlib.study.open_study import OpenStudy
@@ -34,7 +33,6 @@ def splits(study: OpenStudy) -> tuple[str, ...]:
     return ("test", "train") if study.config.nand.base_normalisation == "train_normal" else ("test",)
 
 
-def batches(paths: Sequence[Path], preprocess: Callable[[Image.Image], Tensor]) -> Iterator[Tensor]:
+def batches(paths: Sequence[Path], preprocess: Preprocess) -> Iterator[Tensor]:
     """Preprocessed images ``(n, 3, S, S)``, `BATCH` at a time."""
-    for start in range(0, len(paths), BATCH):
-        yield torch.stack([preprocess(load_image(path)) for path in paths[start : start + BATCH]])
+    return inputs(paths, preprocess, BATCH)

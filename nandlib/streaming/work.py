@@ -80,8 +80,8 @@ class Work:
         """
         rows, maps = [], dict[str, torch.Tensor]()
         for batch in batched(ahead(self._read, shard.images, 2 * self.how.batch), self.how.batch):
-            readable = [one for one in batch if one.image is not None]
-            found = self._scores(readable, maps) if readable else {}
+            ready = [one for one in batch if one.image is not None]
+            found = self._scores(ready, maps) if ready else {}
             rows += [{"image": one.name, "digest": one.digest, "problem": one.problem, **found.get(one.name, {})} for one in batch]
         if self.how.store == "shards":
             written(self.results.shards / f"{shard.name}.safetensors", partial(save_file, maps))
@@ -103,7 +103,7 @@ class Work:
             if not self.how.skip_unreadable:
                 raise
             return _Read(name, own, None, problem=str(error))
-        return _Read(name, own, image, {how: how(image) for how in self._preprocesses})
+        return _Read(name, own, image, {preprocess: preprocess(image) for preprocess in self._preprocesses})
 
     @property
     def _preprocesses(self) -> tuple[Preprocess, ...]:
@@ -112,14 +112,14 @@ class Work:
         own = [detector.preprocess] if isinstance(detector, TorchDetector) else []
         return tuple(dict.fromkeys([*own, *([model.preprocess] if self.adapted.names else [])]))
 
-    def _scores(self, read: Sequence[_Read], maps: dict[str, torch.Tensor]) -> dict[str, dict[str, Any]]:
+    def _scores(self, ready: Sequence[_Read], maps: dict[str, torch.Tensor]) -> dict[str, dict[str, Any]]:
         """Write maps and overlays of a batch, or gather the maps; rows by name."""
-        detector, images = self.adapted.detector, [one.image for one in read if one.image is not None]
-        pictures = Batch(images, {how: [one.inputs[how] for one in read] for how in self._preprocesses})
-        paths: list[ImageLike] = [self.listing.path(one.name) for one in read]
+        detector, images = self.adapted.detector, [one.image for one in ready if one.image is not None]
+        pictures = Batch(images, {preprocess: [one.inputs[preprocess] for one in ready] for preprocess in self._preprocesses})
+        paths: list[ImageLike] = [self.listing.path(one.name) for one in ready]
         before = check_maps(detector(paths if isinstance(detector, MapFolder) else pictures), len(images), type(detector).__name__)
         rows = {}
-        for one, image, base, after in zip(read, images, before, self.adapted.damp(pictures, before), strict=True):
+        for one, image, base, after in zip(ready, images, before, self.adapted.damp(pictures, before), strict=True):
             stem = PurePosixPath(one.name).with_suffix("")
             if self.how.store == "shards":
                 maps[one.name] = torch.from_numpy(after)

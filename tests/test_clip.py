@@ -1,8 +1,10 @@
 """APRIL-GAN's model at a small size with random weights: shapes, order of operations, checkpoints."""
 
 import copy
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
@@ -11,9 +13,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from nandlib import add_normality
+from nandlib.benchmarks import gpu
 from nandlib.detectors.aprilgan import AprilGan
 from nandlib.errors import ModelError
-from nandlib.method.config import PromptConfig
+from nandlib.method.config import NandConfig, PromptConfig
 from nandlib.method.prompts import load_prompts
 from nandlib.models.base import Placement, whole_float32
 from nandlib.models.clip import ClipModel, Projections, encode_tokens, load_projections, tokens_first
@@ -141,3 +144,26 @@ def test_a_compiled_tower_gives_the_same_features(clip_model, monkeypatch):
     compiled = ClipModel(clip_model.clip, clip_model.projections, clip_model.tokenizer, Placement(compiled=True))
     batch = torch.randn(1, 3, 70, 70, generator=torch.Generator().manual_seed(3))
     assert torch.equal(compiled.encode_image(batch).tokens, clip_model.encode_image(batch).tokens) and calls == [1]
+
+
+def test_how_well_a_device_is_filled(clip_model, tmp_path, monkeypatch):
+    """The benchmark of `nand apply` at full size, with the small network in its place: every row is a rate, the bare tower's ratio 1."""
+    names = [f"{k}.png" for k in range(3)]
+    for k, name in enumerate(names):
+        Image.fromarray(np.random.default_rng(k).integers(0, 255, (30, 40, 3), np.uint8)).save(tmp_path / name)
+    model = SimpleNamespace(name="clip", weights=None, clip_weights=None)
+    study = SimpleNamespace(
+        name="small",
+        config=SimpleNamespace(model=model, nand=NandConfig(map_size=32)),
+        prompts=load_prompts(PromptConfig(file="aprilgan")),
+        images=tmp_path,
+        classes=lambda: ["bottle"],
+        rows=lambda *_: pd.DataFrame({"image": names}),
+    )
+    monkeypatch.setattr(gpu, "load_model", lambda *_: clip_model)
+    table = gpu.gpu_rates(study, "cpu", images=8, batches=(2, 4))
+    assert list(table.columns) == gpu.COLUMNS and list(table["batch"]) == [2] * 6 + [4] * 6
+    assert (table["images_s"] > 0).all() and (table.loc[table["what"] == gpu.BARE, "ratio"] == 1).all()
+    model.name = "mini"
+    with pytest.raises(ModelError, match="take mvtec_ad_random"):
+        gpu.gpu_rates(study, "cpu")

@@ -34,7 +34,7 @@ CONFIGS = {
     "onenip": OneNipConfig(**SMALL, refiner=8, versions=1),
     "pbas": PbasConfig(width=32, hidden=16, epochs=8, stages=(3, 4), batch_size=3),
     "pradot": PradotConfig(epochs=6, batch_size=3, stages=(3,), per_cell=0.5),
-    "hetnet_style": HetNetConfig(epochs=25, second_epochs=2, batch_size=3, width=16),
+    "hetnet_style": HetNetConfig(epochs=25, second="self_trained", second_epochs=2, batch_size=3, width=16),
     "fader_style": FaderConfig(side=64, widths=(8, 12, 16), epochs=25, gate_epochs=4, versions=1, batch_size=3, rate=1e-2),
 }
 MULTI = ("uniad", "onenip")

@@ -101,7 +101,7 @@ def test_a_training_that_changes_what_it_sees_makes_new_maps(study):
 
 def test_settings_are_chosen_by_what_they_find(study, model, monkeypatch):
     monkeypatch.setattr(trained_selection, "CANDIDATES", {"pbas": ({"epochs": 1}, {"epochs": 4})})
-    monkeypatch.setattr(trained_selection, "LONGER", {"pbas": {"epochs": 6}})
+    monkeypatch.setattr(trained_selection, "LONGER", {"pbas": ({"epochs": 6},)})
     *parts, table = trained_selection.select_trained(study, progress=False)
     assert [len(part) for part in parts] == [1, 2] and not list(trained_selection.select_trained(study, table, progress=False))
     (again,) = trained_selection.select_trained(study, table[:2], progress=False)

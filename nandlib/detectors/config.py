@@ -78,7 +78,7 @@ class UniAdConfig(TrainedConfig):
     }
 
     standardise: bool = Field(True, description="features of every channel to mean 0 and deviation 1; published: as they are")
-    stages: tuple[int, ...] = Field((5,), description="of the embedded tower (strides 4, 8, 16, 16, 32, 32), the finest first")
+    stages: tuple[int, ...] = Field((4, 5), description="of the embedded tower (strides 4, 8, 16, 16, 32, 32), the finest first")
     grid: int = Field(10, description="cells a side to which features are resized; published: 14")
     width: int = 128
     heads: int = 4
@@ -95,6 +95,7 @@ class OneNipConfig(UniAdConfig):
 
     published: ClassVar[dict[str, Any]] = {**UniAdConfig.published, "refiner": 128, "versions": None}
 
+    stages: tuple[int, ...] = (5,)
     epochs: int = Field(80, ge=1, description="published: 1000")
     refiner: int = Field(32, description="width of the refiner; published: 128")
     versions: int | None = Field(2, ge=1, description="synthetic images of each normal one; None, as published: new ones in every epoch")
@@ -111,8 +112,8 @@ class PbasConfig(TrainedConfig):
     stages: tuple[int, ...] = (2, 3)
     width: int = Field(256, description="of the embedding; published: 1536")
     hidden: int = Field(256, description="of the discriminator; published: 1024")
-    epochs: int = Field(40, ge=1, description="published: 640")
-    rate_factor: float = Field(10.0, gt=0, description="of both published rates, 1e-4 and 2e-4")
+    epochs: int = Field(80, ge=1, description="published: 640")
+    rate_factor: float = Field(5.0, gt=0, description="of both published rates, 1e-4 and 2e-4")
 
 
 class PradotConfig(TrainedConfig):
@@ -143,7 +144,7 @@ class HetNetConfig(TrainedConfig):
 
     stages: tuple[int, ...] = Field((1, 3, 5), min_length=3, max_length=3, description="of the first teacher, each half as fine")
     second: Literal["random", "self_trained", "deit_base_patch16_224"] = Field(
-        "self_trained",
+        "random",
         description="the second teacher: a transformer on pixels (as it starts; trained to fill in patches), or DeiT-B",
     )
     second_weights: Path | None = Field(None, description="of DeiT-B; or 'random'")
@@ -168,7 +169,7 @@ class FaderConfig(TrainedConfig):
 
     size: Literal["embedded"] = Field("embedded", description="the only one")
     stages: tuple[int, ...] = Field((), max_length=0, description="no backbone: it sees pixels")
-    side: int = Field(96, ge=32, description="pixels a side of what the U-Net sees")
+    side: int = Field(128, ge=32, description="pixels a side of what the U-Net sees")
     widths: tuple[int, ...] = Field((8, 16, 32, 48), min_length=2, description="channels of the U-Net's levels, the finest first")
     cell: int = Field(8, ge=1, description="pixels a side of the mask's cells, at `side`")
     epochs: int = Field(40, ge=1, description="of the U-Net")

@@ -24,22 +24,29 @@ from nandlib.study.open_study import OpenStudy
 CANDIDATES: Mapping[str, Sequence[Mapping[str, Any]]] = {  # what differs from the settings as they stand
     "uniad": (
         {},
-        {"epochs": 40},
-        {"stages": (4, 5)},
-        {"stages": (4, 5), "grid": 14, "epochs": 80},
+        {"stages": (5,)},
+        {"stages": (5,), "epochs": 40},
+        {"grid": 14, "epochs": 80},
         {"stages": (3, 4), "grid": 14, "epochs": 80},
     ),
     "onenip": ({}, {"stages": (4, 5), "epochs": 40}),
-    "pbas": ({}, {"stages": (2, 3, 4)}, {"stages": (3, 4)}),
+    "pbas": (
+        {},
+        {"rate_factor": 10.0},
+        {"rate_factor": 10.0, "epochs": 40},
+        {"rate_factor": 10.0, "stages": (2, 3, 4), "epochs": 40},
+        {"rate_factor": 10.0, "stages": (3, 4), "epochs": 40},
+        {"rate_factor": 10.0, "stages": (3, 4)},
+    ),
     "pradot": ({}, {"stages": (4,)}),
-    "hetnet_style": ({}, {"second": "random"}),
-    "fader_style": ({}, {"side": 128}),
+    "hetnet_style": ({}, {"second": "self_trained"}),
+    "fader_style": ({}, {"side": 96}),
 }
-LONGER: Mapping[str, Mapping[str, Any]] = {  # what the reduction costs: four, three, four and four times the epochs
-    "uniad": {"epochs": 480},
-    "onenip": {"epochs": 240},
-    "pbas": {"epochs": 160},
-    "pradot": {"epochs": 100},
+LONGER: Mapping[str, Sequence[Mapping[str, Any]]] = {  # what the reduction costs: two to four times the epochs
+    "uniad": ({"stages": (5,), "epochs": 480},),
+    "onenip": ({"epochs": 240},),
+    "pbas": ({"rate_factor": 10.0, "epochs": 160}, {"rate_factor": 10.0, "stages": (3, 4), "epochs": 160}),
+    "pradot": ({"epochs": 100},),
 }
 COLUMNS = ["detector", "changed", "auroc_map", "auroc_official", "kind"]
 
@@ -59,7 +66,7 @@ def select_trained(study: OpenStudy, known: pd.DataFrame | None = None, progress
     model = model_of(study)
     rows = {(row["detector"], row["changed"]): row for row in ([] if known is None else known.to_dict("records"))}
     every = [(name, change, "candidate") for name, changes in CANDIDATES.items() for change in changes]
-    every += [(name, change, "longer") for name, change in LONGER.items()]
+    every += [(name, change, "longer") for name, changes in LONGER.items() for change in changes]
     for name, change, kind in tqdm(every, desc="candidates", disable=not progress):
         if (name, str(dict(change))) not in rows:
             found = [_a0(one, study, class_name) for class_name, one in _fitted(name, change, study, model).items()]

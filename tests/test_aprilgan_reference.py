@@ -165,6 +165,7 @@ def after_ln_post(function):
 @pytest.fixture
 def mutated_tower(small, monkeypatch) -> Iterator:
     def mutate(change) -> None:
+        monkeypatch.setattr(small, "_last", None)  # the pass of a batch that it has seen, whole
         monkeypatch.setattr(small.clip.visual, "forward_intermediates", change(small.clip.visual.forward_intermediates), raising=False)
 
     return mutate

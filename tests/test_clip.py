@@ -151,19 +151,19 @@ def test_how_well_a_device_is_filled(clip_model, tmp_path, monkeypatch):
     names = [f"{k}.png" for k in range(3)]
     for k, name in enumerate(names):
         Image.fromarray(np.random.default_rng(k).integers(0, 255, (30, 40, 3), np.uint8)).save(tmp_path / name)
-    model = SimpleNamespace(name="clip", weights=None, clip_weights=None)
     study = SimpleNamespace(
         name="small",
-        config=SimpleNamespace(model=model, nand=NandConfig(map_size=32)),
+        config=SimpleNamespace(model=SimpleNamespace(name="mini"), nand=NandConfig(map_size=32)),
         prompts=load_prompts(PromptConfig(file="aprilgan")),
         images=tmp_path,
         classes=lambda: ["bottle"],
         rows=lambda *_: pd.DataFrame({"image": names}),
     )
-    monkeypatch.setattr(gpu, "load_model", lambda *_: clip_model)
+    monkeypatch.setattr(gpu, "model_of", lambda _: clip_model)
+    monkeypatch.setattr(ClipModel, "image_size", clip_model.image_size)
     table = gpu.gpu_rates(study, "cpu", images=8, batches=(2, 4))
     assert list(table.columns) == gpu.COLUMNS and list(table["batch"]) == [2] * 6 + [4] * 6
     assert (table["images_s"] > 0).all() and (table.loc[table["what"] == gpu.BARE, "ratio"] == 1).all()
-    model.name = "mini"
+    monkeypatch.setattr(gpu, "model_of", lambda _: "another")
     with pytest.raises(ModelError, match="take mvtec_ad_random"):
         gpu.gpu_rates(study, "cpu")

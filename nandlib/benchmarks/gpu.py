@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 
 from nandlib.benchmarks.images import timed
+from nandlib.benchmarks.precision import device_name
 from nandlib.benchmarks.rates import TEXTS, copies, streamed
 from nandlib.data.ahead import ahead, cores
 from nandlib.data.batch import in_batches
@@ -20,12 +21,13 @@ from nandlib.data.images import load_image
 from nandlib.detectors.aprilgan import AprilGan
 from nandlib.errors import ModelError
 from nandlib.method.normality import add_normality
-from nandlib.models import Placement, load_model
+from nandlib.models import Placement
 from nandlib.models.clip import ClipModel
 from nandlib.streaming.here import Here
 from nandlib.streaming.listing import Listing
 from nandlib.streaming.work import How
 from nandlib.study.images import image_paths
+from nandlib.study.model import model_of
 from nandlib.study.open_study import OpenStudy
 
 COLUMNS = ["device", "cores", "images", "batch", "what", "images_s", "ratio"]
@@ -48,12 +50,10 @@ def gpu_rates(study: OpenStudy, device: str = "cuda", images: int = IMAGES, batc
     Raises:
         ModelError: If the study's model is not CLIP.
     """
-    config, class_name = study.config.model, study.classes()[0]
-    if config.name != "clip":
-        raise ModelError(f"the study '{study.name}' has the model '{config.name}': this measures CLIP; take mvtec_ad_random")
-    weights, clip_weights = (path and study.resolve(path) for path in (config.weights, config.clip_weights))
-    model = load_model("clip", weights, Placement(device, "autocast"), clip_weights)
-    assert isinstance(model, ClipModel)  # by its name
+    found, class_name = model_of(study), study.classes()[0]
+    if not isinstance(found, ClipModel):
+        raise ModelError(f"the study '{study.name}' has the model '{study.config.model.name}': this measures CLIP; take mvtec_ad_random")
+    model = ClipModel(found.clip, found.projections, found.tokenizer, Placement(device, "autocast"))
     noun = class_name.replace("_", " ")
     detector = AprilGan(model, study.prompts, noun, study.config.nand)
     one = five = add_normality(detector, TEXTS[0], model=model, noun=noun)
@@ -75,7 +75,7 @@ def gpu_rates(study: OpenStudy, device: str = "cuda", images: int = IMAGES, batc
             turns = [{name: run() for name, run in runs.items()} for _ in range(REPEATS + 1)][1:]  # the first warms up
             for name in runs:
                 rate, ratio = (statistics.median(turn[name] / turn[to] if to else turn[name] for turn in turns) for to in ("", BARE))
-                rows.append((_name(device), cores(), images, size, name, rate, ratio))
+                rows.append((device_name(device), cores(), images, size, name, rate, ratio))
     return pd.DataFrame(rows, columns=COLUMNS).round({"images_s": 1, "ratio": 2})
 
 
@@ -104,7 +104,3 @@ def _reading(model: ClipModel, listing: Listing, readers: bool) -> Callable[[], 
         return len(names) / (time.perf_counter() - start)
 
     return run
-
-
-def _name(device: str) -> str:
-    return torch.cuda.get_device_name() if device.startswith("cuda") else device

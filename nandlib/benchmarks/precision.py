@@ -100,11 +100,12 @@ def precision_cost(study: OpenStudy, device: str = "cpu", images: int = 1) -> pd
     table["seconds"] = [statistics.median(turn[name] for turn in turns) / images for name in runs]
     table["ratio"] = [statistics.median(turn[name] / turn["bare"] for turn in turns) for name in runs]
     table["difference"] = table["setting"].map(differences)
-    table = table.assign(device=_name(device), images=images, bfloat16_cost=bfloat16_cost(device))[COLUMNS]
+    table = table.assign(device=device_name(device), images=images, bfloat16_cost=bfloat16_cost(device))[COLUMNS]
     return table.round({"seconds": 4, "ratio": 2, "difference": 5, "bfloat16_cost": 2})
 
 
-def _name(device: str) -> str:
+def device_name(device: str) -> str:
+    """Of a GPU, or of the processor with the number of its threads."""
     if device == "cuda":
         return torch.cuda.get_device_name()
     models = (

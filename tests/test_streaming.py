@@ -21,7 +21,7 @@ from safetensors.numpy import load_file
 
 from nandlib import add_normality
 from nandlib.data.ahead import ahead
-from nandlib.data.batch import Batch, inputs
+from nandlib.data.batch import Batch, in_batches, inputs
 from nandlib.data.held import held
 from nandlib.detectors.base import TorchDetector
 from nandlib.errors import DataError, EngineError
@@ -212,6 +212,11 @@ def test_networks_that_preprocess_alike_share_a_tensor():
     parts = list(inputs(pictures, preprocess, 2))
     assert [len(part) for part in parts] == [2, 1] and torch.equal(torch.cat(parts), one)
     assert [len(part) for part in inputs(batch, preprocess, 2)] == [3], "as few as go through a network at once"
+    several = list(in_batches([np.asarray(picture) for picture in pictures], preprocess, 2))
+    known = len(calls)
+    assert [len(own) for own in several] == [2, 1] and torch.equal(torch.cat([own.inputs(preprocess) for own in several]), one)
+    assert len(calls) == known, "preprocessed by those who read"
+    assert [picture.getpixel((0, 0))[0] for own in several for picture in own] == [0, 1, 2]
 
 
 def test_readers_preprocess_while_the_network_works(images, model, tmp_path):

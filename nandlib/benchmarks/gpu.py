@@ -80,7 +80,7 @@ def gpu_rates(study: OpenStudy, device: str = "cuda", images: int = IMAGES, batc
 
 
 def _bare(model: ClipModel, listing: Listing, size: int) -> Callable[[], float]:
-    (batch,) = in_batches([listing.path(name) for name in islice(listing, size)], size)
+    (batch,) = in_batches([listing.path(name) for name in islice(listing, size)], model.preprocess, size)
     there = batch.inputs(model.preprocess).to(model.placement.device)
 
     def passes() -> None:

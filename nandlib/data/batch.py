@@ -41,10 +41,19 @@ class Batch(Sequence[Image.Image]):
         return self._inputs[preprocess]
 
 
-def in_batches(images: Sequence[ImageLike], most: int) -> Iterator[Batch]:
-    """Images of any kind, at most `most` at a time."""
-    for start in range(0, len(images), most):
-        yield Batch([as_image(image) for image in images[start : start + most]])
+def in_batches(images: Sequence[ImageLike], preprocess: Preprocess, most: int) -> Iterator[Batch]:
+    """Images of any kind, at most `most` at a time, preprocessed for the networks that do it this way.
+
+    What comes next is read and preprocessed while they work.
+    """
+
+    def ready(image: ImageLike) -> tuple[Image.Image, Tensor]:
+        own = as_image(image)
+        return own, preprocess(own)
+
+    for batch in batched(ahead(ready, images, 2 * most), most):
+        own, tensors = zip(*batch, strict=True)
+        yield Batch(own, {preprocess: tensors})
 
 
 def inputs(images: Sequence[ImageLike], preprocess: Preprocess, most: int) -> Iterator[Tensor]:

@@ -92,7 +92,7 @@ class _Class:
         size, abnormal = (self.study.config.nand.map_size,) * 2, self.groups != "good"
         bases: dict[str, list[Tensor]] = {detector: [] for detector in self.detectors}
         sup: dict[str, list[np.ndarray]] = {group: [] for group in self.adapted.names}
-        for batch in in_batches(images, BATCH):  # one pass of the tower serves all
+        for batch in in_batches(images, self.adapted.model.preprocess, BATCH):  # one pass of the tower serves all
             for detector, own in self.detectors.items():
                 bases[detector].append(resize_map(torch.from_numpy(own(batch)), size))
             for group, maps in self.adapted.suppression_maps(batch).items():  # the same for every detector

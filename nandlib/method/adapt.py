@@ -180,7 +180,7 @@ class AdaptedDetector:
             DataError: If the detector returns a wrong number of maps, a wrong shape, NaN or infinity.
         """
         shared = getattr(self.detector, "preprocess", None) == self.model.preprocess and not isinstance(images, Batch)
-        pieces = in_batches(images, BATCH) if shared else [images]  # one pass of the tower serves detector and text
+        pieces = in_batches(images, self.model.preprocess, BATCH) if shared else [images]  # one pass of the tower serves detector and text
         return [final for piece in pieces for final in self.damp(piece, self._base(piece))]
 
     def damp(self, images: Sequence[ImageLike], base: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -98,6 +98,13 @@ def test_features_embedding_and_centres():
         torch.testing.assert_close(bank, OFFICIAL[key], **TOLERANCE)
 
 
+@pytest.mark.parametrize(("channels", "width"), [(720, 256), (1008, 256), (512, 256), (216, 256), (27, 27), (1, 3)])
+def test_means_of_channels_are_adaptive_pooling_to_the_last_bit(channels, width):
+    features = given(340, (2, channels, 30))
+    pooled = F.adaptive_avg_pool1d(features.transpose(1, 2), width).transpose(1, 2)
+    assert torch.equal(pbas.channel_means(features, width), pooled)
+
+
 def test_before_training():
     found = judged(*small())
     torch.testing.assert_close(found["image_score"], OFFICIAL["test_untrained_image_score"], **TOLERANCE)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from nandlib.evaluation.result_tables import kshot_summary
-from nandlib.show import scale_tables
+from nandlib.show import detector_tables, scale_tables
 from nandlib.show.comparison import comparison
 from nandlib.show.style import CONTEST, LABELS
 from nandlib.study.frames import read_table
@@ -309,6 +309,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "masks": _masks,
     "harm": _harm,
     "trained": _trained,
+    "settings": detector_tables.settings,
     "results": _results,
     "real": _real,
     "models": _models,

@@ -8,22 +8,22 @@ from nandlib.show.scale_tables import markdown
 from nandlib.show.style import LABELS
 from nandlib.study.frames import read_table
 
-IMAGES = "validation products", "drawn (mini)", "circuit boards", "Magnetic Tile", "MVTec AD's bottle"  # validation, then as in the file
+NAMES = {"mini_detectors": "drawn (mini)", "pcb": "circuit boards", "magnetic_tile": "Magnetic Tile", "bottle": "MVTec AD's bottle"}
 
 
 def settings(root: Path) -> str:
     """Ordinary AUROC with the settings of before and with those that came first on the validation products."""
     figures = root / "figures"
     before = read_table(figures / "validation/model/settings_before.csv")  # measured once, with these settings under a preset's `trained`
-    tried = read_table(figures / "validation/model/detector_selection.csv").set_index(["detector", "changed"])["auroc_map"]
-    found = {
-        study: read_table(figures / study / "model/detectors.csv").set_index("detector")["auroc_map"] for study in before["study"].unique()
-    }
-    rows: dict[str, list[str]] = {}
-    for study, detector, changed, auroc in before.itertuples(index=False):
-        first = [LABELS[detector], f"`{changed}`", _change(tried[detector, changed], tried[detector, "{}"])]
-        rows.setdefault(detector, first).append(_change(auroc, found[study][detector]))
-    return markdown(["detector", "changed from", *IMAGES], list(rows.values()))
+    tried = read_table(figures / "validation/model/detector_selection.csv").set_index(["detector", "changed"])["auroc_map"].to_dict()
+    found = {study: read_table(figures / study / "model/detectors.csv").set_index("detector")["auroc_map"].to_dict() for study in NAMES}
+    rows = []
+    for (detector, changed), own in before.groupby(["detector", "settings"], sort=False):
+        earlier = own.set_index("study")["auroc_map"].to_dict()
+        changes = [_change(tried[detector, changed], tried[detector, "{}"])]
+        changes += [_change(earlier[study], found[study][detector]) for study in NAMES]
+        rows.append([LABELS[str(detector)], f"`{changed}`", *changes])
+    return markdown(["detector", "changed from", "validation products", *NAMES.values()], rows)
 
 
 def _change(before: float, after: float) -> str:

@@ -35,7 +35,7 @@ def embed(layers: Sequence[Tensor], width: int) -> Tensor:
 
 def channel_means(features: Tensor, width: int) -> Tensor:
     """``(B, C, P)`` averaged to ``(B, width, P)``, over spans of channels: `torch.nn.functional.adaptive_avg_pool1d` along the channels, to
-    the last bit, in two thirds of the time, since whole rows of patches are added at once."""
+    the last bit, but sooner, since whole rows of patches are added at once."""
     channels, span = features.shape[1], torch.arange(width, device=features.device)
     first = span * channels // width
     length = -(-(span + 1) * channels // width) - first

@@ -8,7 +8,8 @@ from nandlib.show.scale_tables import markdown
 from nandlib.show.style import LABELS
 from nandlib.study.frames import read_table
 
-NAMES = {"mini_detectors": "drawn (mini)", "pcb": "circuit boards", "magnetic_tile": "Magnetic Tile", "bottle": "MVTec AD's bottle"}
+REAL = {"magnetic_tile": "Magnetic Tile", "bottle": "MVTec AD's bottle", "pcb": "circuit boards"}
+NAMES = {"mini_detectors": "drawn (mini)", **REAL}
 
 
 def settings(root: Path) -> str:

@@ -13,6 +13,7 @@ import pandas as pd
 from nandlib.evaluation.result_tables import kshot_summary
 from nandlib.show import detector_tables, scale_tables
 from nandlib.show.comparison import comparison
+from nandlib.show.detector_tables import NAMES, REAL
 from nandlib.show.style import CONTEST, LABELS
 from nandlib.study.frames import read_table
 
@@ -24,7 +25,6 @@ RULES = {
     "known": "`nand_plus`, closed world",
     "open": "`nand_plus`, half of the names wrong",
 }
-REAL = {"magnetic_tile": "Magnetic Tile", "bottle": "MVTec AD's bottle", "pcb": "circuit boards"}
 MOST_LOSS = 1.0  # points on the validation products that the disjoint model may lose and still be the default
 MODELS = {"mini": "shared (the default)", "mini_disjoint": "disjoint"}
 
@@ -171,15 +171,15 @@ def _worth(root: Path) -> str:
 
 def _trained(root: Path) -> str:
     """`nandlib.show.comparison`: ordinary AUROC, NAND by both rules and with an example, cost."""
-    names, rows = {"mini_detectors": "drawn (mini)", **REAL}, []
-    for row in comparison(root / "figures", list(names)).to_dict("records"):
+    rows = []
+    for row in comparison(root / "figures", list(NAMES)).to_dict("records"):
         own = pd.Series(row)
         a0 = f"{row['auroc_any']:.1f}, {row['auroc_official']:.1f}"
         gains = [f"{row['auroc_before']:.1f} → {row['auroc_after']:.1f}", _gain(own), _groups(own)]
         gains += [f"{row['delta_plus']:+.1f}", f"{row['delta_both']:+.1f}"]
         cost = [f"{row['train_s']:.0f} s", f"{row['image_ms']:.0f} ms ({row['backbone_ratio']:.2f})", f"{row['state_mb']:.1f} MB"]
         published = "–" if pd.isna(row["published"]) else f"{row['published']:.1f}"
-        rows.append([names[row["study"]], LABELS[row["detector"]], a0, published, *gains, *cost])
+        rows.append([NAMES[row["study"]], LABELS[row["detector"]], a0, published, *gains, *cost])
     head = ["images", "detector", "any defect: AUROC by the map, by the official score", "published, MVTec AD", "text added: AUROC", "gain"]
     head += ["groups up", "by `nand_plus`", "with one example too", "to train", "an image (of the bare backbone)", "state"]
     return scale_tables.markdown(head, rows)

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from regenerated import normal, reference, regenerate, weight
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from nandlib.detectors import pbas_equations as pbas
@@ -190,6 +191,14 @@ def test_the_comparison_notices_a_broken_step(monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(pbas, name, wrong)
             assert worst() > 1e-4, what
+
+
+@pytest.mark.parametrize(("cells", "size"), [((20, 20), (320, 320)), ((3, 7), (48, 40)), ((1, 5), (9, 5))])
+def test_smoothing_by_plain_steps(cells, size):
+    scores = torch.sigmoid(given(331, (2, *cells)))
+    large = F.interpolate(scores[:, None], size, mode="bilinear", align_corners=False)[:, 0]
+    plain = torch.stack([torch.from_numpy(gaussian_filter(single.numpy(), 4.0)) for single in large])
+    torch.testing.assert_close(smooth_map(scores, size), plain, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("sigma", [3.0, 5.0])

@@ -6,22 +6,24 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import tiny_project
-import torch
 from PIL import Image
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 from nandlib.memory import keep_freed_memory
-from nandlib.models.mini import Heads, MiniModel, TextTower, save_heads
 from nandlib.warm import warm_processes
 
+if TYPE_CHECKING:  # slow imports stand in the fixtures: the process that hands out tests runs none
+    import torch
+
+    from nandlib.models.mini import MiniModel, TextTower
+
+os.environ["OMP_NUM_THREADS"] = "1"  # of this process and of what the tests start
 keep_freed_memory()  # as commands do
-torch.set_num_threads(1)
-os.environ["OMP_NUM_THREADS"] = "1"  # of what the tests start
 
 ON_THE_TINY_STUDY = {
     "browser",
@@ -59,6 +61,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
 @pytest.fixture(scope="session", autouse=True)
 def _sentences_are_encoded_once() -> Iterator[None]:
     """The text tower is frozen: a process of tests encodes a sentence once, whichever model asks. (Prompts are hundreds of sentences.)"""
+    import torch
+
+    from nandlib.models.mini import TextTower
+
     known, encode = dict[str, torch.Tensor](), TextTower.__call__
 
     def remembered(tower: TextTower, sentences: Sequence[str], batch: int = 64) -> torch.Tensor:
@@ -74,6 +80,10 @@ def _sentences_are_encoded_once() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def heads_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Untrained heads with fixed weights: enough wherever the numbers do not matter."""
+    import torch
+
+    from nandlib.models.mini import Heads, save_heads
+
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "heads.safetensors"
     heads = Heads()
@@ -85,6 +95,8 @@ def heads_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def model(heads_file: Path) -> MiniModel:
     """The embedded model."""
+    from nandlib.models.mini import MiniModel
+
     return MiniModel.load(heads_file)
 
 
@@ -118,6 +130,8 @@ def dataset(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A copy of the project with the tiny study, run once. Tests that change it belong to test_pipeline.py, which runs last."""
+    import tiny_project
+
     project = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(project))

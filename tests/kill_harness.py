@@ -108,7 +108,7 @@ def slow_server(count: int = 400) -> Iterator[list[str]]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     check, url = {"sha256": hashlib.sha256(content).hexdigest()}, f"http://127.0.0.1:{server.server_port}/cloth.tar"
     yield [sys.executable, "-c", FETCH.format(check=check, url=url, normals=count // 2, tests=count // 2)]
     server.shutdown()

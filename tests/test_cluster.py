@@ -27,14 +27,16 @@ from nandlib.study.open_study import OpenStudy, open_study
 
 FEW_SHOT = ("winclip", "patchcore")  # families that share the embedded tower's pass
 HOW = How(store="shards", overlays=False, batch=2)
+QUIET = {"include_log_monitor": False}  # a process a node that sends what workers print: nobody asks for it here
 
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
     """A head without processors of its own, and a node of one."""
     soon = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 500, "health_check_failure_threshold": 4}  # not 30 seconds
-    cluster = Nodes(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "_system_config": soon})
-    cluster.add_node(num_cpus=1)
+    head = {"num_cpus": 0, "include_dashboard": False, "no_monitor": True, "_system_config": soon}
+    cluster = Nodes(initialize_head=True, head_node_args=head | QUIET)
+    cluster.add_node(num_cpus=1, **QUIET)
     yield cluster
     ray.shutdown()
     cluster.shutdown()
@@ -79,7 +81,7 @@ def test_a_node_that_is_killed_costs_nothing_but_time(nodes, images, model, tmp_
     """The same bytes as here, though one node of two dies in the middle."""
     adapted = detector(model, seconds=0.3)
     run(detector(model), images, tmp_path / "here", Here(1))
-    victim, finished = nodes.add_node(num_cpus=1), threading.Event()
+    victim, finished = nodes.add_node(num_cpus=1, **QUIET), threading.Event()
 
     def kill() -> None:
         while not list((tmp_path / "far/shards").glob("*.parquet")):

@@ -204,7 +204,7 @@ def server(monkeypatch) -> Iterator[ThreadingHTTPServer]:
     monkeypatch.setattr(module, "TRIES", 1)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads, server.answer, server.seen = True, honest, []
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield server
     server.shutdown()

@@ -46,7 +46,7 @@ def server():
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     httpd.script, httpd.requests = [completion(GOOD)], []
     httpd.handle_error = lambda *_: None  # a client that gave up waiting
-    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True).start()
     yield httpd
     httpd.shutdown()
 

@@ -23,9 +23,13 @@ def encoder() -> ClipWindowEncoder:
 
 @pytest.fixture(scope="module")
 def networks(encoder) -> dict[str, EncodedWinClip]:
+    """The five references pass once: one shot has the first of them."""
     references = torch.from_numpy(normal(22, (5, 3, 240, 240)))
+    image, windows, patches = encoder(references)
     shots = {"zero_shot": None, "shot1": references[:1], "shot5": references}
-    return {name: EncodedWinClip(encoder, "metal_nut", images) for name, images in shots.items()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoder, "encode", lambda own: (image[: len(own)], [scale[: len(own)] for scale in windows], patches[: len(own)]))
+        return {name: EncodedWinClip(encoder, "metal_nut", images) for name, images in shots.items()}
 
 
 @pytest.fixture(scope="module")

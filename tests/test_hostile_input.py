@@ -29,8 +29,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from nandlib.data.archives import extract
+from nandlib.data.config import DataConfig
 from nandlib.data.groups import load_grouping
 from nandlib.data.images import load_image, load_mask
+from nandlib.data.layouts.table import Table
+from nandlib.data.layouts.visa import VisA
+from nandlib.data.manifest import build_manifest, read_manifest
 from nandlib.data.maps import MapFolder, check_map
 from nandlib.errors import DataError, NandError
 from nandlib.integrations.anomalib import load_module
@@ -52,9 +56,14 @@ SECONDS, MEGABYTES = 10, 1000  # of a case, at most; of memory above what was he
 tried: dict[str, list[int]] = {}  # cases and failures, by the kind of input
 
 
+def files(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 @contextmanager
-def case(kind: str, name: str) -> Iterator[None]:
-    """One case: it works, or an error of ours names the file, in good time and without much memory."""
+def case(kind: str, name: str, folder: Path | None = None) -> Iterator[None]:
+    """One case: it works, or an error of ours names the file, in good time and without much memory; what was in the folder still is."""
+    there = files(folder) if folder else {}
     counts = tried.setdefault(kind, [0, 0])
     counts[0] += 1
     counts[1] += 1  # until it has gone well
@@ -64,6 +73,7 @@ def case(kind: str, name: str) -> Iterator[None]:
     except NandError as error:
         assert name in str(error), error
     assert time.monotonic() - began < SECONDS
+    assert not folder or there.items() <= files(folder).items()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1000 * MEGABYTES
     counts[1] -= 1
 
@@ -127,9 +137,39 @@ def test_every_mode_becomes_rgb(tmp_path, mode):
     assert found.mode == "RGB" and found.size == (5, 4) and np.asarray(found).min() > 250
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_a_turned_photograph_is_read_upright(tmp_path, suffix):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn, which viewers undo
+    lying = Image.new("L", (30, 20))
+    lying.paste(255, (0, 0, 15, 20))
+    lying.save(tmp_path / f"x{suffix}", exif=exif)
+    found = load_image(tmp_path / f"x{suffix}")
+    assert found.size == (20, 30) and np.asarray(found)[2].min() > 200 > 50 > np.asarray(found)[-2].max()
+    assert load_mask(tmp_path / f"x{suffix}").shape == (30, 20)
+    lying.save(tmp_path / "x.tif", exif=exif)
+    with pytest.raises(DataError, match=r"x\.tif cannot be read as an image \(a TIFF that lies on its side\)"):
+        load_image(tmp_path / "x.tif")
+
+
+def test_a_file_of_several_pictures_is_refused(tmp_path):
+    pictures = [Image.new("L", (9, 8), value) for value in (0, 90, 200)]
+    for name in ("pages.tif", "moving.png"):
+        pictures[0].save(tmp_path / name, save_all=True, append_images=pictures[1:])
+        with pytest.raises(DataError, match=rf"{name} cannot be read as an image \(it holds 3\): save each as a file of its own"):
+            load_image(tmp_path / name)
+    tifffile.imwrite(tmp_path / "map.tiff", np.ones((3, 5, 6), np.float32))
+    with pytest.raises(DataError, match=r"map\.tiff"):
+        MapFolder(tmp_path)([Path("map.png")])
+    pictures[0].save(tmp_path / "camera.jpg", "MPO", save_all=True, append_images=pictures[1:2])  # a photograph and a smaller copy
+    assert load_image(tmp_path / "camera.jpg").size == (9, 8)
+
+
 def valid(kind: str) -> bytes:
     stream, image = io.BytesIO(), Image.fromarray(np.random.default_rng(0).integers(0, 255, (9, 11, 3), dtype=np.uint8))
-    image.save(stream, kind)
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    image.save(stream, kind, **({"exif": exif} if kind in ("PNG", "JPEG", "TIFF") else {}))
     return stream.getvalue()
 
 
@@ -141,7 +181,7 @@ VALID = {kind: valid(kind) for kind in ("PNG", "JPEG", "BMP", "TIFF", "GIF")}
 def test_a_damaged_image_is_read_or_refused(tmp_path, kind, cut, flips):
     (tmp_path / "x.png").write_bytes(damaged(VALID[kind], cut, flips))
     for what, read in (("images", load_image), ("masks", load_mask)):
-        with case(what, "x.png"):
+        with case(what, "x.png", tmp_path):
             read(tmp_path / "x.png")
 
 
@@ -177,7 +217,7 @@ def test_a_damaged_map_is_read_or_refused(tmp_path, cut, flips, suffix):
     folder = tmp_path / suffix[1:]
     folder.mkdir(exist_ok=True)
     (folder / f"x{suffix}").write_bytes(damaged(stream.getvalue(), cut, flips))
-    with case("anomaly maps", "x"):
+    with case("anomaly maps", "x", tmp_path):
         (found,) = MapFolder(folder)([Path("x.png")])
         assert found.ndim == 2 and found.min() >= 0
 
@@ -237,8 +277,50 @@ def test_a_damaged_text_file_is_read_or_refused(tmp_path, kind, cut, flips, inse
     for place, word in inserted:
         rows.insert(place % (len(rows) + 1), word.encode())
     (tmp_path / "x.yaml").write_bytes(b"\n".join(rows))
-    with case(kind, "x.yaml"):
+    with case(kind, "x.yaml", tmp_path):
         READ[kind](tmp_path / "x.yaml")
+
+
+TABLES = {
+    "manifests": (
+        b"class,split,type,group,image,mask,width,height,mask_area\np,train,good,good,p/0.png,,4,4,0.0\np,test,dent,dent,p/1.png,,4,4,\n"
+    ),
+    "tables of images": b"image,class,split,type,mask\np/0.png,p,train,good,\np/1.png,p,test,good,\np/2.png,p,test,dent,p/2m.png\n",
+    "VisA's tables": b'image,label,mask\np/0.JPG,normal,\np/1.JPG,"a dent,hole",p/1.png\n',
+}
+READ_TABLE = {
+    "manifests": ("manifest.csv", read_manifest),
+    "tables of images": ("images.csv", lambda path: Table().items(path.parent, "p")),
+    "VisA's tables": ("p/image_anno.csv", lambda path: VisA().items(path.parents[1], "p")),
+}
+
+
+@QUICK
+@given(
+    kind=st.sampled_from(sorted(TABLES)),
+    cut=st.integers(0, 200),
+    flips=FLIPS,
+    inserted=st.lists(st.tuples(st.integers(0, 200), WORDS), max_size=2),
+)
+def test_a_damaged_table_is_read_or_refused(tmp_path, kind, cut, flips, inserted):
+    rows = damaged(TABLES[kind], cut, flips).split(b"\n")
+    for place, word in inserted:
+        rows.insert(place % (len(rows) + 1), word.encode())
+    name, read = READ_TABLE[kind]
+    (tmp_path / "p").mkdir(exist_ok=True)
+    (tmp_path / "split_csv").mkdir(exist_ok=True)
+    (tmp_path / "split_csv/1cls.csv").write_text("object,split,image\np,train,p/0.JPG\n")
+    (tmp_path / name).write_bytes(b"\n".join(rows))
+    with case(kind, "p" if kind == "tables of images" else name, tmp_path):
+        read(tmp_path / name)
+
+
+def test_an_image_that_is_named_twice_is_named(dataset):
+    root = dataset()
+    shutil.copy(root / "bolt/train/good/000.png", root)
+    (root / "images.csv").write_text("image,class,split,type\n000.png,p,train,good\n000.png,p,test,good\n000.png,p,test,dent\n")
+    with pytest.raises(DataError, match=r"names the image '000\.png' 3 times"):
+        build_manifest(root, DataConfig(root=root, groups="types", layout="table"), load_grouping("types"), progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -261,7 +343,7 @@ def test_a_lying_safetensors_file_is_refused(tmp_path, heads_bytes, length, cut,
     if length is not None:
         content = struct.pack("<Q", length) + content[8:]
     (tmp_path / "x.safetensors").write_bytes(damaged(content, cut, flips))
-    with case("safetensors", "x.safetensors"):
+    with case("safetensors", "x.safetensors", tmp_path):
         load_heads(tmp_path / "x.safetensors")
         raise AssertionError("no file of this size holds heads")
 
@@ -282,11 +364,22 @@ def test_an_archive_writes_nothing_outside_its_folder(tmp_path, members, cut, fl
     shutil.rmtree(tmp_path / "in", ignore_errors=True)
     (tmp_path / "in").mkdir()
     (tmp_path / "in/x.tar").write_bytes(damaged(stream.getvalue(), cut, flips if cut % 2 else []))
-    with case("archives", "x.tar"):
+    with case("archives", "x.tar", tmp_path):
         extract(tmp_path / "in/x.tar", tmp_path / "in/folder")
         (tmp_path / "in/folder").chmod(0o755)
     outside = {path.name for path in (tmp_path / "in").iterdir()} | {path.name for path in tmp_path.iterdir()}
     assert outside <= {"x.tar", "folder", "in"} and not Path("/abs.txt").exists()
+
+
+@pytest.mark.parametrize("size", [30_000_000, 1 << 40], ids=["zeros", "a promise"])
+def test_an_archive_that_grows_is_not_unpacked(tmp_path, size):
+    with tarfile.open(tmp_path / "bomb.tar.gz", "w:gz") as tar:
+        info = tarfile.TarInfo("zeros")
+        info.size = size
+        tar.addfile(info, io.BytesIO(bytes(size)) if size < 1 << 30 else None)
+    with pytest.raises(DataError, match=r"bomb\.tar\.gz was not unpacked: unpacked it is more than 100 times as large"):
+        extract(tmp_path / "bomb.tar.gz", tmp_path / "folder")
+    assert not (tmp_path / "folder").exists()
 
 
 @QUICK

@@ -14,16 +14,24 @@ else:  # Debian 12's own Python: no filters yet
     from backports import tarfile  # type: ignore[no-redef]
 
 
+MOST = 100  # times an archive's size: images hardly shrink when they are packed
+
+
 def extract(archive: Path, folder: Path) -> None:
-    """Unpack a tar archive: nothing outside `folder`, no devices, no links that lead out.
+    """Unpack a tar archive: nothing outside `folder`, no devices, no links that lead out, no more than there is room for.
 
     Raises:
-        DataError: If the archive is damaged, or holds an entry that would leave the folder.
+        DataError: If the archive is damaged, holds an entry that would leave the folder, or more than `MOST` times its size.
     """
     folder.mkdir(parents=True)
     try:
+        room = min(MOST * archive.stat().st_size, shutil.disk_usage(folder).free)
         with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")
+            for member in tar:
+                room -= member.size
+                if room < 0:
+                    raise ValueError(f"unpacked it is more than {MOST} times as large, or than there is room for")
+                tar.extract(member, folder, filter="data")
     except Exception as error:  # of a library that trusts what it reads
         shutil.rmtree(folder, ignore_errors=True)
         raise DataError(f"{archive} was not unpacked: {error}") from error

@@ -7,30 +7,38 @@ import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from nandlib.errors import DataError
 
 ImageLike = str | Path | Image.Image | np.ndarray
 MOST_PIXELS = 1 << 27  # of an image: 400 MB as RGB
+ORIENTATION = ExifTags.Base.Orientation
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 
 def load_image(path: Path | str, content: bytes | None = None) -> Image.Image:
-    """An image file as 8-bit RGB. 16-bit grey is scaled by its format's range; numbers with a point lie in 0 to 1, or in 0 to 255.
+    """An image file as 8-bit RGB, turned as its EXIF orientation says. 16-bit grey is scaled by its format's range; numbers with a point
+    lie in 0 to 1, or in 0 to 255.
 
     Args:
         path: The file.
         content: What it holds, where that is at hand already; then `path` is only its name.
 
     Raises:
-        DataError: If the file is missing, truncated, no image, larger than `MOST_PIXELS`, or of numbers in another range.
+        DataError: If the file is missing, truncated, no image, several images, larger than `MOST_PIXELS`, or of numbers in another range.
     """
     try:
-        with Image.open(path if content is None else io.BytesIO(content)) as image:
-            width, height = image.size
+        with Image.open(path if content is None else io.BytesIO(content)) as opened:
+            width, height = opened.size
             if width * height > MOST_PIXELS:
                 raise DataError(f"{path} cannot be read as an image ({width} x {height} pixels): cut it into parts, or make it smaller")
+            pictures = getattr(opened, "n_frames", 1)
+            if pictures > 1 and opened.format != "MPO":  # a camera's photograph, and a smaller copy of it
+                raise DataError(f"{path} cannot be read as an image (it holds {pictures}): save each as a file of its own")
+            if opened.format == "TIFF" and opened.getexif().get(ORIENTATION, 1) > 4:  # Pillow 13 takes width for height, and reads noise
+                raise DataError(f"{path} cannot be read as an image (a TIFF that lies on its side): turn it, and save it again")
+            image = _upright(opened)
             if image.mode == "F":
                 return _from_numbers(np.asarray(image), path)
             if image.mode.startswith("I"):
@@ -40,6 +48,13 @@ def load_image(path: Path | str, content: bytes | None = None) -> Image.Image:
         raise
     except Exception as error:  # of a library that trusts what it reads
         raise DataError(f"{path} cannot be read as an image ({error}): replace the file, or set data.on_unreadable to 'skip'") from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # an EXIF block that cannot be read says nothing; what else is damaged is found when pixels are asked for
+        return image
 
 
 def _from_numbers(array: np.ndarray, path: Path | str) -> Image.Image:

@@ -7,6 +7,7 @@ out there, and a note says so.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pandera.pandas as pa
+from pandera.errors import SchemaError, SchemaErrors
 from tqdm.auto import tqdm
 
 from nandlib.data.config import DataConfig
@@ -45,9 +47,17 @@ MANIFEST = pa.DataFrameSchema(
 
 
 def read_manifest(path: Path) -> pd.DataFrame:
-    """A manifest written by a study, validated."""
-    frame = pd.read_csv(path, keep_default_na=False, na_values={"mask_area": ""}, dtype=dict.fromkeys(TEXT_COLUMNS, str))
-    return MANIFEST.validate(frame)
+    """A manifest written by a study, validated.
+
+    Raises:
+        DataError: If the file is none.
+    """
+    try:
+        frame = pd.read_csv(path, keep_default_na=False, na_values={"mask_area": ""}, dtype=dict.fromkeys(TEXT_COLUMNS, str))
+        return MANIFEST.validate(frame)
+    except (ValueError, OSError, SchemaError, SchemaErrors) as error:
+        why = "other columns or values than one has" if isinstance(error, (SchemaError, SchemaErrors)) else str(error)
+        raise DataError(f"{path} is no manifest that a study has written ({why}): delete it, and run the study again") from error
 
 
 def build_manifest(root: Path, config: DataConfig, grouping: Grouping, progress: bool = True) -> tuple[pd.DataFrame, list[str]]:
@@ -69,6 +79,7 @@ def build_manifest(root: Path, config: DataConfig, grouping: Grouping, progress:
     items = {name: layout.items(root, name) for name in names}
     _check_types(root, items, config, grouping)
     rows = [row for name in names for row in _class_rows(name, items[name], config, grouping)]
+    _check_once(root, [str(row["image"]) for row in rows])
     notes: list[str] = []
 
     def check(row: dict[str, object]) -> dict[str, object] | str:
@@ -125,6 +136,12 @@ def _check_types(root: Path, items: Mapping[str, Sequence[Item]], config: DataCo
     for name, own in items.items():
         anomalous = dict.fromkeys(item.type for item in own if item.type not in (GOOD, *config.exclude_types) and not item.several)
         grouping.check_types(name, list(anomalous), config.abnormal_types)
+
+
+def _check_once(root: Path, images: Sequence[str]) -> None:
+    for image, times in Counter(images).items():
+        if times > 1:
+            raise DataError(f"data.root: {root} names the image '{image}' {times} times: once, with all that it shows")
 
 
 def _class_rows(class_name: str, items: Sequence[Item], config: DataConfig, grouping: Grouping) -> Iterator[dict[str, object]]:

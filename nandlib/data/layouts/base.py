@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
-from PIL import Image
+import pandas as pd
 
 from nandlib.data.groups import GOOD
-from nandlib.data.images import IMAGE_SUFFIXES
+from nandlib.data.images import IMAGE_SUFFIXES, load_image
 from nandlib.errors import DataError
 
 
@@ -96,8 +96,23 @@ def in_order(items: Sequence[Item]) -> list[Item]:
 
 def mask_values(path: Path) -> list[int]:
     """The values of a mask's marked pixels, in ascending order."""
-    with Image.open(path) as mask:
-        return [int(value) for value in np.unique(np.asarray(mask.convert("L"))) if value]
+    return [int(value) for value in np.unique(np.asarray(load_image(path).convert("L"))) if value]
+
+
+def table_of(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """A csv or parquet file that says what images show; what a csv holds stays text.
+
+    Raises:
+        DataError: If it cannot be read, or lacks one of the columns.
+    """
+    try:
+        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, keep_default_na=False, dtype=str)
+    except (ValueError, OSError) as error:
+        raise DataError(f"{path} cannot be read as a table: {error}") from error
+    missing = [name for name in columns if name not in frame]
+    if missing:
+        raise DataError(f"{path} has no column '{missing[0]}': it must hold {', '.join(columns)}")
+    return frame
 
 
 def _inside(path: Path, root: Path) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 from nandlib.data.addresses import is_address, read
 from nandlib.data.groups import GOOD
 from nandlib.data.held import written
-from nandlib.data.layouts.base import Item, in_order
+from nandlib.data.layouts.base import Item, in_order, table_of
 from nandlib.errors import DataError
 
 FILES = ("images.csv", "images.parquet")
@@ -68,13 +68,7 @@ def _leads_out(place: str) -> bool:
 
 def _read(root: Path) -> pd.DataFrame:
     path = next(path for path in map(root.joinpath, FILES) if path.is_file())
-    try:
-        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, keep_default_na=False, dtype=str)
-    except (ValueError, OSError) as error:
-        raise DataError(f"{path} cannot be read as a table: {error}") from error
-    missing = [name for name in NEEDED if name not in frame]
-    if missing:
-        raise DataError(f"{path} has no column '{missing[0]}': it must hold {', '.join(NEEDED)}, and mask where there are masks")
+    frame = table_of(path, NEEDED)
     frame = frame.assign(mask=frame.get("mask", "")).fillna("").astype(str)
     wrong = frame.loc[~frame["split"].isin(["train", "test"]), "split"]
     if len(wrong):

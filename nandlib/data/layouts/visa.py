@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from nandlib.data.groups import GOOD
-from nandlib.data.layouts.base import Item, folders, in_order
+from nandlib.data.layouts.base import Item, folders, in_order, table_of
 from nandlib.errors import DataError
 
 ANNOTATIONS, SPLIT = "image_anno.csv", "split_csv/1cls.csv"
@@ -51,8 +51,4 @@ class VisA:
 def _table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     if not path.is_file():
         raise DataError(f"{path} is missing: VisA's own folder has it; unpack the archive anew")
-    frame = pd.read_csv(path, keep_default_na=False, dtype=str)
-    missing = [name for name in columns if name not in frame]
-    if missing:
-        raise DataError(f"{path} has no column '{missing[0]}': it must hold {', '.join(columns)}")
-    return frame
+    return table_of(path, columns)

@@ -7,7 +7,9 @@ import torch.nn.functional as F
 from PIL import Image
 
 from nandlib import add_normality
+from nandlib.data.maps import MapFolder
 from nandlib.errors import DataError, PresetError
+from nandlib.method.adapt import AdaptedDetector
 from nandlib.method.config import NandConfig, PromptConfig
 from nandlib.method.prompts import load_prompts
 
@@ -58,6 +60,36 @@ def test_maps_on_disk(model, tmp_path):
     from_disk = add_normality(tmp_path, "thread", model=model)(paths)
     direct = add_normality(detector, "thread", model=model)(IMAGES)
     assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(from_disk, direct, strict=True))
+
+
+def test_maps_of_images_in_folders_are_found_again(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for k, place in enumerate(("cut", ".")):  # of one name, in two folders
+        for root in ("images", "maps"):
+            (tmp_path / root / place).mkdir(parents=True, exist_ok=True)
+        IMAGES[k].save(tmp_path / "images" / place / "0.png")
+        np.save(tmp_path / "maps" / place / "0.npy", BASE[k])
+    adapted = add_normality(MapFolder("maps", "images"), "thread", model=model)
+    loaded = AdaptedDetector.load(adapted.save("saved"), model=model)
+    for image in ("images/cut/0.png", tmp_path / "images/0.png"):
+        assert np.array_equal(adapted([image])[0], loaded([image])[0])
+    with pytest.raises(DataError, match="is not inside image_root"):
+        loaded(["0.png"])
+
+
+def test_nothing_given_is_nothing_or_said(model):
+    adapted = add_normality(lambda images: np.stack([BASE[0] for _ in images]), "thread", model=model)
+    assert adapted([]) == [] and adapted.scores([]).shape == (0,)
+    for ask in (lambda: adapted.calibrate([]), lambda: adapted.recalibrate([])):
+        with pytest.raises(DataError, match=r"a threshold needs .*: none were given"):
+            ask()
+    for level in (0, 1, 5):
+        with pytest.raises(DataError, match=f"between 0 and 1, not {level}"):
+            adapted.check(IMAGES, level=level)
+    stacked = np.stack([np.asarray(image) for image in IMAGES])
+    assert adapted.calibrate(stacked).threshold == adapted.calibrate(IMAGES).threshold
+    plus = add_normality(detector, "thread", model=model, method="nand_plus", normals=stacked)
+    assert np.array_equal(plus(IMAGES)[0], add_normality(detector, "thread", model=model, method="nand_plus", normals=IMAGES)(IMAGES)[0])
 
 
 def test_detectors_that_return_tensors_or_batches(model):

@@ -96,6 +96,8 @@ def test_on_the_command_line(tmp_path):
     words += ["--accept", str(tmp_path / "shown"), "--accepted", str(tmp_path / "accepted"), "--rejected", str(tmp_path / "rejected")]
     said = CliRunner().invoke(app, words).stdout
     assert said.startswith("helps: the AUROC of what should pass") and "escapes: " in said and "bounds the defects" in said
+    said = json.loads(CliRunner().invoke(app, [*words[: words.index("--rejected")], "--json"]).stdout, parse_constant=pytest.fail)
+    assert said["separation_before"] is None, "missing, which JSON has no NaN for"
     assert json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)["verdict"] == "helps"
     said = CliRunner().invoke(app, [*words, "--fresh", "0.5", "--json"]).stdout
     fresh = json.loads(said)["fresh"]

@@ -150,6 +150,7 @@ def test_map_folder_reads_npy_and_tiff(tmp_path):
     assert one.shape == (4, 5)
     assert one.dtype == np.float32
     assert two[0, 0] == 2
+    assert one.flags.writeable and not isinstance(one.base, np.memmap), "no file stays open"
     with pytest.raises(DataError, match=r"no anomaly map for images/carpet/002.png: expected .*carpet/002 with one of .npy"):
         folder(["images/carpet/002.png"])
     with pytest.raises(DataError, match="is not inside image_root images"):

@@ -31,7 +31,8 @@ from PIL import Image
 from nandlib.data.archives import extract
 from nandlib.data.config import DataConfig
 from nandlib.data.groups import load_grouping
-from nandlib.data.images import load_image, load_mask
+from nandlib.data.images import load_image, load_mask, pixel_key
+from nandlib.data.layouts.base import mask_values
 from nandlib.data.layouts.table import Table
 from nandlib.data.layouts.visa import VisA
 from nandlib.data.manifest import build_manifest, read_manifest
@@ -150,6 +151,32 @@ def test_a_turned_photograph_is_read_upright(tmp_path, suffix):
     lying.save(tmp_path / "x.tif", exif=exif)
     with pytest.raises(DataError, match=r"x\.tif cannot be read as an image \(a TIFF that lies on its side\)"):
         load_image(tmp_path / "x.tif")
+
+
+def test_an_image_is_the_same_however_it_is_given(tmp_path):
+    grey = np.linspace(0, 1, 20).reshape(4, 5)
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    Image.fromarray((grey * 65535).astype(np.uint16)).save(tmp_path / "x.png")
+    Image.fromarray(grey.astype(np.float32)).save(tmp_path / "x.tiff")
+    Image.fromarray((grey * 255).astype(np.uint8)).save(tmp_path / "x.jpg", exif=exif)
+    for path in tmp_path.iterdir():
+        with Image.open(path) as picture:
+            assert pixel_key(picture) == pixel_key(path), path
+    flat = (grey * 255).astype(np.uint8)
+    assert pixel_key(flat[..., None]) == pixel_key(flat)
+    with pytest.raises(DataError, match=r"must be \(H, W\) or \(H, W, 3\), not \(4, 5, 2\)"):
+        pixel_key(np.zeros((4, 5, 2), np.uint8))
+
+
+@pytest.mark.parametrize("high", [1, 3, 255, 65535])
+def test_a_mask_of_sixteen_bits_marks_what_it_marks_in_eight(tmp_path, high):
+    marked = np.zeros((4, 5), bool)
+    marked[1:3, 2:] = True
+    Image.fromarray((marked * high).astype(np.uint16)).save(tmp_path / "m.png")
+    assert np.array_equal(load_mask(tmp_path / "m.png"), marked)
+    assert load_mask(tmp_path / "m.png", (8, 10)).sum() == 4 * marked.sum()
+    assert mask_values(tmp_path / "m.png") == [high]
 
 
 def test_a_file_of_several_pictures_is_refused(tmp_path):

@@ -25,7 +25,7 @@ from nandlib.detectors.fader import FaderStyle
 from nandlib.detectors.fit import fit_detector
 from nandlib.errors import DataError, ModelError
 from nandlib.integrations.anomalib import AnomalibDetector, adapt_module, load_module
-from nandlib.integrations.onnx import export_detector, export_onnx
+from nandlib.integrations.onnx import _Graph, export_detector, export_onnx
 from nandlib.integrations.sklearn import NormalityDetector
 from nandlib.method.adapt import AdaptedDetector
 from nandlib.method.config import NandConfig, PlusConfig
@@ -119,6 +119,14 @@ def test_thresholds_stay_and_forward_is_damped_too(folder, patchcore, model):
         assert (adapted(batch).anomaly_map <= patchcore(batch).anomaly_map).all()
         assert adapted(batch).anomaly_map.sum() < patchcore(batch).anomaly_map.sum()
     assert [r["image_AUROC"] for r in engine_of(folder).test(adapted, datamodule=data_of(folder), verbose=False)]
+
+
+def test_maps_below_zero_are_refused_by_whoever_damps_them(folder, patchcore, model, monkeypatch):
+    """As a flow's are: to damp them would lift them."""
+    adapted, plain = adapt_module(patchcore, "hair", model=model, noun="cloth"), patchcore.model.forward
+    monkeypatch.setattr(patchcore.model, "forward", lambda batch: (found := plain(batch))._replace(anomaly_map=found.anomaly_map - 1e6))
+    with torch.no_grad(), pytest.raises(DataError, match=r"Patchcore, image 0: the anomaly map goes down to -1e\+06"):
+        adapted(torch.rand(1, 3, 80, 96))
 
 
 def test_an_example_damps_what_anomalib_predicts(folder, patchcore, model):
@@ -282,6 +290,16 @@ def test_onnx_agrees_with_python(name, model, tmp_path):
         assert after.max() < 0.999 * before.max()
     said = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
     assert json.loads(said["normalities"]) == {"hair": ["hair", "stray hair"], "dust": ["dust"]} and said["noun"] == "cloth"
+
+
+def test_an_exported_score_is_the_detectors(model):
+    nand = NandConfig(image_score="topk_mean", top_fraction=0.01)
+    adapted = add_normality(fit_detector("aprilgan", model), "hair", model=model, nand=nand)
+    image = images(1, 1)[0]
+    pixels = np.asarray(Image.fromarray(image).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC), np.float32)
+    with torch.no_grad():
+        *_, final, score = _Graph(adapted, model, adapted.detector)(torch.from_numpy(pixels.transpose(2, 0, 1)[None]))
+    assert score.item() == pytest.approx(adapted.scores([image])[0], rel=1e-5) and score.item() < final.max()
 
 
 def test_onnx_refuses_what_it_cannot_hold(model, tmp_path):

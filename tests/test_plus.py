@@ -133,6 +133,14 @@ def test_a_study_and_add_normality_agree(model, plus):
     assert np.abs(expected - detector(IMAGES)).max() > 1e-3
 
 
+def test_the_papers_rule_is_itself_in_a_study_of_nand_plus(model):
+    maps, paper = class_maps(model, ["thread", "hole"], PLUS), PLUS.model_copy(update={"method": "nand"})
+    batch = maps.batch()
+    assert torch.equal(batch.suppression("+a", "other", paper), maps.paper_suppression("+a"))
+    other = paper.model_copy(update={"align_corners": not paper.align_corners})
+    assert not torch.equal(batch.suppression("+a", "other", other), batch.suppression("+a", "other", paper))
+
+
 def test_calibration_takes_out_what_is_the_same_everywhere(model):
     maps = class_maps(model, ["thread", "hole"], PLUS)
     before = maps.batch().suppression("+a", "other")

@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import fsspec
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -32,6 +34,7 @@ from nandlib.streaming.results import Shard
 from nandlib.streaming.work import How
 
 HOW = How(store="shards", overlays=False, batch=2)
+HOW_SKIPPING = How(store="shards", overlays=False, batch=2, skip_unreadable=True)
 
 
 @pytest.fixture
@@ -256,6 +259,43 @@ def test_threads_are_at_most_so_many_ahead():
         list(ahead(lambda number: 1 // number, [1, 0, 2], 2))
 
 
+def test_what_is_skipped_is_skipped_again(images, adapted, tmp_path):
+    (images / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    for engine in (first := Counting(), second := Counting()):
+        found = run(adapted, images, tmp_path / "out", engine, HOW_SKIPPING)
+        assert len(found) == 71 and "gone.png" in (tmp_path / "out/unreadable.csv").read_text()
+    assert first.done and not second.done
+
+
+def test_results_among_the_images_are_found_by_whatever_name(images, tmp_path, monkeypatch):
+    (images / "out").mkdir()
+    (images / "out/overlay.png").write_bytes((images / "a/000.png").read_bytes())
+    (tmp_path / "link").symlink_to(images / "out")
+    monkeypatch.chdir(images)
+    for out in (Path("out"), Path(f"../{images.name}/out"), tmp_path / "link"):
+        assert len(Listing.of([Path()], [out])) == 70
+    assert len(Listing.of([images / "out"], [images / "out"])) == 1, "asked for"
+
+
+def test_linked_folders_are_walked_and_circles_are_not(images, tmp_path):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/a").symlink_to(images / "a")
+    (images / "a/up").symlink_to(tmp_path / "set")
+    assert sorted(Listing.of([tmp_path / "set"])) == [f"a/{path.name}" for path in sorted((images / "a").glob("*.png"))]
+
+
+def test_images_that_share_nothing_but_the_root(images):
+    listing = Listing(tuple(map(str, (images / "a", images / "b"))), "/")
+    assert all(Path(listing.path(name)).is_relative_to("/") and "//" not in listing.path(name) for name in listing)
+    assert list(Listing.of([f"file://{images}/a/000.png"])) == ["000.png"]
+
+
+def test_a_name_that_no_table_can_hold_is_refused(images):
+    os.rename(os.fsencode(images / "a/000.png"), os.fsencode(images / "a") + b"/caf\xe9.png")
+    with pytest.raises(DataError, match=r"caf.*: the name of this image is no UTF-8: rename it"):
+        list(Listing.of([images]))
+
+
 def test_shards_are_whole_batches():
     assert [shard_size(count, 8) for count in (1, 100, 1000, 10_000, 10**6)] == [8, 8, 56, 256, 256]
     assert shard_size(10**6, 300) == 300
@@ -271,6 +311,20 @@ def test_one_process_at_a_time(tmp_path):
         other.kill()
     with held(tmp_path):  # what was killed holds nothing
         assert (tmp_path / ".owner").read_text() == str(os.getpid())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes end with their parent on Linux alone")
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_workers_end_with_the_run(how):
+    code = "import time\nfrom nandlib.streaming.here import Here\nlist(Here(2)(lambda shard: time.sleep(60), iter('abc')))"
+    with subprocess.Popen([sys.executable, "-c", code]) as started:
+        run, until = psutil.Process(started.pid), time.monotonic() + 60
+        while len(workers := run.children()) < 2 and time.monotonic() < until:
+            time.sleep(0.05)
+        assert len(workers) == 2
+        os.kill(started.pid, how)
+    _, left = psutil.wait_procs(workers, 10)
+    assert not left
 
 
 def test_a_worker_that_is_killed_ends_the_run_with_a_message(images, adapted, tmp_path):

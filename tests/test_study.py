@@ -8,6 +8,7 @@ import pytest
 from nandlib.errors import DataError, PresetError
 from nandlib.stages.images import draw_images
 from nandlib.stages.manifest import write_manifest
+from nandlib.study.fingerprint import digest
 from nandlib.study.open_study import OpenStudy, open_study, project_root
 from nandlib.study.preset import load_study
 
@@ -87,3 +88,8 @@ def test_outside_a_checkout(tmp_path):
     with pytest.raises(PresetError, match="does not exist"):
         open_study("none", tmp_path)
     assert load_study(Path(__file__).parent / "tiny.yaml").name == "tiny"
+
+
+def test_the_order_of_texts_is_part_of_a_fingerprint():
+    """Tensors follow it."""
+    assert digest({"+a": ["x"], "+b": ["y"]}) != digest({"+b": ["y"], "+a": ["x"]})

@@ -19,7 +19,7 @@ from nandlib.detectors.backbones import EfficientNetB4, published_backbone
 from nandlib.detectors.config import FaderConfig, HetNetConfig, OneNipConfig, PbasConfig, PradotConfig, UniAdConfig
 from nandlib.detectors.onenip import OneNip
 from nandlib.detectors.pbas import Pbas
-from nandlib.detectors.pradot import Pradot
+from nandlib.detectors.pradot import Pradot, _Prototypes
 from nandlib.detectors.synthesis import synthetic_image
 from nandlib.detectors.trained import TRAINED
 from nandlib.detectors.training import Run
@@ -299,3 +299,10 @@ def test_the_published_efficientnet_by_its_files_names(tmp_path):
     save_file(state, tmp_path / "weights.safetensors")
     with pytest.raises(ModelError, match="lacks 1 weights of efficientnet_b4, such as '_blocks.5._se_expand.bias'"):
         published_backbone("efficientnet_b4", (0, 1, 2, 3), tmp_path / "weights.safetensors")
+
+
+def test_a_training_goes_on_where_its_tensors_are():
+    """What a file holds is on the processor."""
+    prototypes = _Prototypes(torch.zeros(3, 4, device="meta"), torch.zeros(3, 2, device="meta"), 0.3)
+    prototypes.load_state_dict({"prototypes": torch.ones(3, 4), "scale": torch.ones(2)})
+    assert prototypes.prototypes.is_meta and prototypes.scale.is_meta

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,5 +45,13 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def print_json(content: Any) -> None:
-    """One JSON document on stdout."""
-    typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+    """One JSON document on stdout: a missing number is null."""
+    typer.echo(json.dumps(_without_nan(content), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _without_nan(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _without_nan(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_without_nan(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content

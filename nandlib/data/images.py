@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -28,22 +30,24 @@ def load_image(path: Path | str, content: bytes | None = None) -> Image.Image:
     Raises:
         DataError: If the file is missing, truncated, no image, several images, larger than `MOST_PIXELS`, or of numbers in another range.
     """
+    with _opened(path, content) as image:
+        return _rgb(image, path)
+
+
+@contextmanager
+def _opened(path: Path | str, content: bytes | None = None) -> Iterator[Image.Image]:
+    """The image of a file, upright, with what it holds not looked at yet; whatever goes wrong until it is closed names the file."""
     try:
-        with Image.open(path if content is None else io.BytesIO(content)) as opened:
-            width, height = opened.size
+        with Image.open(path if content is None else io.BytesIO(content)) as image:
+            width, height = image.size
             if width * height > MOST_PIXELS:
                 raise DataError(f"{path} cannot be read as an image ({width} x {height} pixels): cut it into parts, or make it smaller")
-            pictures = getattr(opened, "n_frames", 1)
-            if pictures > 1 and opened.format != "MPO":  # a camera's photograph, and a smaller copy of it
+            pictures = getattr(image, "n_frames", 1)
+            if pictures > 1 and image.format != "MPO":  # a camera's photograph, and a smaller copy of it
                 raise DataError(f"{path} cannot be read as an image (it holds {pictures}): save each as a file of its own")
-            if opened.format == "TIFF" and opened.getexif().get(ORIENTATION, 1) > 4:  # Pillow 13 takes width for height, and reads noise
+            if image.format == "TIFF" and image.getexif().get(ORIENTATION, 1) > 4:  # Pillow 13 takes width for height, and reads noise
                 raise DataError(f"{path} cannot be read as an image (a TIFF that lies on its side): turn it, and save it again")
-            image = _upright(opened)
-            if image.mode == "F":
-                return _from_numbers(np.asarray(image), path)
-            if image.mode.startswith("I"):
-                return Image.fromarray((np.asarray(image, np.float32) / 257).clip(0, 255).astype(np.uint8)).convert("RGB")
-            return image.convert("RGB")
+            yield _upright(image)
     except DataError:
         raise
     except Exception as error:  # of a library that trusts what it reads
@@ -57,11 +61,17 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _from_numbers(array: np.ndarray, path: Path | str) -> Image.Image:
-    low, high = float(array.min()), float(array.max())
-    if not (low >= 0 and high <= 255):  # no numbers too
-        raise DataError(f"{path} cannot be read as an image (numbers from {low:g} to {high:g}): scale them to 0..1 or 0..255 first")
-    return Image.fromarray((array * (255 if high <= 1 else 1)).round().astype(np.uint8)).convert("RGB")
+def _rgb(image: Image.Image, name: Path | str) -> Image.Image:
+    """As 8-bit RGB; `name` stands in the error for numbers that no range fits."""
+    if image.mode == "F":
+        array = np.asarray(image)
+        low, high = float(array.min()), float(array.max())
+        if not (low >= 0 and high <= 255):  # no numbers too
+            raise DataError(f"{name} cannot be read as an image (numbers from {low:g} to {high:g}): scale them to 0..1 or 0..255 first")
+        return Image.fromarray((array * (255 if high <= 1 else 1)).round().astype(np.uint8)).convert("RGB")
+    if image.mode.startswith("I"):
+        return Image.fromarray((np.asarray(image, np.float32) / 257).clip(0, 255).astype(np.uint8)).convert("RGB")
+    return image.convert("RGB")
 
 
 def load_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -76,11 +86,21 @@ def load_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
             raise DataError(f"{path}: {len(parts)} masks" + (" of several sizes" if parts else ": it must hold one or more"))
         together: np.ndarray = np.any(parts, axis=0)
         return together
-    mask = load_image(path).convert("L")
+    array = mask_numbers(path)
     if size is not None:
-        mask = mask.resize((size[1], size[0]), Image.Resampling.NEAREST)
-    array = np.asarray(mask)
-    return array > (127 if array.max(initial=0) > 127 else 0)  # 0/255, or 0 and numbers of types
+        array = np.asarray(Image.fromarray(array).resize((size[1], size[0]), Image.Resampling.NEAREST))
+    marked: np.ndarray = array > (127 if array.dtype == np.uint8 and array.max(initial=0) > 127 else 0)  # 0/255, or 0 and numbers of types
+    return marked
+
+
+def mask_numbers(path: Path) -> np.ndarray:
+    """The numbers of a mask file ``(H, W)``: of 16 or 32 bits as they are, all else as 8-bit grey.
+
+    Raises:
+        DataError: If the file is no image.
+    """
+    with _opened(path) as image:
+        return np.array(image, np.int32) if image.mode.startswith("I") else np.array(_rgb(image, path).convert("L"))
 
 
 def turned(array: np.ndarray, position: int) -> np.ndarray:
@@ -96,14 +116,20 @@ def evenly(count: int, most: int) -> list[int]:
 
 
 def as_image(image: ImageLike) -> Image.Image:
-    """A path, PIL image or uint8 array ``(H, W)`` or ``(H, W, 3)`` as an RGB image."""
+    """A path, PIL image or uint8 array ``(H, W)`` or ``(H, W, 3)`` as an RGB image: the same, however it is given.
+
+    Raises:
+        DataError: If the file cannot be read, an array has another type or shape, or numbers with a point lie in another range.
+    """
     if isinstance(image, (str, Path)):
         return load_image(Path(image))
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8:
             raise DataError(f"an image array must be uint8, not {image.dtype}: scale it to 0..255 first")
-        return Image.fromarray(image).convert("RGB")
-    return image.convert("RGB")
+        if image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,), (4,)):
+            raise DataError(f"an image array must be (H, W) or (H, W, 3), not {image.shape}")
+        return Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image).convert("RGB")
+    return _rgb(_upright(image), "the image")
 
 
 def pixel_key(image: ImageLike) -> bytes:

@@ -42,10 +42,12 @@ class MapFolder:
         Raises:
             DataError: If there is none.
         """
-        image = Path(image)
-        if self.image_root is not None and not image.is_relative_to(self.image_root):
-            raise DataError(f"{image} is not inside image_root {self.image_root}")
-        stem = Path(image.stem) if self.image_root is None else image.relative_to(self.image_root).with_suffix("")
+        image, stem = Path(image), Path(Path(image).stem)
+        if self.image_root is not None:
+            whole, root = image.absolute(), self.image_root.absolute()
+            if not whole.is_relative_to(root):
+                raise DataError(f"{image} is not inside image_root {self.image_root}")
+            stem = whole.relative_to(root).with_suffix("")
         for suffix in MAP_SUFFIXES:
             path = self.folder / stem.with_name(stem.name + suffix)
             if path.is_file():
@@ -77,7 +79,7 @@ def _read(path: Path) -> np.ndarray:
         raise DataError(f"{path} cannot be read as an anomaly map ({error}): write it anew, with numpy.save or tifffile.imwrite") from error
     if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiub":
         raise DataError(f"{path}: an anomaly map holds numbers, not {getattr(found, 'dtype', type(found).__name__)}")
-    return found
+    return np.array(found)  # in memory: a mapped file would stay open
 
 
 def check_map(array: Any, source: str) -> np.ndarray:

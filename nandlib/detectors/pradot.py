@@ -34,7 +34,8 @@ class _Prototypes:
         return {"prototypes": self.prototypes, "scale": self.scale}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.prototypes, self.scale = state_dict["prototypes"], state_dict["scale"]
+        device = self.prototypes.device
+        self.prototypes, self.scale = state_dict["prototypes"].to(device), state_dict["scale"].to(device)
 
     def learn(self, maps: Tensor) -> float:
         """One batch of ``(n, C, h, w)``: transport, barycentres, moving average; ⟨T, M⟩."""

@@ -19,6 +19,7 @@ from torchvision.transforms.v2 import Compose, Normalize
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from nandlib.data.images import ImageLike, as_image
+from nandlib.data.maps import check_maps
 from nandlib.errors import ModelError, nearest
 from nandlib.method.adapt import AdaptedDetector
 from nandlib.method.normality import add_normality
@@ -137,7 +138,8 @@ class _WithNormality(AnomalibModule):
         maps = _anomaly_map(self, predictions)
         assert predictions.anomaly_map is not None  # else `_anomaly_map` has raised
         images = [_as_seen(image, self.pre_processor) for image in batch]
-        final = torch.stack([torch.from_numpy(a) for a in self.normality.damp(images, [m.float().cpu().numpy() for m in maps])])
+        base = check_maps(maps, len(images), type(self).__name__)
+        final = torch.stack([torch.from_numpy(single) for single in self.normality.damp(images, base)])
         before, after = maps.flatten(1).amax(1), final.to(maps).flatten(1).amax(1)
         score = predictions.pred_score
         if score is not None:

@@ -42,7 +42,7 @@ class _Graph(nn.Module):
         for sup in self.adapted.suppression(self.adapted.model.encode_image(batch), base).values():
             kept = suppress(kept, sup)
         final = base * kept
-        return base, 1 - kept, final, final.flatten(1).amax(1)
+        return base, 1 - kept, final, self.adapted.image_scores(final)
 
 
 def export_onnx(adapted: AdaptedDetector, path: str | Path) -> Path:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -171,6 +169,8 @@ class AdaptedDetector:
         return list(self.prompts.bank().values()) if self.nand.plus.competitors == "bank" else []
 
     def _base(self, images: Sequence[ImageLike]) -> list[np.ndarray]:
+        if not len(images):  # which not every detector can take
+            return []
         return check_maps(self.detector(images), len(images), type(self.detector).__name__)
 
     def __call__(self, images: Sequence[ImageLike]) -> list[np.ndarray]:
@@ -208,14 +208,10 @@ class AdaptedDetector:
         Raises:
             DataError: If there is no image, the detector has no such maps, or `level` is not between 0 and 1.
         """
-        if not 0 < level < 1:
-            raise DataError(f"level is a share of normal images between 0 and 1, not {level}")
         own = getattr(self.detector, "normal_maps", None)
         if normals is None and own is None:
             raise DataError(f"{type(self.detector).__name__} has no normal_maps of its own: give normal images that it was not trained on")
-        maps = list(own()) if normals is None and own is not None else self._base(list(normals or ()))
-        if not maps:
-            raise DataError("a threshold needs normal images: none were given")
+        maps = list(own()) if normals is None and own is not None else self._base([] if normals is None else normals)
         scores = self._scores([np.asarray(single, np.float32) for single in maps])
         value, attained = conformal_threshold(scores, level)
         return replace(self, threshold=Threshold(value, attained, len(scores)))
@@ -263,8 +259,8 @@ class AdaptedDetector:
             DataError: If nothing was added, there are no normal images, or an image is given as two kinds.
         """
         kinds = {"normals": list(normals), "rejects": list(rejects), "accepted": list(accepted), "rejected": list(rejected)}
-        if not self.names or not normals:
-            raise DataError("a check needs an added normality and some normal images" + ("" if normals else ": give normals=[...]"))
+        if not self.names or not kinds["normals"]:
+            raise DataError("a check needs an added normality and some normal images: give normals=[...]")
         refuse_contradictions(kinds)
         scores = {kind: self._before_and_after(images) for kind, images in kinds.items()}
         value = conformal_threshold(scores["normals"].before, level)[0] if self.threshold is None else self.threshold.value
@@ -276,11 +272,12 @@ class AdaptedDetector:
         The base detector is named only (a folder of maps by its path): keep it in its own format, and give it to `load`.
         """
         folder = Path(folder)
-        maps = os.path.relpath(self.detector.folder, folder) if isinstance(self.detector, MapFolder) else None
+        maps = self.detector if isinstance(self.detector, MapFolder) else None
         words = {name: getattr(self.prompts, name) for name in saved.Words.model_fields}
         content = saved.Saved(
             detector=type(self.detector).__name__,
-            maps=None if maps is None else Path(maps).as_posix(),
+            maps=None if maps is None else saved.relative(maps.folder, folder),
+            image_root=None if maps is None or maps.image_root is None else saved.relative(maps.image_root, folder),
             noun=self.noun,
             normalities=dict(self.normalities),
             others=self.others,
@@ -314,7 +311,8 @@ class AdaptedDetector:
         if detector is None and found.maps is None:
             raise DataError(f"{folder} was saved with a {found.detector} as base detector, which is not in it: load(folder, detector)")
         detector = folder / str(found.maps) if detector is None else detector
-        detector = MapFolder(detector) if isinstance(detector, (str, Path)) else detector
+        images = None if found.image_root is None else saved.absolute(found.image_root, folder)
+        detector = MapFolder(detector, images) if isinstance(detector, (str, Path)) else detector
         if type(detector).__name__ != found.detector:
             raise DataError(f"{folder} was saved with a {found.detector} as base detector, not with a {type(detector).__name__}")
         prompts = PromptSet(
@@ -340,9 +338,12 @@ class AdaptedDetector:
         return adapted
 
     def _before_and_after(self, images: Sequence[ImageLike]) -> Scores:
-        base = self._base(images) if images else []
+        base = self._base(images)
         return Scores(self._scores(base), self._scores(self.damp(images, base)))
 
+    def image_scores(self, maps: Tensor) -> Tensor:
+        """Of maps ``(N, H, W)``: their maxima, or what ``nand.image_score`` says, ``(N,)``."""
+        return image_score(maps, "topk_mean" if self.nand.image_score == "topk_mean" else "max", self.nand.top_fraction)
+
     def _scores(self, maps: Sequence[np.ndarray]) -> np.ndarray:
-        how: Literal["max", "topk_mean"] = "topk_mean" if self.nand.image_score == "topk_mean" else "max"
-        return np.array([image_score(torch.from_numpy(single)[None], how, self.nand.top_fraction).item() for single in maps])
+        return np.array([self.image_scores(torch.from_numpy(single)[None]).item() for single in maps])

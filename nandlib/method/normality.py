@@ -65,7 +65,7 @@ def add_normality(
         >>> adapted = add_normality(detector, examples=["rejected_yesterday.png"])  # doctest: +SKIP
     """
     if isinstance(detector, AdaptedDetector):
-        kept = (model, prompts, method) == (None, None, None) and noun == "object" and nand == NandConfig() and not (normals or others)
+        kept = (model, prompts, method) == (None, None, None) and noun == "object" and nand == NandConfig() and not (len(normals) or others)
         if not kept:
             raise DataError("the detector is adapted already and keeps its model, noun, prompts and parameters: give the text alone")
         return detector.add(text, name, examples=examples)
@@ -85,7 +85,7 @@ def add_normality(
 def _check(nand: NandConfig, normals: Sequence[ImageLike], others: Sequence[str | Sequence[str]]) -> None:
     """Raise DataError for parameters that have no meaning for a detector alone, or lack what they need."""
     plus = nand.plus if nand.method == "nand_plus" else None
-    if plus is not None and plus.calibrate and not normals:
+    if plus is not None and plus.calibrate and not len(normals):
         raise DataError(
             "nand_plus is calibrated on normal images: give some as normals=[...], or nand=NandConfig(method='nand_plus', "
             "plus=PlusConfig(calibrate=False))"

@@ -45,12 +45,26 @@ class Saved(Section):
     format: Literal[1] = 1
     detector: str = Field(description="class of the base detector")
     maps: str | None = Field(None, description="folder of its maps, if it is one; relative to this folder where it can be")
+    image_root: str | None = Field(None, description="of the images that those maps belong to; relative as `maps` is")
     noun: str
     normalities: dict[str, tuple[str, ...]]
     others: tuple[tuple[str, ...], ...] = ()
     nand: NandConfig
     prompts: Words
     threshold: Cut | None = None
+
+
+def relative(path: Path, folder: Path) -> str:
+    """A path as it is written: as it is seen from the folder, or whole, where that lies on another drive."""
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:
+        return path.absolute().as_posix()
+
+
+def absolute(path: str, folder: Path) -> Path:
+    """A path that was written so."""
+    return Path(os.path.abspath(folder / path))
 
 
 def write(folder: Path, saved: Saved, tensors: Mapping[str, Tensor]) -> None:

@@ -41,7 +41,14 @@ def conformal_threshold(normals: ArrayLike, level: float) -> tuple[float, float]
 
     Returns:
         The threshold, and the level that it attains: 1 - k / (n + 1) for the k-th smallest.
+
+    Raises:
+        DataError: If there is no score, or the level is no share.
     """
+    if not 0 < level < 1:
+        raise DataError(f"level is a share of normal images between 0 and 1, not {level}")
+    if not np.size(normals):
+        raise DataError("a threshold needs normal images: none were given")
     ordered = np.sort(np.asarray(normals, float))
     n = len(ordered)
     k = min(n, int(np.ceil((n + 1) * (1 - level) - 1e-9)))
@@ -64,6 +71,8 @@ def certain_threshold(passing: ArrayLike, level: float, confidence: float) -> fl
     """
     if not (0 < level < 1 and 0 < confidence < 1):
         raise DataError(f"level and confidence are shares between 0 and 1, not {level} and {confidence}")
+    if not np.size(passing):
+        raise DataError("a threshold needs images that should pass: none were given")
     from mapie.risk_control import BinaryClassificationController
 
     values, place = np.unique(np.asarray(passing, float), return_inverse=True)

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
+from nandlib.children import end_with_parent
 from nandlib.data.config import DrawnConfig
 from nandlib.data.drawn.catalogue import CATALOGUE, draw
 from nandlib.data.drawn.validation import VALIDATION
@@ -33,7 +34,7 @@ def draw_images(study: OpenStudy, progress: bool = True) -> None:
         if name not in products:
             raise PresetError(f"studies/{study.name}.yaml: data.drawn.classes: unknown class '{name}': {nearest(name, products)}")
     jobs = list(_drawing_jobs(drawn))
-    with ProcessPoolExecutor(2) as pool:
+    with ProcessPoolExecutor(2, initializer=end_with_parent) as pool:
         runs = pool.map(_draw_one, [study.images] * len(jobs), [drawn] * len(jobs), jobs, chunksize=16)
         for _ in tqdm(runs, total=len(jobs), desc="images", disable=not progress):
             pass

@@ -11,14 +11,13 @@ from typing import Any, Protocol
 import pyarrow as pa
 from tqdm.auto import tqdm
 
-from nandlib.data.addresses import read
 from nandlib.data.maps import Detector, MapFolder
 from nandlib.errors import DataError
 from nandlib.method.adapt import AdaptedDetector
 from nandlib.streaming.here import Here
 from nandlib.streaming.listing import Listing
 from nandlib.streaming.results import Digest, Results, Shard
-from nandlib.streaming.work import How, Work, digest_of
+from nandlib.streaming.work import How, Work
 
 SHARD = 256  # images, at most
 SHARDS = 16  # of few images, so that several workers have something to do
@@ -71,7 +70,7 @@ def apply(
     asked = {**setting, "store": how.store, "overlays": how.overlays, "batch": how.batch, "threads": engine.threads}
     count = len(listing)
     with results.held(asked), tqdm(total=count, desc="apply", unit="image", disable=not progress) as bar:
-        shards = _shards(listing, results.known(), maps, shard_size(count, how.batch), bar.update)
+        shards = _shards(listing, results.known(), maps, how, shard_size(count, how.batch), bar.update)
         if (first := next(shards, None)) is not None:
             for done in engine(Work(_ready(adapted()), listing, results, how), chain([first], shards)):
                 bar.update(done)
@@ -94,7 +93,7 @@ def _ready(adapted: AdaptedDetector) -> AdaptedDetector:
 
 
 def _shards(
-    listing: Listing, known: Mapping[str, tuple[int, Digest]], maps: Detector | None, size: int, skipped: Callable[[int], object]
+    listing: Listing, known: Mapping[str, tuple[int, Digest]], maps: Detector | None, how: How, size: int, skipped: Callable[[int], object]
 ) -> Iterator[Shard]:
     """What is new or has changed, in shards. After a run that was killed they are those that it would have made."""
     pending, folder, stems = defaultdict[int, list[str]](list), None, set[str]()
@@ -107,7 +106,7 @@ def _shards(
         generation = 0
         if name in known:
             generation, before = known[name]
-            if digest_of(maps, listing, name, read(listing.path(name))) == before:
+            if how.read(maps, listing, name)[0] == before:
                 skipped(1)
                 continue
             generation += 1

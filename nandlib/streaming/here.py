@@ -12,6 +12,7 @@ from multiprocessing import get_context
 
 import torch
 
+from nandlib.children import end_with_parent
 from nandlib.data.ahead import cores
 from nandlib.errors import EngineError
 from nandlib.memory import keep_freed_memory
@@ -85,6 +86,7 @@ _work: Work  # of a worker process
 def _start(work: Work) -> None:
     global _work
     _work = work
+    end_with_parent()
     torch.set_num_threads(1)
     keep_freed_memory()
 

@@ -23,7 +23,7 @@ class Listing:
     Attributes:
         places: Absolute folders and files, or addresses that `fsspec` opens (``s3://bucket/images``).
         root: A folder that all of them are in.
-        without: Folders below which nothing is taken.
+        without: Folders below which nothing is taken, links followed.
     """
 
     places: tuple[str, ...]
@@ -46,12 +46,13 @@ class Listing:
             if len(places) > 1:
                 raise DataError(f"{places[remote.index(True)]}: give one address, or folders and files of this machine")
             root = str(places[0]).rstrip("/")
-            found = cls((root,), root)
+            found = cls((root,), root.rpartition("/")[0] if _is_image(PurePosixPath(root).name) else root)
         else:
             paths = [Path(place).absolute() for place in places]
             for path in paths:
                 _check_place(path)
-            barred = [folder for folder in map(Path.absolute, without) if not any(path.is_relative_to(folder) for path in paths)]
+            real = [path.resolve() for path in paths]
+            barred = [folder for folder in map(Path.resolve, without) if not any(path.is_relative_to(folder) for path in real)]
             alone = len(paths) == 1 and paths[0].is_dir()
             root = str(paths[0] if alone else os.path.commonpath([path if path.is_dir() else path.parent for path in paths]))
             found = cls(tuple(map(str, paths)), root, tuple(barred))
@@ -70,11 +71,20 @@ class Listing:
 
     def path(self, name: str) -> str:
         """The path or address of an image."""
-        return f"{self.root}/{name}"
+        return f"{self.root.rstrip('/')}/{name}"
 
     def _walk(self, place: Path) -> Iterator[str]:
-        paths = _walk(place) if place.is_dir() else iter([place])
-        return (path.relative_to(self.root).as_posix() for path in paths if not any(path.is_relative_to(folder) for folder in self.without))
+        paths = _walk(place, self.without) if place.is_dir() else iter([place])
+        return (_name(path, self.root) for path in paths)
+
+
+def _name(path: Path, root: str) -> str:
+    name = path.relative_to(root).as_posix()
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{name!r}: the name of this image is no UTF-8: rename it") from error
+    return name
 
 
 def find_images(places: Sequence[Path]) -> list[Path]:
@@ -98,12 +108,16 @@ def _is_image(name: str) -> bool:
     return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _walk(folder: Path, without: Sequence[Path], within: Sequence[Path] = ()) -> Iterator[Path]:
+    """Links to folders are followed, unless they lead back to one that they are `within`."""
+    real = folder.resolve()
+    if real in without or real in within:
+        return
     with os.scandir(folder) as entries:
-        kinds = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+        kinds = sorted((entry.name, entry.is_dir()) for entry in entries)
     for name, is_folder in kinds:
         if is_folder:
-            yield from _walk(folder / name)
+            yield from _walk(folder / name, without, (*within, real))
         elif _is_image(name):
             yield folder / name
 
@@ -115,4 +129,5 @@ def _walk_address(address: str) -> Iterator[str]:
         found = sorted(files.find(root), key=lambda path: PurePosixPath(path).parts)
     except Exception as error:  # of any file system
         raise DataError(f"{address} cannot be listed ({error}): see whether the address is right and its package is installed") from error
+    root = root if not _is_image(PurePosixPath(root).name) else str(PurePosixPath(root).parent)
     return (str(PurePosixPath(path).relative_to(PurePosixPath(root))) for path in found if _is_image(PurePosixPath(path).name))

@@ -43,6 +43,16 @@ class How:
     batch: int = 8
     skip_unreadable: bool = False
 
+    def read(self, detector: Any, listing: Listing, name: str) -> tuple[Digest, bytes | DataError]:
+        """What has changed if an image has, and the image's content: nothing and why, if that cannot be read and is skipped."""
+        try:
+            content = read(listing.path(name))
+            return digest_of(detector, listing, name, content), content
+        except DataError as error:
+            if not self.skip_unreadable:
+                raise
+            return b"", error
+
 
 @dataclass(frozen=True)
 class _Read:
@@ -89,16 +99,11 @@ class Work:
         return len(shard.images)
 
     def _read(self, name: str) -> _Read:
-        path = self.listing.path(name)
+        own, content = self.how.read(self.adapted.detector, self.listing, name)
+        if isinstance(content, DataError):
+            return _Read(name, own, None, problem=str(content))
         try:
-            content = read(path)
-            own = digest_of(self.adapted.detector, self.listing, name, content)
-        except DataError as error:
-            if not self.how.skip_unreadable:
-                raise
-            return _Read(name, b"", None, problem=str(error))
-        try:
-            image = load_image(path, content)
+            image = load_image(self.listing.path(name), content)
         except DataError as error:
             if not self.how.skip_unreadable:
                 raise

@@ -184,7 +184,7 @@ class Batch:
         self.maps, self.rows = maps, rows
         self._similar = maps.similar(rows)
         self._base: dict[str, Tensor] = {}
-        self._paper: dict[str, Tensor] = {}
+        self._paper: dict[tuple[str, NandConfig], Tensor] = {}
         self._regions: dict[tuple[str, float, float], Regions] = {}
 
     def base(self, detector: str) -> Tensor:
@@ -206,9 +206,9 @@ class Batch:
             regions = self._regions_of(detector, nand.plus) if nand.plus.regions else None
             similar = self._similar if types is None else self._similar.naming(types)
             return suppression(similar, own, nand, size, regions)
-        if text not in self._paper:  # the same for every detector
-            self._paper[text] = suppression(self._similar, own, self.maps.nand, size)
-        return self._paper[text]
+        if (text, nand) not in self._paper:  # the same for every detector
+            self._paper[text, nand] = suppression(self._similar, own, nand, size)
+        return self._paper[text, nand]
 
     def final(self, text: str, detector: str, nand: NandConfig | None = None, types: Sequence[int] | None = None) -> Tensor:
         """A_final ``(n, S, S)`` with a text added; arguments as of `suppression`."""

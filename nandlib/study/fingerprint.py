@@ -48,8 +48,8 @@ def source_code(own: str, *modules: str) -> str:
 
 
 def digest(*parts: Any) -> str:
-    """A fingerprint of anything that JSON can hold."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+    """A fingerprint of anything that JSON can hold; the order of a mapping counts, since tensors follow it."""
+    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()
 
 
 def content(paths: Sequence[Path]) -> list[str]:

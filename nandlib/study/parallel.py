@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 from tqdm.auto import tqdm
 
+from nandlib.children import end_with_parent
 from nandlib.memory import keep_freed_memory
 
 MOST_WORKERS = 4  # a worker holds about a gigabyte
@@ -43,6 +44,7 @@ _work: Callable[[str], Any] | None = None  # of a worker process, which keeps wh
 def _start(work: Callable[[str], Any]) -> None:
     global _work
     _work = work
+    end_with_parent()
     torch.set_num_threads(1)
     keep_freed_memory()
 

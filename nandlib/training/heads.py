@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from nandlib.children import end_with_parent
 from nandlib.data.drawn import auxiliary
 from nandlib.memory import keep_freed_memory
 from nandlib.method.config import PromptConfig
@@ -62,6 +63,7 @@ _tower: ImageTower | None = None  # of a worker process
 
 def _start_worker() -> None:
     global _tower
+    end_with_parent()
     keep_freed_memory()
     torch.set_num_threads(1)
     _tower = ImageTower()

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from nandlib.data.groups import GOOD
-from nandlib.data.images import IMAGE_SUFFIXES, load_image
+from nandlib.data.images import IMAGE_SUFFIXES, mask_numbers
 from nandlib.errors import DataError
 
 
@@ -96,7 +96,7 @@ def in_order(items: Sequence[Item]) -> list[Item]:
 
 def mask_values(path: Path) -> list[int]:
     """The values of a mask's marked pixels, in ascending order."""
-    return [int(value) for value in np.unique(np.asarray(load_image(path).convert("L"))) if value]
+    return [int(value) for value in np.unique(mask_numbers(path)) if value]
 
 
 def table_of(path: Path, columns: Sequence[str]) -> pd.DataFrame:

@@ -8,7 +8,7 @@
 # make validation   the products on which nand_plus was chosen, and the values that were considered
 # make test    run the tests, in two processes (ARGS=... goes to pytest); make lint checks style, floors, types and doors
 # make test-browser   the tests in a real browser alone; says what to install if there is no Chromium
-# make fuzz   fourteen thousand hostile inputs of nine kinds (the tests try some hundred); the counts go into figures/fuzz.csv
+# make fuzz   some thousand hostile inputs of every kind (the tests try some hundred); the counts go into figures/fuzz.csv
 # make kills   runs killed at random moments, finished, and compared with undisturbed ones: figures/kills.csv
 # make model   train the embedded model's heads anew, and compare them with those in the package
 # make lab     open the notebooks in JupyterLab

@@ -45,7 +45,7 @@ def select_examples(studies: Sequence[OpenStudy], progress: bool = True) -> pd.D
     """Every value that was considered, and what was chosen.
 
     Args:
-        studies: The validation products and the circuit boards; never one whose results are reported.
+        studies: The validation products and the circuit boards, whose example rows are then no held-out result; no other study.
         progress: Show a progress bar.
 
     Returns:

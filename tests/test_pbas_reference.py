@@ -157,6 +157,15 @@ def test_the_published_size():
     assert [sum(p.numel() for p in network.parameters()) for network in (projection, discriminator)] == [2_360_832, 1_576_960]
 
 
+def test_neighbourhoods_after_resizing_are_noticed(monkeypatch):
+    """The order is unfold, resize, average."""
+    layers, plain = [given(320, (1, 512, 36, 36)), given(321, (1, 1024, 18, 18))], pbas.embed
+    large = F.interpolate(layers[1], size=(36, 36), mode="bilinear", align_corners=False)
+    assert (plain([layers[0], large], 1536)[::61, ::7] - OFFICIAL["full_embedding"]).abs().max() > 1e-2
+    monkeypatch.setattr(pbas, "channel_means", lambda features, width: F.interpolate(features[:, None], (width, features.shape[2]))[:, 0])
+    assert (plain(layers, 1536)[::61, ::7] - OFFICIAL["full_embedding"]).abs().max() > 1e-2, "a channel of every span in place of its mean"
+
+
 def test_the_comparison_notices_a_broken_step(monkeypatch):
     def worst() -> float:
         found, _ = trained()

@@ -194,6 +194,11 @@ def test_ecg5000_is_read_in_two_parts_that_do_not_meet(archive):
     assert not np.array_equal(read_ecg5000(archive, typed=True, seed=1).train.signals, typed.train.signals)
     with pytest.raises(DataError, match=r"none\.npz is missing: see data/README"):
         read_ecg5000(archive.with_name("none.npz"), typed=True)
+    with np.load(archive) as file:
+        arrays = dict(file)
+    np.savez(archive, **arrays | {"typed_class": np.where(np.arange(len(arrays["typed_class"])) == 3, 0, arrays["typed_class"])})
+    with pytest.raises(DataError, match=r"typed_class of beat 3 is 0, which is no type: 1 to 5 are"):
+        read_ecg5000(archive, typed=True)
     np.savez(archive, typed=np.zeros((2, 3)))
     with pytest.raises(DataError, match="lacks the array 'typed_class'"):
         read_ecg5000(archive, typed=True)
@@ -256,6 +261,20 @@ def test_ptbxl_is_read_by_its_published_folds(ptbxl):
     assert split.test.groups.tolist() == ["good", "mi", "", "good", "hyp"] * 2  # without a diagnosis: left out
     assert split.test.signals.shape == (10, 2, Q)
     np.testing.assert_allclose(split.train.signals[0], beats(24, leads=2)[0], atol=1e-3)
+    table = pd.read_csv(ptbxl / "ptbxl_database.csv")
+    table.assign(scp_codes=[None, *table["scp_codes"][1:]]).to_csv(ptbxl / "ptbxl_database.csv", index=False)
+    assert len(read_ptbxl(ptbxl).train) == 3, "no label, no diagnosis: left out"
+    for codes, message in (("NORM", "scp_codes 'NORM' are not a mapping"), ("{1", "are not a mapping")):
+        table.assign(scp_codes=codes).to_csv(ptbxl / "ptbxl_database.csv", index=False)
+        with pytest.raises(DataError, match=message):
+            read_ptbxl(ptbxl)
+    table.drop(columns="scp_codes").to_csv(ptbxl / "ptbxl_database.csv", index=False)
+    with pytest.raises(DataError, match=r"ptbxl_database\.csv has no column 'scp_codes'"):
+        read_ptbxl(ptbxl)
+    (ptbxl / "ptbxl_database.csv").write_bytes(b"\xff\x00")
+    with pytest.raises(DataError, match=r"ptbxl_database\.csv cannot be read as a table"):
+        read_ptbxl(ptbxl)
+    table.to_csv(ptbxl / "ptbxl_database.csv", index=False)
     (ptbxl / "records100/00012_lr.dat").unlink()
     with pytest.raises(DataError, match="00012_lr: not a record in WFDB format"):
         read_ptbxl(ptbxl)

@@ -181,7 +181,7 @@ def test_what_cannot_be_trained_or_asked_is_refused(trained, model):
         UniAd.fit({"a": []}, model)
     with pytest.raises(DataError, match="PBAS is trained on one class at a time, not on 2: narrow, wide"):
         Pbas.fit(NORMALS, model)
-    with pytest.raises(DataError, match=r"uniad: the loss is (nan|inf) in epoch \d: lower the learning rate"):
+    with pytest.raises(DataError, match=r"uniad: the loss is (nan|inf) in epoch \d, at a learning rate of [0-9e+]+: lower it"):
         fit("uniad", model, rate=1e30)
     with pytest.raises(DataError, match="knows no class 'narow': did you mean 'narrow'"):
         trained["uniad"].of_class("narow")

@@ -180,6 +180,30 @@ def test_the_comparison_notices_a_broken_step(monkeypatch):
         plain = tokens.attend
         patch.setattr(tokens, "attend", lambda a, q, k, v, m=None: plain(a, q, k, k, m))
         assert worst() > 1e-2, "position on the values"
+    for what, (place, wrong) in {
+        "softmax over the queries": ("nandlib.detectors.tokens.attend", over_queries),
+        "norm before residual": ("nandlib.detectors.tokens.EncoderLayer.forward", norm_before_residual),
+    }.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(place, wrong)
+            assert worst() > 1e-2, what
+
+
+def over_queries(attention, query, key, value, mask=None):
+    weights, biases = attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3)
+    q, k, v = (
+        F.linear(x, w, b).unflatten(2, (attention.num_heads, -1)).transpose(1, 2)
+        for x, w, b in zip((query, key, value), weights, biases, strict=True)
+    )
+    scores = q @ k.transpose(2, 3) / q.shape[-1] ** 0.5
+    scores = scores if mask is None else scores.masked_fill(mask, -torch.inf)
+    return attention.out_proj((scores.softmax(2) @ v).transpose(1, 2).flatten(2))
+
+
+def norm_before_residual(layer, x, position, mask):
+    at = x + position
+    x = x + layer.norm1(tokens.attend(layer.self_attn, at, at, x, mask))
+    return x + layer.norm2(layer.linear2(F.relu(layer.linear1(x))))
 
 
 def test_jitter_decay_and_clipping_are_noticed(monkeypatch):

@@ -4,6 +4,7 @@ import pytest
 from regenerated import reference
 
 USERS = {"aprilgan_official": {"test_aprilgan_reference", "test_projection_training"}, "winclip_reference": {"test_winclip_reference"}}
+USERS |= {f"{name}_official": {f"test_{name}_reference"} for name in ("uniad", "onenip", "pbas", "pradot")}
 
 
 @pytest.mark.parametrize("name", USERS)

@@ -65,12 +65,21 @@ def train(
             torch.manual_seed(seed * 1_000_003 + number)
             loss = epoch(number)
         if not math.isfinite(loss):
-            raise DataError(f"{name}: the loss is {loss} in epoch {number}: lower the learning rate, or look for images without content")
+            raise DataError(
+                f"{name}: the loss is {loss} in epoch {number}, at a learning rate of {_rates(parts)}: lower it, or look for images without "
+                f"content"
+            )
         if run.resume is not None:
             run.resume.parent.mkdir(parents=True, exist_ok=True)
             partial = run.resume.with_suffix(".partial")
             torch.save({"key": key, "epoch": number + 1, **{part: own.state_dict() for part, own in parts.items()}}, partial)
             partial.replace(run.resume)
+
+
+def _rates(parts: Mapping[str, Stateful]) -> str:
+    """Of the optimisers among what is trained."""
+    own = (part for part in parts.values() if isinstance(part, torch.optim.Optimizer))
+    return " and ".join(dict.fromkeys(f"{group['lr']:g}" for optimiser in own for group in optimiser.param_groups)) or "none"
 
 
 def _resumed(path: Path, parts: Mapping[str, Stateful], key: str, name: str) -> int:

@@ -103,6 +103,10 @@ def read_ecg5000(path: Path, *, typed: bool, seed: int = 0, train_share: float =
     if not typed:
         labels = np.where(arrays[2] == 1, "abnormal", GOOD)
         return Split(Records(signals[0], np.full(len(signals[0]), GOOD)), Records(signals[1], labels))
+    unknown = ~np.isin(arrays[1], list(ECG5000_TYPES))
+    if unknown.any():
+        place = int(unknown.argmax())
+        raise DataError(f"{path}: typed_class of beat {place} is {arrays[1][place]}, which is no type: 1 to 5 are; leave it out")
     groups = np.array([ECG5000_TYPES[int(number)] for number in arrays[1]])
     normal = np.random.default_rng(seed).permutation(np.flatnonzero(groups == GOOD))
     trained = np.sort(normal[: round(train_share * len(normal))])
@@ -124,10 +128,11 @@ def read_ptbxl(folder: Path, rate: int = 100, progress: bool = False) -> Split:
     Raises:
         DataError: If a table or record is missing, or a record cannot be used (`check_signals`).
     """
-    table, statements = (_table(folder / name) for name in ("ptbxl_database.csv", "scp_statements.csv"))
+    table = _table(folder / "ptbxl_database.csv", ("scp_codes", "strat_fold", "filename_lr", "filename_hr"))
+    statements = _table(folder / "scp_statements.csv", ("diagnostic_class",))
     classes = statements.dropna(subset=["diagnostic_class"]).iloc[:, 0].to_numpy(), statements["diagnostic_class"].dropna().to_numpy()
     superclass = dict(zip(*classes, strict=True))
-    found = [{superclass[code] for code in ast.literal_eval(codes) if code in superclass} for codes in table["scp_codes"]]
+    found = [{superclass[code] for code in _codes(codes, folder) if code in superclass} for codes in table["scp_codes"]]
     table = table.assign(group=[_ptbxl_group(own) for own in found])[[bool(own) for own in found]]
     column = {100: "filename_lr", 500: "filename_hr"}[rate]
     train = table[table["strat_fold"].isin(PTBXL_TRAIN_FOLDS) & (table["group"] == GOOD)]
@@ -142,10 +147,24 @@ def _ptbxl_group(superclasses: set[str]) -> str:
     return GOOD if only == "NORM" else only.lower()
 
 
-def _table(path: Path) -> pd.DataFrame:
+def _codes(written: object, folder: Path) -> list[str]:
+    """Of a record: keys of the mapping that its row holds; none where the row is empty."""
+    try:
+        return list(ast.literal_eval(str(written))) if isinstance(written, str) and written.strip() else []
+    except (ValueError, SyntaxError, TypeError) as error:
+        raise DataError(f"{folder / 'ptbxl_database.csv'}: scp_codes {written!r} are not a mapping such as {{'NORM': 100.0}}") from error
+
+
+def _table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     if not path.is_file():
         raise DataError(f"{path} is missing: PTB-XL's folder holds ptbxl_database.csv, scp_statements.csv and the records")
-    return pd.read_csv(path)
+    try:
+        table = pd.read_csv(path)
+    except (ValueError, OSError) as error:
+        raise DataError(f"{path} cannot be read as a table: {error}") from error
+    if missing := [name for name in columns if name not in table]:
+        raise DataError(f"{path} has no column '{missing[0]}': PTB-XL's own has {', '.join(columns)}")
+    return table
 
 
 def _wfdb(folder: Path, names: Sequence[str] | pd.Series, progress: bool) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Kill runs at random moments, finish them, and compare every byte with an undisturbed run: `make kills`.
 
 Not a test that pytest collects. SIGKILL goes to the whole process group (for Ray's workers: to one worker process), at moments drawn
-by a seed over the time that an undisturbed run takes, several times in a row in one folder; then the run is finished. A worker of
-Ray is killed while it works on its first shard.
+by a seed over the time that an undisturbed run takes, several times in a row in one folder; then the run is finished. A worker or node
+of Ray dies some moment after workers have begun, and the run itself goes on.
 """
 
 import csv
@@ -154,15 +154,58 @@ def whole_group(process: subprocess.Popen) -> bool:
     return True
 
 
-def one_worker(process: subprocess.Popen) -> bool:
-    """Of Ray; the run itself goes on."""
+def ray_workers(process: subprocess.Popen) -> list[psutil.Process]:
+    """Of Ray, as soon as some are at work; none if the run ends before."""
     while process.poll() is None:
-        for worker in psutil.process_iter(["cmdline"]):
-            if "ray::_do" in " ".join(worker.info["cmdline"] or []):
-                worker.kill()
-                return True
+        every = psutil.process_iter(["cmdline"])
+        if found := [worker for worker in every if "ray::_do" in " ".join(worker.info["cmdline"] or [])]:
+            return found
         time.sleep(0.01)
+    return []
+
+
+def one_worker(process: subprocess.Popen, rng: random.Random) -> bool:
+    """Of Ray; the run itself goes on."""
+    begun = bool(ray_workers(process))
+    time.sleep(rng.uniform(0, 0.5) if begun else 0)
+    for worker in ray_workers(process)[:1]:
+        worker.kill()
+        return True
     return False
+
+
+def nodes(runs: int, seed: int) -> tuple[str, str, int, int, int]:
+    """One node of two dies, taken down with all its processes; another takes its place before the next run."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    rng, same, done = random.Random(seed), 0, 0
+    soon = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 500, "health_check_failure_threshold": 4}  # not 30 seconds
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "_system_config": soon})
+    standing = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    with tempfile.TemporaryDirectory() as base:
+        expected: dict[str, str] = {}
+        for number in range(runs + 1):
+            folder = Path(base) / f"run{number}"
+            folder.mkdir()
+            images(folder)
+            process = start(apply_command(folder, "--engine", "ray", "--address", cluster.address, "--workers", "2"), folder)
+            if number:  # the first is let run
+                begun = bool(ray_workers(process))
+                time.sleep(rng.uniform(0, 1) if begun else 0)
+                if process.poll() is None:
+                    cluster.remove_node(standing.pop(0), allow_graceful=False)
+                    standing.append(cluster.add_node(num_cpus=1))
+                    done += 1
+            if process.wait(WAIT):
+                raise SystemExit((folder / "log").read_text()[-3000:])
+            found = contents(folder, ("out",))
+            expected = expected or found
+            same += bool(number) and found == expected
+            print(f"Ray's nodes: run {number} of {runs}, {done} nodes killed", flush=True)
+    ray.shutdown()
+    cluster.shutdown()
+    return "nand apply --engine ray", "node", done, runs, same
 
 
 def contents(folder: Path, results: Sequence[str]) -> dict[str, str]:
@@ -202,7 +245,7 @@ def campaign(
                 process = start(command(folder), folder)
                 time.sleep(0 if killed == "worker" else rng.uniform(0, seconds / parts))
                 if killed == "worker":
-                    done += one_worker(process)
+                    done += one_worker(process, rng)
                     process.wait(WAIT)
                 else:
                     done += process.poll() is None and whole_group(process)
@@ -226,6 +269,7 @@ CAMPAIGNS = {
     "worker": lambda: campaign(
         "nand apply --engine ray", "worker", images, lambda f: apply_command(f, "--engine", "ray"), ("out",), runs=3, kills=1, seed=4
     ),
+    "node": lambda: nodes(runs=6, seed=9),
     "study": lambda: campaign(
         "the tiny study", "group", tiny_project_in, study_command, ("data", "figures"), runs=3, kills=10, seed=5, parts=10
     ),

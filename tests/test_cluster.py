@@ -77,8 +77,9 @@ def run(adapted, images: Path, out: Path, engine) -> None:
     apply(lambda: adapted, Listing.of([images]), out, {"of": "a test"}, HOW, engine=engine)
 
 
-def test_a_node_that_is_killed_costs_nothing_but_time(nodes, images, model, tmp_path):
-    """The same bytes as here, though one node of two dies in the middle."""
+def test_a_node_that_is_killed_costs_nothing_but_time(nodes, images, model, tmp_path, monkeypatch):
+    """The same bytes as here, though one node of two dies in the middle, and workers stand in another folder than the run."""
+    monkeypatch.chdir(tmp_path)
     adapted = detector(model, seconds=0.3)
     run(detector(model), images, tmp_path / "here", Here(1))
     victim, finished = nodes.add_node(num_cpus=1, **QUIET), threading.Event()
@@ -90,7 +91,7 @@ def test_a_node_that_is_killed_costs_nothing_but_time(nodes, images, model, tmp_
         finished.set()
 
     threading.Thread(target=kill, daemon=True).start()
-    run(adapted, images, tmp_path / "far", Cluster(nodes.address, workers=2))
+    run(adapted, images, Path("far"), Cluster(nodes.address, workers=2))
     assert finished.is_set()
     assert contents(tmp_path / "far") == contents(tmp_path / "here")
 

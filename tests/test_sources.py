@@ -75,8 +75,8 @@ def test_the_manifest_is_complete_and_serves_the_papers_study():
     for one in sources().values():
         assert one.urls
         assert all(url.startswith("https://") for url in one.urls)
-        assert one.check
-        assert len(next(iter(one.check.values()))) in (8, 32, 40, 64)
+        assert bool(one.check and one.file and one.megabytes) != (one.install == "by_hand")
+        assert all(len(published) in (8, 32, 40, 64) for published in one.check.values())
         assert one.path.parts[0] == "data"
     for name in ("mvtec_ad", "mvtec_ad_detectors"):
         study = load_study(ROOT / f"studies/{name}.yaml")
@@ -87,6 +87,14 @@ def test_the_manifest_is_complete_and_serves_the_papers_study():
     assert [sum(own) for own in zip(*source("mvtec_3d").images.values(), strict=True)] == [2656, 1197]
     with pytest.raises(PresetError, match=r"no source 'mvtec': did you mean 'mvtec_ad'\?"):
         source("mvtec")
+
+
+def test_what_is_brought_by_hand_is_never_called_verified(tmp_path):
+    with pytest.raises(DataError, match=r"MPDD.*: get it from its authors, https://github.com/stepanje/MPDD .* at data/mpdd: no hash"):
+        fetch(source("mpdd"), tmp_path)
+    (tmp_path / "data/mpdd").mkdir(parents=True)
+    assert state(source("mpdd"), tmp_path) == "unverified"
+    assert fetch(source("mpdd"), tmp_path) == "data/mpdd is there, unverified"
 
 
 def test_the_dry_run_differs_from_the_papers_study_where_it_says():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import NoReturn
 
@@ -13,6 +14,8 @@ from nandlib.errors import NandError
 from nandlib.extras import advice
 from nandlib.memory import keep_freed_memory
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES)
+
 
 def main() -> None:
     """Entry point: an error of the user's making is one clear message on stderr and exit code 1, not a traceback."""
@@ -21,6 +24,11 @@ def main() -> None:
         app()
     except NandError as error:
         _end(str(error))
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        place = error.filename or "a file"
+        _end(f"{place} cannot be written ({error.strerror}): make room or give the right to write there, and run the same command again")
     except ModuleNotFoundError as error:
         line = advice(error)
         if line is None:

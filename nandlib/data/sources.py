@@ -38,12 +38,12 @@ class Source(BaseModel):
     title: str
     licence: str
     accept: bool = Field(False, description="whether the licence must be accepted before a download")
-    file: str
-    urls: tuple[str, ...]
-    check: dict[Literal["sha256", "sha256_prefix", "git_blob", "md5"], str]
-    megabytes: int
+    file: str = ""
+    urls: tuple[str, ...] = Field(description="of the file; of its authors' page, where it is brought by hand")
+    check: dict[Literal["sha256", "sha256_prefix", "git_blob", "md5"], str] = Field({}, description="empty where nothing is published")
+    megabytes: int = 0
     path: Path
-    install: Literal["extract", "visa", "convert"]
+    install: Literal["extract", "visa", "convert", "by_hand"]
     images: dict[str, tuple[int, int]] | None = None
     pattern: str = Field("*/*", description="where images lie below <class>/<split>")
 
@@ -53,7 +53,7 @@ class Source(BaseModel):
         return [f"{mirror.rstrip('/')}/{self.file}" for mirror in mirrors] + list(self.urls)
 
     def describe(self) -> str:
-        return f"{self.title}; {self.licence}; about {self.megabytes} MB"
+        return f"{self.title}; {self.licence}" + (f"; about {self.megabytes} MB" if self.megabytes else "")
 
 
 @cache
@@ -102,7 +102,7 @@ def _digest(path: Path, kind: str) -> str:
 
 
 def state(entry: Source, root: Path) -> str:
-    """What is known of a source's place: ``missing``, ``verified``, ``changed``, or ``unverified`` (put there by hand).
+    """What is known of a source's place: ``missing``, ``verified``, ``changed``, or ``unverified`` (brought by hand).
 
     Verified is a file with the hash that was recorded when it was made from a verified original, or a data set with its
     published numbers of images.
@@ -110,6 +110,8 @@ def state(entry: Source, root: Path) -> str:
     target = root / entry.path
     if not target.exists():
         return "missing"
+    if entry.install == "by_hand":
+        return "unverified"
     if target.is_dir():
         try:
             check_images(target, entry)
@@ -165,6 +167,11 @@ def fetch(
         return _report(entry, root)
     if target.is_symlink():
         target.unlink()  # a link to what is gone
+    if entry.install == "by_hand":
+        raise DataError(
+            f"{entry.title}: get it from its authors, {entry.urls[0]} ({entry.licence}), and put it, or a link to it, at {entry.path}: "
+            "no hash of it is known, so nothing is downloaded, and what is there stays unverified"
+        )
     found = _find(entry, [*local, *_local_folders(root)])
     if found is None and local and all(place.is_file() for place in local):
         raise DataError(f"{', '.join(map(str, local))}: not {entry.file}, or not as published: nothing was fetched")

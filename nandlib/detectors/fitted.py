@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from nandlib.data.held import written
 from nandlib.data.images import ImageLike, as_image
 from nandlib.detectors.base import TorchDetector
 from nandlib.detectors.config import TrainedConfig
@@ -196,13 +197,17 @@ class FittedDetector(TorchDetector, Generic[C]):
         return type(self)(self.features, self.tensors, self.fitted, class_name)
 
     def save(self, path: str | Path) -> Path:
-        """Write the state as safetensors: tensors, settings, classes and floors, not the frozen backbone."""
+        """Write the state as safetensors: tensors, settings, classes and floors, not the frozen backbone.
+
+        Raises:
+            DataError: If it cannot be written.
+        """
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
         said = {"format": FORMAT, "detector": self.name, "features": self.features.name, "floors": dict(self.fitted.floors)}
         said |= {"config": self.fitted.config.model_dump(mode="json", exclude=set(self.fitted.config.weight_fields))}
         entry = {"nandlib": json.dumps(said, sort_keys=True)}  # one: safetensors writes several in random order
-        save_file({key: tensor.contiguous() for key, tensor in self.tensors.items()}, path, entry)
+        ready = {key: tensor.contiguous() for key, tensor in self.tensors.items()}
+        written(path, lambda partial: save_file(ready, partial, entry))
         return path
 
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from nandlib.data.held import written
 from nandlib.errors import DataError
 from nandlib.models.base import whole_float32
 from nandlib.settings import Section
@@ -66,14 +68,17 @@ def train(
             loss = epoch(number)
         if not math.isfinite(loss):
             raise DataError(
-                f"{name}: the loss is {loss} in epoch {number}, at a learning rate of {_rates(parts)}: lower it, or look for images without "
-                f"content"
+                f"{name}: the loss is {loss} in epoch {number}, at a learning rate of {_rates(parts)}: lower it, or look for images "
+                "without content"
             )
         if run.resume is not None:
-            run.resume.parent.mkdir(parents=True, exist_ok=True)
-            partial = run.resume.with_suffix(".partial")
-            torch.save({"key": key, "epoch": number + 1, **{part: own.state_dict() for part, own in parts.items()}}, partial)
-            partial.replace(run.resume)
+            _keep({"key": key, "epoch": number + 1, **{part: own.state_dict() for part, own in parts.items()}}, run.resume)
+
+
+def _keep(state: Mapping[str, Any], path: Path) -> None:
+    content = io.BytesIO()  # torch's own writer does not say that a disk is full
+    torch.save(dict(state), content)
+    written(path, lambda partial: partial.write_bytes(content.getvalue()))
 
 
 def _rates(parts: Mapping[str, Stateful]) -> str:

@@ -66,7 +66,7 @@ def apply(
         DataError: If two images would have the same results, the folder holds results of another setting or is being written to, an image
             cannot be read, a map is not as it must be, or a file cannot be written.
     """
-    results = Results(out)
+    results = Results(out.absolute())  # workers of a cluster stand in other folders
     asked = {**setting, "store": how.store, "overlays": how.overlays, "batch": how.batch, "threads": engine.threads}
     count = len(listing)
     with results.held(asked), tqdm(total=count, desc="apply", unit="image", disable=not progress) as bar:

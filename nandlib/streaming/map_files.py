@@ -20,7 +20,8 @@ def map_folder(folder: Path, listing: Listing) -> MapFolder:
     """
     images = [Path(listing.path(name)) for name in listing]
     unique = len({image.stem for image in images}) == len(images)
-    for maps in (MapFolder(folder, listing.root), *((MapFolder(folder),) if unique else ())):
+    place = folder.absolute()  # workers of a cluster stand in other folders
+    for maps in (MapFolder(place, listing.root), *((MapFolder(place),) if unique else ())):
         missing = [image for image in images if not _has(maps, image)]
         if not missing:
             for image in images:

@@ -123,6 +123,9 @@ def _check_files(study: OpenStudy, registry: dict[str, Any]) -> None:
             lines.append(f"  {key}: {path}")
             if entry is not None:
                 lines.append(f"      {entry.describe()}; from {entry.urls[0]}")
+            if entry is not None and entry.install == "by_hand":
+                lines.append(f"      get it there, and put it at {entry.path} (or a link to it)")
+            elif entry is not None:
                 lines.append(f"      nand fetch {entry.name}              downloads it, or, without a network,")
                 lines.append(f"      nand fetch {entry.name} --from PATH  takes {entry.file} or what was unpacked from it")
             else:

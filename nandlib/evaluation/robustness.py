@@ -12,10 +12,10 @@ from tqdm.auto import tqdm
 
 from nandlib.data.batch import in_batches
 from nandlib.data.images import load_image
+from nandlib.detectors.base import TorchDetector
 from nandlib.errors import DataError
 from nandlib.evaluation.perturbations import PERTURBATIONS, STRENGTHS, perturbed
 from nandlib.evaluation.protocol import auroc
-from nandlib.evaluation.scope import measured
 from nandlib.method.batches import BATCH
 from nandlib.method.normality import add_normality
 from nandlib.method.operators import resize_map, suppress
@@ -73,7 +73,9 @@ class _Class:
         groups, paths = study.rows(class_name)["group"].to_numpy(), image_paths(study, class_name)
         kept = np.sort(np.concatenate([np.flatnonzero(groups == group)[:most] for group in dict.fromkeys(groups)]))
         self.groups, self.images = groups[kept], [load_image(paths[k]) for k in kept]
-        self.detectors = {name: fitted_detectors(study, name, model, [class_name])[class_name] for name in measured(study)}
+        self.detectors: dict[str, TorchDetector] = {
+            name: fitted_detectors(study, name, model, [class_name])[class_name] for name in study.config.detectors
+        }
         noun, kinds = class_name.replace("_", " "), study.test_groups()[class_name]
         adapted = None
         for group, types in kinds.items():

@@ -11,13 +11,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from nandlib.data.images import load_image
 from nandlib.detectors.aprilgan import ReferenceDistance
 from nandlib.detectors.base import TorchDetector
 from nandlib.detectors.config import TOGETHER, TRAINED_NAMES, DetectorName, PatchCoreConfig
@@ -26,7 +23,6 @@ from nandlib.detectors.patchcore import PatchCore
 from nandlib.detectors.trained import TRAINED
 from nandlib.detectors.training import Run
 from nandlib.detectors.winclip import ClipWindowEncoder, WinClip, WindowEncoder
-from nandlib.errors import DataError, PresetError
 from nandlib.method.operators import resize_map
 from nandlib.models import VisionLanguageModel
 from nandlib.study.fingerprint import content, digest, source_code, weight_contents
@@ -34,9 +30,10 @@ from nandlib.study.images import batches, image_paths, some_normals
 from nandlib.study.model import model_of, placement
 from nandlib.study.open_study import OpenStudy
 from nandlib.study.rows import Rows
+from nandlib.study.shots import normal_shots, window_encoder
 from nandlib.study.store import WHOLE, Made, bring_up_to_date, is_current, keep_only, save, shards_of
 
-CODE = ("nandlib.detectors.aprilgan", "nandlib.detectors.patchcore", "nandlib.detectors.winclip", "nandlib.study.images")  # that compute
+CODE = ("nandlib.detectors.aprilgan", "nandlib.detectors.patchcore", "nandlib.study.shots")  # that compute, WinCLIP with its shots
 FAMILIES = ("aprilgan", "winclip", "patchcore")
 FITTING = "fitting.json"  # beside a study's maps, not one of the pipeline's files: seconds differ from run to run
 
@@ -176,7 +173,7 @@ class Maps:
             if name not in TOGETHER or len(self.joint) > fitted:
                 self.seconds.setdefault(name, []).append(time.perf_counter() - start)
             return found
-        references = _references(self.study, class_name, name)
+        references = normal_shots(self.study, class_name, name)
         if name.startswith("winclip"):
             return WinClip(self._encoder, class_name, references)
         return ReferenceDistance(self._model, references, self.config.nand)
@@ -211,12 +208,7 @@ class Maps:
 
     @cached_property
     def _encoder(self) -> WindowEncoder | ClipWindowEncoder:
-        config = self.config.winclip
-        if self.config.model.name != "clip":
-            return WindowEncoder(self._model, config.grid)
-        if config.weights is None:
-            raise PresetError(f"studies/{self.study.name}.yaml: winclip.weights is missing: the full-size study needs the file's path")
-        return ClipWindowEncoder(self.study.resolve(config.weights), placement(self.study))
+        return window_encoder(self.study, lambda: self._model)
 
     @property
     def _patchcore(self) -> PatchCoreConfig:
@@ -224,12 +216,3 @@ class Maps:
         if config.backbone_weights is None:
             return config
         return config.model_copy(update={"backbone_weights": self.study.resolve(config.backbone_weights)})
-
-
-def _references(study: OpenStudy, class_name: str, detector: DetectorName) -> list[Image.Image]:
-    """The first training-normal images of a class in a seeded random order, as many as the detector's name says."""
-    paths, shots = image_paths(study, class_name, "train"), int(detector.split("_")[1])
-    if len(paths) < shots:
-        raise DataError(f"{detector} needs {shots} training-normal images of class '{class_name}', there are {len(paths)}")
-    order = np.random.default_rng([study.config.winclip.seed, *class_name.encode()]).permutation(len(paths))
-    return [load_image(paths[k]) for k in order[:shots]]

@@ -9,13 +9,15 @@ from nandlib.detectors.base import TorchDetector
 from nandlib.detectors.config import TOGETHER, TRAINED_NAMES
 from nandlib.detectors.patchcore import PatchCore
 from nandlib.detectors.trained import TRAINED
+from nandlib.detectors.winclip import WinClip
 from nandlib.models import VisionLanguageModel
 from nandlib.study.images import image_paths
 from nandlib.study.open_study import OpenStudy
+from nandlib.study.shots import normal_shots, window_encoder
 
 
 def fitted_detectors(study: OpenStudy, name: str, model: VisionLanguageModel, classes: Sequence[str]) -> dict[str, TorchDetector]:
-    """Class → zero-shot APRIL-GAN, PatchCore (fitted again: its memory is not kept) or a trained detector, read from its state.
+    """Class → APRIL-GAN, WinCLIP, PatchCore (fitted again: its memory is not kept) or a trained detector, read from its state.
 
     Raises:
         ModelError: If a state is missing: the stage ``maps`` writes it.
@@ -31,4 +33,7 @@ def _of_class(study: OpenStudy, name: str, model: VisionLanguageModel, class_nam
         return TRAINED[name].load(study.states / f"{name}_{class_name}.safetensors", model)
     if name == "patchcore":
         return PatchCore(model, image_paths(study, class_name, "train"), study.config.patchcore)
-    return AprilGan(model, study.prompts, class_name.replace("_", " "), study.config.nand, ())
+    shots = normal_shots(study, class_name, name)
+    if name.startswith("winclip"):
+        return WinClip(window_encoder(study, lambda: model), class_name, shots)
+    return AprilGan(model, study.prompts, class_name.replace("_", " "), study.config.nand, shots)

@@ -306,3 +306,13 @@ def test_a_training_goes_on_where_its_tensors_are():
     prototypes = _Prototypes(torch.zeros(3, 4, device="meta"), torch.zeros(3, 2, device="meta"), 0.3)
     prototypes.load_state_dict({"prototypes": torch.ones(3, 4), "scale": torch.ones(2)})
     assert prototypes.prototypes.is_meta and prototypes.scale.is_meta
+
+
+def test_onenip_as_published(trained):
+    """With the fixed prompt and the scale of training it is the map itself; both are drawn from what is tested otherwise."""
+    one = trained["onenip"].of_class("narrow")
+    images, prompts = MARKED[:2], NORMALS["narrow"]
+    found = one.official_maps(images, prompts)
+    assert found.shape == (2, 320, 320) and torch.equal(found, one.official_maps(images, prompts))
+    assert not torch.equal(found, one.official_maps(images, prompts, seed=1)), "other prompts"
+    assert not torch.equal(found[:1], one.official_maps(images[:1], prompts)), "another scale"

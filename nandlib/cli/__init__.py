@@ -27,8 +27,8 @@ def main() -> None:
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
-        place = error.filename or "a file"
-        _end(f"{place} cannot be written ({error.strerror}): make room or give the right to write there, and run the same command again")
+        place = error.filename or "a file that was written"
+        _end(f"{place}: {error.strerror}: make room or give the right to write there, and run the same command again")
     except ModuleNotFoundError as error:
         line = advice(error)
         if line is None:

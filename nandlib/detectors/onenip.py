@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from nandlib.data.images import ImageLike
+from nandlib.data.images import ImageLike, as_image
 from nandlib.detectors.config import OneNipConfig
 from nandlib.detectors.fitted import Fit, Images, by_class, restored, state_of
 from nandlib.detectors.onenip_network import OneNipNetwork, joined_map, losses, scale_of
@@ -20,6 +20,7 @@ from nandlib.detectors.synthesis import synthetic_image
 from nandlib.detectors.tokens import initialise
 from nandlib.detectors.training import Run, key_of, train
 from nandlib.models import VisionLanguageModel
+from nandlib.models.base import whole_float32
 
 DICE = 0.5
 
@@ -34,14 +35,31 @@ class OneNip(RebuildingDetector[OneNipConfig]):
         network = OneNipNetwork(self.tensors["mean"].shape[1], **sizes_of(self.fitted.config))
         self.network = restored(network.to(self.features.device), self.placed)
 
-    def _rebuilt(self, seen: Tensor) -> tuple[Tensor, Tensor]:
-        prompt = self.placed[f"prompt.{self.class_name}"]
-        rebuilt = self.network(seen, prompt.expand(len(seen), -1, -1, -1))
+    def _rebuilt(self, seen: Tensor, prompts: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        own = self.placed[f"prompt.{self.class_name}"].expand(len(seen), -1, -1, -1)
+        rebuilt = self.network(seen, own if prompts is None else prompts)
         size = self.features.size, self.features.size
         return distance_map(rebuilt, seen, size), self.network.seghead((rebuilt - seen).abs(), size).sigmoid()
 
     def raw_maps(self, seen: Tensor) -> Tensor:
         return joined_map(*self._rebuilt(seen), self.placed["scale"])
+
+    @torch.no_grad()
+    def official_maps(self, images: Sequence[ImageLike], prompts: Sequence[ImageLike], seed: int = 0) -> Tensor:
+        """Maps ``(N, S, S)`` as the official code makes them of a test set: to be compared with, and used for nothing else, since what is
+        tested takes part in every map.
+
+        Args:
+            images: The whole test set of this class: the refiner's scale is their largest distance.
+            prompts: Normal images of the class; one is drawn for every image.
+            seed: Of the draws.
+        """
+        seen, normal = (torch.cat([self._see(self.preprocess(as_image(image))[None]) for image in own]) for own in (images, prompts))
+        drawn = np.random.default_rng(seed).integers(len(normal), size=len(seen))
+        with whole_float32():
+            pairs = [self._rebuilt(one[None], normal[k][None]) for one, k in zip(seen, drawn.tolist(), strict=True)]
+        distances, refined = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+        return joined_map(distances, refined, scale_of(distances)).cpu()
 
     @classmethod
     def fit(

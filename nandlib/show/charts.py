@@ -302,10 +302,10 @@ def robustness_curves(table: pd.DataFrame) -> Figure:
     """
     names, detectors = list(dict.fromkeys(table["perturbation"])), list(dict.fromkeys(table["detector"]))
     figure, axes = plt.subplots(2, len(names), figsize=(2.7 * len(names), 5), sharex=True, sharey="row", squeeze=False)
-    colours = sns.color_palette("colorblind", len(detectors))
+    colours = [*sns.color_palette("colorblind"), "black", "0.3", "0.6"]  # ten, and more detectors than that
     for column, name in zip(axes.T, names, strict=True):
         own = table[table["perturbation"] == name]
-        for detector, colour, marker in zip(detectors, colours, "osD^vP<>*X" * 2, strict=False):
+        for detector, colour, marker in zip(detectors, colours, "osD^vP<>*Xhdp", strict=False):
             line = own[own["detector"] == detector].sort_values("strength")
             for ax, value in zip(column, ("auroc", "delta"), strict=True):
                 ax.plot(line["strength"], line[value], f"{marker}-", color=colour, ms=4, lw=1.2, label=LABELS[detector])

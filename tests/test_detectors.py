@@ -150,7 +150,9 @@ def test_map_folder_reads_npy_and_tiff(tmp_path):
     assert one.shape == (4, 5)
     assert one.dtype == np.float32
     assert two[0, 0] == 2
-    assert one.flags.writeable and not isinstance(one.base, np.memmap), "no file stays open"
+    np.save(tmp_path / "maps/carpet/003.npy", np.ones((4, 5), np.float32))
+    (three,) = folder(["images/carpet/003.png"])
+    assert three.flags.writeable and not isinstance(three.base, np.memmap), "no file stays open"
     with pytest.raises(DataError, match=r"no anomaly map for images/carpet/002.png: expected .*carpet/002 with one of .npy"):
         folder(["images/carpet/002.png"])
     with pytest.raises(DataError, match="is not inside image_root images"):

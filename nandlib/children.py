@@ -10,9 +10,9 @@ _PR_SET_PDEATHSIG = 1
 
 
 def end_with_parent() -> None:
-    """Have the kernel end this process when the one that forked it has ended, however that ended: a killed run leaves nothing behind.
+    """Have the kernel end this process when the thread that forked it has ended, however it did: a killed run leaves nothing behind.
 
-    Does nothing elsewhere than on Linux.
+    A pool of such processes lives no longer than the thread that makes it. Does nothing elsewhere than on Linux.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -75,6 +75,9 @@ def test_maps_of_images_in_folders_are_found_again(model, tmp_path, monkeypatch)
         assert np.array_equal(adapted([image])[0], loaded([image])[0])
     with pytest.raises(DataError, match="is not inside image_root"):
         loaded(["0.png"])
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert loaded(["../images/cut/0.png"])[0].shape == BASE[0].shape
 
 
 def test_nothing_given_is_nothing_or_said(model):

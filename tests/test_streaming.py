@@ -281,7 +281,11 @@ def test_linked_folders_are_walked_and_circles_are_not(images, tmp_path):
     (tmp_path / "set").mkdir()
     (tmp_path / "set/a").symlink_to(images / "a")
     (images / "a/up").symlink_to(tmp_path / "set")
-    assert sorted(Listing.of([tmp_path / "set"])) == [f"a/{path.name}" for path in sorted((images / "a").glob("*.png"))]
+    (images / "a/itself").symlink_to("itself")
+    (tmp_path / "out/maps").mkdir(parents=True)
+    shutil.copy(images / "b/001.png", tmp_path / "out/maps")
+    (images / "a/results").symlink_to(tmp_path / "out/maps")
+    assert sorted(Listing.of([tmp_path / "set"], [tmp_path / "out"])) == [f"a/{path.name}" for path in sorted((images / "a").glob("*.png"))]
 
 
 def test_images_that_share_nothing_but_the_root(images):

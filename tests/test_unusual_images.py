@@ -8,7 +8,7 @@ import tifffile
 from hostile_files import png_of_size
 from PIL import Image
 
-from nandlib.data.images import load_image, load_mask, pixel_key
+from nandlib.data.images import as_image, load_image, load_mask, pixel_key
 from nandlib.data.layouts.base import mask_values
 from nandlib.data.maps import MapFolder
 from nandlib.errors import DataError
@@ -55,6 +55,33 @@ def test_a_turned_photograph_is_read_upright(tmp_path, suffix):
     lying.save(tmp_path / "x.tif", exif=exif)
     with pytest.raises(DataError, match=r"x\.tif cannot be read as an image \(a TIFF that lies on its side\)"):
         load_image(tmp_path / "x.tif")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options"), [(".png", {}), (".tif", {"compression": "tiff_lzw"}), (".tif", {"compression": "tiff_deflate"})]
+)
+def test_pixels_that_are_damaged_are_refused(tmp_path, suffix, options):
+    path, pixels = tmp_path / f"x{suffix}", np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path, **options)
+    content = bytearray(path.read_bytes())
+    half = len(content) // 2
+    content[half : half + 20] = bytes(255 - value for value in content[half : half + 20])
+    path.write_bytes(content)
+    for read in (load_image, load_mask, lambda own: pixel_key(Image.open(own))):
+        with pytest.raises((DataError, OSError, ValueError, SyntaxError)):
+            read(path)
+    with pytest.raises(DataError, match="cannot be read as an image"):
+        load_image(path)
+
+
+def test_what_was_made_of_a_photograph_is_taken_as_it_is(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("L", (40, 20)).save(tmp_path / "x.jpg", exif=exif)
+    with Image.open(tmp_path / "x.jpg") as picture:
+        assert as_image(picture).size == (20, 40)
+        assert as_image(picture.crop((0, 0, 40, 20))).size == (40, 20)
+        assert as_image(picture.rotate(-90, expand=True)).size == (20, 40)
 
 
 def test_an_image_is_the_same_however_it_is_given(tmp_path):

@@ -28,7 +28,7 @@ def main() -> None:
         if error.errno not in NO_ROOM:
             raise
         place = error.filename or "a file that was written"
-        _end(f"{place}: {error.strerror}: make room or give the right to write there, and run the same command again")
+        _end(f"{place}: {error.strerror}: make room, or give the right to read or write there, and run the same command again")
     except ModuleNotFoundError as error:
         line = advice(error)
         if line is None:

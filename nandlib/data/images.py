@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageFile, ImageOps
 
 from nandlib.errors import DataError
 
@@ -55,9 +55,10 @@ def _opened(path: Path | str, content: bytes | None = None) -> Iterator[Image.Im
 
 
 def _upright(image: Image.Image) -> Image.Image:
+    image.load()  # damaged pixels raise here, and only here: asked again, Pillow gives what it has
     try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # an EXIF block that cannot be read says nothing; what else is damaged is found when pixels are asked for
+        return image if image.getexif().get(ORIENTATION, 1) == 1 else ImageOps.exif_transpose(image)
+    except Exception:  # an EXIF block that cannot be read says nothing
         return image
 
 
@@ -116,7 +117,8 @@ def evenly(count: int, most: int) -> list[int]:
 
 
 def as_image(image: ImageLike) -> Image.Image:
-    """A path, PIL image or uint8 array ``(H, W)`` or ``(H, W, 3)`` as an RGB image: the same, however it is given.
+    """A path, PIL image or uint8 array ``(H, W)`` or ``(H, W, 3)`` as an RGB image: the same, however it is given. What `PIL.Image.open`
+    gives is turned as its file is; what was made of it since is taken as it is.
 
     Raises:
         DataError: If the file cannot be read, an array has another type or shape, or numbers with a point lie in another range.
@@ -129,7 +131,7 @@ def as_image(image: ImageLike) -> Image.Image:
         if image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,), (4,)):
             raise DataError(f"an image array must be (H, W) or (H, W, 3), not {image.shape}")
         return Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image).convert("RGB")
-    return _rgb(_upright(image), "the image")
+    return _rgb(_upright(image) if isinstance(image, ImageFile.ImageFile) else image, "the image")
 
 
 def pixel_key(image: ImageLike) -> bytes:

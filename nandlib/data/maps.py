@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -44,7 +45,7 @@ class MapFolder:
         """
         image, stem = Path(image), Path(Path(image).stem)
         if self.image_root is not None:
-            whole, root = image.absolute(), self.image_root.absolute()
+            whole, root = (Path(os.path.abspath(place)) for place in (image, self.image_root))
             if not whole.is_relative_to(root):
                 raise DataError(f"{image} is not inside image_root {self.image_root}")
             stem = whole.relative_to(root).with_suffix("")

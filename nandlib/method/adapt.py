@@ -310,7 +310,7 @@ class AdaptedDetector:
         found, tensors = saved.read(folder)
         if detector is None and found.maps is None:
             raise DataError(f"{folder} was saved with a {found.detector} as base detector, which is not in it: load(folder, detector)")
-        detector = folder / str(found.maps) if detector is None else detector
+        detector = saved.absolute(str(found.maps), folder) if detector is None else detector
         images = None if found.image_root is None else saved.absolute(found.image_root, folder)
         detector = MapFolder(detector, images) if isinstance(detector, (str, Path)) else detector
         if type(detector).__name__ != found.detector:

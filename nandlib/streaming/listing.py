@@ -111,15 +111,22 @@ def _is_image(name: str) -> bool:
 def _walk(folder: Path, without: Sequence[Path], within: Sequence[Path] = ()) -> Iterator[Path]:
     """Links to folders are followed, unless they lead back to one that they are `within`."""
     real = folder.resolve()
-    if real in without or real in within:
+    if real in within or any(real.is_relative_to(own) for own in without):
         return
     with os.scandir(folder) as entries:
-        kinds = sorted((entry.name, entry.is_dir()) for entry in entries)
+        kinds = sorted((entry.name, _is_folder(entry)) for entry in entries)
     for name, is_folder in kinds:
         if is_folder:
             yield from _walk(folder / name, without, (*within, real))
         elif _is_image(name):
             yield folder / name
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads in a circle, or where nobody may look
+        return False
 
 
 def _walk_address(address: str) -> Iterator[str]:

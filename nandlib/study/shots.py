@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -11,6 +13,7 @@ from nandlib.data.images import load_image
 from nandlib.detectors.winclip import ClipWindowEncoder, WindowEncoder
 from nandlib.errors import DataError, PresetError
 from nandlib.models import VisionLanguageModel
+from nandlib.models.base import Placement
 from nandlib.study.images import image_paths
 from nandlib.study.model import placement
 from nandlib.study.open_study import OpenStudy
@@ -27,7 +30,12 @@ def window_encoder(study: OpenStudy, model: Callable[[], VisionLanguageModel]) -
         return WindowEncoder(model(), config.grid)
     if config.weights is None:
         raise PresetError(f"studies/{study.name}.yaml: winclip.weights is missing: the full-size study needs the file's path")
-    return ClipWindowEncoder(study.resolve(config.weights), placement(study))
+    return _own_encoder(study.resolve(config.weights), placement(study))
+
+
+@lru_cache(maxsize=1)  # large, and the same for all classes and shots
+def _own_encoder(weights: Path, placed: Placement) -> ClipWindowEncoder:
+    return ClipWindowEncoder(weights, placed)
 
 
 def normal_shots(study: OpenStudy, class_name: str, detector: str) -> list[Image.Image]:

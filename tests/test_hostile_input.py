@@ -31,12 +31,11 @@ from typer.testing import CliRunner
 
 from nandlib.cli import app
 from nandlib.data.archives import extract
-from nandlib.data.config import DataConfig
 from nandlib.data.groups import load_grouping
 from nandlib.data.images import load_image, load_mask
 from nandlib.data.layouts.table import Table
 from nandlib.data.layouts.visa import VisA
-from nandlib.data.manifest import build_manifest, read_manifest
+from nandlib.data.manifest import read_manifest
 from nandlib.data.maps import MapFolder, check_map
 from nandlib.errors import DataError, NandError
 from nandlib.integrations.anomalib import load_module
@@ -97,6 +96,14 @@ def damaged(content: bytes, cut: int, flips: list[tuple[int, int]]) -> bytes:
         if changed:
             changed[place % len(changed)] = value
     return bytes(changed)
+
+
+def with_lines(content: bytes, inserted: list[tuple[int, str]]) -> bytes:
+    """With some lines more, each at its place."""
+    rows = content.split(b"\n")
+    for place, word in inserted:
+        rows.insert(place % (len(rows) + 1), word.encode())
+    return b"\n".join(rows)
 
 
 FLIPS = st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), max_size=6)
@@ -249,10 +256,8 @@ WORDS = st.sampled_from(
     inserted=st.lists(st.tuples(st.integers(0, 200), WORDS), max_size=3),
 )
 def test_a_damaged_text_file_is_read_or_refused(tmp_path, kind, cut, flips, inserted):
-    rows = damaged(TEXTS[kind], cut if cut < len(TEXTS[kind]) else 0, flips).split(b"\n")
-    for place, word in inserted:
-        rows.insert(place % (len(rows) + 1), word.encode())
-    (tmp_path / "x.yaml").write_bytes(b"\n".join(rows))
+    content = damaged(TEXTS[kind], cut if cut < len(TEXTS[kind]) else 0, flips)
+    (tmp_path / "x.yaml").write_bytes(with_lines(content, inserted))
     with case(kind, "x.yaml", tmp_path):
         READ[kind](tmp_path / "x.yaml")
 
@@ -279,24 +284,13 @@ READ_TABLE = {
     inserted=st.lists(st.tuples(st.integers(0, 200), WORDS), max_size=2),
 )
 def test_a_damaged_table_is_read_or_refused(tmp_path, kind, cut, flips, inserted):
-    rows = damaged(TABLES[kind], cut, flips).split(b"\n")
-    for place, word in inserted:
-        rows.insert(place % (len(rows) + 1), word.encode())
     name, read = READ_TABLE[kind]
     (tmp_path / "p").mkdir(exist_ok=True)
     (tmp_path / "split_csv").mkdir(exist_ok=True)
     (tmp_path / "split_csv/1cls.csv").write_text("object,split,image\np,train,p/0.JPG\n")
-    (tmp_path / name).write_bytes(b"\n".join(rows))
+    (tmp_path / name).write_bytes(with_lines(damaged(TABLES[kind], cut, flips), inserted))
     with case(kind, "p" if kind == "tables of images" else name, tmp_path):
         read(tmp_path / name)
-
-
-def test_an_image_that_is_named_twice_is_named(dataset):
-    root = dataset()
-    shutil.copy(root / "bolt/train/good/000.png", root)
-    (root / "images.csv").write_text("image,class,split,type\n000.png,p,train,good\n000.png,p,test,good\n000.png,p,test,dent\n")
-    with pytest.raises(DataError, match=r"names the image '000\.png' 3 times"):
-        build_manifest(root, DataConfig(root=root, groups="types", layout="table"), load_grouping("types"), progress=False)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from nandlib.cli import app
 from nandlib.data.config import DataConfig
-from nandlib.data.groups import Grouping
+from nandlib.data.groups import Grouping, load_grouping
 from nandlib.data.images import load_mask
 from nandlib.data.layouts import LAYOUTS, find_layout
 from nandlib.data.manifest import build_manifest
@@ -309,3 +309,11 @@ def test_presets_have_texts_for_every_type(name, classes):
             assert len(texts) == 5 == len(set(texts)) and prompts.group_phrases(class_name, kind, [kind]) == texts
             assert not any("_" in text for text in texts)
     assert study.figures.group in prompts.phrases[study.figures.class_name]
+
+
+def test_an_image_that_is_named_twice_is_named(dataset):
+    root = dataset()
+    shutil.copy(root / "bolt/train/good/000.png", root)
+    (root / "images.csv").write_text("image,class,split,type\n000.png,p,train,good\n000.png,p,test,good\n000.png,p,test,dent\n")
+    with pytest.raises(DataError, match=r"names the image '000\.png' 3 times"):
+        build_manifest(root, DataConfig(root=root, groups="types", layout="table"), load_grouping("types"), progress=False)

@@ -29,7 +29,7 @@ from nandlib.detectors.base import TorchDetector
 from nandlib.errors import DataError, EngineError
 from nandlib.streaming.apply import apply, shard_size
 from nandlib.streaming.here import Here
-from nandlib.streaming.listing import Listing, find_images
+from nandlib.streaming.listing import Listing
 from nandlib.streaming.results import Shard
 from nandlib.streaming.work import How
 
@@ -194,14 +194,6 @@ def test_images_at_an_address(images, adapted, tmp_path):
         Listing.of(["memory://bucket", str(images)])
 
 
-def test_images_are_walked_in_the_order_of_their_paths(tmp_path):
-    for name in ("b.png", "a/z.png", "a-b/x.png", "a/b/c.PNG", ".hidden.png", "a/notes.txt"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(b"")
-    assert list(Listing.of([tmp_path])) == ["a/b/c.PNG", "a/z.png", "a-b/x.png", "b.png"]
-    assert find_images([tmp_path]) == sorted(path for path in find_images([tmp_path / "a", tmp_path, tmp_path / "b.png"]))
-
-
 def test_networks_that_preprocess_alike_share_a_tensor():
     pictures, calls = [Image.new("RGB", (8, 8), (k, k, k)) for k in range(3)], []
 
@@ -265,39 +257,6 @@ def test_what_is_skipped_is_skipped_again(images, adapted, tmp_path):
         found = run(adapted, images, tmp_path / "out", engine, HOW_SKIPPING)
         assert len(found) == 71 and "gone.png" in (tmp_path / "out/unreadable.csv").read_text()
     assert first.done and not second.done
-
-
-def test_results_among_the_images_are_found_by_whatever_name(images, tmp_path, monkeypatch):
-    (images / "out").mkdir()
-    (images / "out/overlay.png").write_bytes((images / "a/000.png").read_bytes())
-    (tmp_path / "link").symlink_to(images / "out")
-    monkeypatch.chdir(images)
-    for out in (Path("out"), Path(f"../{images.name}/out"), tmp_path / "link"):
-        assert len(Listing.of([Path()], [out])) == 70
-    assert len(Listing.of([images / "out"], [images / "out"])) == 1, "asked for"
-
-
-def test_linked_folders_are_walked_and_circles_are_not(images, tmp_path):
-    (tmp_path / "set").mkdir()
-    (tmp_path / "set/a").symlink_to(images / "a")
-    (images / "a/up").symlink_to(tmp_path / "set")
-    (images / "a/itself").symlink_to("itself")
-    (tmp_path / "out/maps").mkdir(parents=True)
-    shutil.copy(images / "b/001.png", tmp_path / "out/maps")
-    (images / "a/results").symlink_to(tmp_path / "out/maps")
-    assert sorted(Listing.of([tmp_path / "set"], [tmp_path / "out"])) == [f"a/{path.name}" for path in sorted((images / "a").glob("*.png"))]
-
-
-def test_images_that_share_nothing_but_the_root(images):
-    listing = Listing(tuple(map(str, (images / "a", images / "b"))), "/")
-    assert all(Path(listing.path(name)).is_relative_to("/") and "//" not in listing.path(name) for name in listing)
-    assert list(Listing.of([f"file://{images}/a/000.png"])) == ["000.png"]
-
-
-def test_a_name_that_no_table_can_hold_is_refused(images):
-    os.rename(os.fsencode(images / "a/000.png"), os.fsencode(images / "a") + b"/caf\xe9.png")
-    with pytest.raises(DataError, match=r"caf.*: the name of this image is no UTF-8: rename it"):
-        list(Listing.of([images]))
 
 
 def test_shards_are_whole_batches():

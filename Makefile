@@ -50,12 +50,12 @@ detectors: .venv/installed
 	nand notebook which mini_detectors
 
 kinds: .venv/installed
-	nand use studies/pcb.yaml
-	nand repro report@pcb studies/on_demand/dvc.yaml:robustness_notebook@pcb studies/on_demand/dvc.yaml:parts_notebook
-	nand benchmark pcb --edge
-	nand notebook edge pcb
+	nand use studies/light.yaml && nand use studies/device.yaml
+	nand repro studies/on_demand/dvc.yaml:robustness_notebook@light protocol@device studies/on_demand/dvc.yaml:parts_notebook
+	nand benchmark device --edge
+	nand notebook edge device
 	nand report parts
-	@if test -f data/ecg5000/ecg5000.npz; then nand signal-selection heartbeat && nand repro studies/on_demand/dvc.yaml:heartbeat_notebook && nand report heartbeat; \
+	@if test -f data/ecg5000/ecg5000.npz; then nand repro studies/on_demand/dvc.yaml:heartbeat_notebook && nand report heartbeat; \
 	  else echo "data/ecg5000/ecg5000.npz is not there (data/README.md): no heartbeats"; fi
 
 control: .venv/installed

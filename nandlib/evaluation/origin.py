@@ -10,9 +10,9 @@ from nandlib.data.drawn.auxiliary import FAMILIES
 from nandlib.data.drawn.catalogue import CATALOGUE, Product
 from nandlib.data.drawn.validation import VALIDATION
 from nandlib.data.manifest import table1
+from nandlib.evaluation.uncertainty import GIVEN, SHARED, SPECIFIC
 from nandlib.study.open_study import OpenStudy
 
-SHARED, SPECIFIC, GIVEN = "shared_primitive", "product_specific", "given"  # the last: images that are not drawn
 CATALOGUES: Mapping[str, Mapping[str, Product]] = {"mvtec_ad": CATALOGUE, "validation": VALIDATION}
 
 

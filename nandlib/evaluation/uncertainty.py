@@ -26,6 +26,7 @@ DETECTOR_COLUMNS = [
         "p_classes",
     ),
 ]
+SHARED, SPECIFIC, GIVEN = "shared_primitive", "product_specific", "given"  # origins; the last: what is not drawn
 ORIGIN_COLUMNS = [
     *("detector", "origin", "auroc_before", "auroc_after", "delta", "delta_low", "delta_high"),
     *("n_improved", "n_better", "n_worse", "n_groups"),

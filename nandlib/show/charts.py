@@ -12,7 +12,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nandlib.show.style import CONTEST, DELTA_COLOURS, LABELS, OURS, PAPER, SUPPRESSION_COLOURS, WIDTH, pretty
+from nandlib.show.style import COLOURS, CONTEST, DELTA_COLOURS, LABELS, OURS, PAPER, SUPPRESSION_COLOURS, WIDTH, parted, pretty
 
 KSHOT = {  # method of the contest → colour, marker and line
     "nothing": ("0.6", "s-"),
@@ -23,7 +23,7 @@ KSHOT = {  # method of the contest → colour, marker and line
 }
 
 
-def delta_heatmap(ours: pd.DataFrame, paper: pd.DataFrame | None = None) -> Figure:
+def delta_heatmap(ours: pd.DataFrame, paper: pd.DataFrame | None = None, detector: str = "") -> Figure:
     """Δ AUROC of every group, one row a class; below it the paper's, where the classes are the same.
 
     Both panels have the same order of classes and groups, cell by cell: the paper's where it has the class. A group that one of
@@ -33,8 +33,9 @@ def delta_heatmap(ours: pd.DataFrame, paper: pd.DataFrame | None = None) -> Figu
         ours: class, group, delta, ci_low, ci_high, p_holm. A group is in bold where the 95 % interval of its Δ leaves out 0, and
             has a star where it stands after Holm's correction over all groups.
         paper: class, group, delta, or None.
+        detector: Whose Δ it is, for the title.
     """
-    panels = [("this study", ours)] + ([] if paper is None else [("paper, Table 2", paper)])
+    panels = [(f"this study{f', {LABELS[detector]}' if detector else ''}", ours)] + ([] if paper is None else [("paper, Table 2", paper)])
     classes = list(dict.fromkeys(ours["class"]))
     columns = {c: list(dict.fromkeys(g for _, frame in reversed(panels) for g in frame.loc[frame["class"] == c, "group"])) for c in classes}
     width = max(map(len, columns.values()))
@@ -113,7 +114,7 @@ def _panels(count: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
     columns = count if count <= 2 else 3
     rows = -(-count // columns)
     width, height = size if columns <= 2 else (9.0, rows * size[1])
-    figure, axes = plt.subplots(rows, columns, figsize=(width, height), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(rows, columns, figsize=(width, height), sharex=True, sharey=True, squeeze=False)
     for ax in axes.flat[count:]:
         ax.set_axis_off()
     return figure, list(axes.flat[:count])
@@ -199,7 +200,7 @@ def ablation_steps(table: pd.DataFrame) -> Figure:
         for k, row in enumerate(shown[shown["detector"] == detector].itertuples()):
             ax.plot([row.delta_low, row.delta_high], [k, k], color=colours[row.kind], lw=2)
             ax.plot(row.delta, k, "o", color=colours[row.kind], ms=7)
-            closed = "" if np.isnan(row.gap_closed) else f"{row.gap_closed:.0f}%"
+            closed = "" if np.isnan(row.gap_closed) else f"{round(row.gap_closed)}%"
             ax.annotate(closed, (row.delta, k), (0, 6), textcoords="offset points", ha="center", fontsize=8)
         names = shown.loc[shown["detector"] == detector, "step"].tolist()
         ax.set_yticks(range(len(names)), names)
@@ -242,7 +243,7 @@ def frontier(table: pd.DataFrame) -> Figure:
 
 
 def kshot_curves(summaries: Mapping[str, pd.DataFrame], intervals: Mapping[str, pd.DataFrame]) -> Figure:
-    """AUROC after against the number of examples k, a panel a study, with 95 % intervals over images.
+    """AUROC after against the number of examples k, a panel a study; 95 % intervals over images; lines join means over the same groups.
 
     Args:
         summaries: Title → `nandlib.evaluation.result_tables.kshot_summary`.
@@ -255,10 +256,10 @@ def kshot_curves(summaries: Mapping[str, pd.DataFrame], intervals: Mapping[str, 
     for ax, (title, table) in zip(axes.flat, summaries.items(), strict=False):
         ks = sorted(set(table["k"]))
         alone = table.drop_duplicates("k").sort_values("k")
-        ax.plot(range(len(ks)), alone["auroc_others"], ":", color="0.3", lw=1.4, label="others alone")
+        ax.plot(*parted(range(len(ks)), alone["auroc_others"], alone["n_groups"]), ":_", color="0.3", lw=1.4, label="others alone")
         for shift, (method, (colour, marker)) in zip(shifts, KSHOT.items(), strict=True):
             own, x = table[table["method"] == method].sort_values("k"), np.arange(len(ks)) + shift
-            ax.plot(x, own["auroc_after"], marker, color=colour, ms=5, lw=1.5, label=CONTEST[method])
+            ax.plot(*parted(x, own["auroc_after"], own["n_groups"]), marker, color=colour, ms=5, lw=1.5, label=CONTEST[method])
             ends = intervals[title].query("method == @method").sort_values("k")
             ax.vlines(x, ends["low"], ends["high"], color=colour, lw=1, alpha=0.6)
         counts = [f"{k}\n({n})" for k, n in zip(alone["k"], alone["n_groups"], strict=True)]
@@ -278,8 +279,8 @@ def edge_scatter(table: pd.DataFrame) -> Figure:
         table: `nandlib.benchmarks.edge.edge_cost`.
     """
     figure, ax = plt.subplots(figsize=(6, 3.6))
-    colours = sns.color_palette("colorblind", len(table))
-    for row, colour in zip(table.to_dict("records"), colours, strict=True):
+    for row in table.to_dict("records"):
+        colour = COLOURS[row["detector"]]
         label = f"{LABELS[row['detector']]} ({row['image_ms']:.0f} ms)"
         ax.scatter(row["mflops"], row["auroc"], 25 + row["parameters"] / 3e4, color=colour, alpha=0.8)
         ax.scatter([], [], 30, color=colour, label=label)
@@ -302,13 +303,12 @@ def robustness_curves(table: pd.DataFrame) -> Figure:
     """
     names, detectors = list(dict.fromkeys(table["perturbation"])), list(dict.fromkeys(table["detector"]))
     figure, axes = plt.subplots(2, len(names), figsize=(2.7 * len(names), 5), sharex=True, sharey="row", squeeze=False)
-    colours = [*sns.color_palette("colorblind"), "black", "0.3", "0.6"]  # ten, and more detectors than that
     for column, name in zip(axes.T, names, strict=True):
         own = table[table["perturbation"] == name]
-        for detector, colour, marker in zip(detectors, colours, "osD^vP<>*Xhdp", strict=False):
+        for detector, marker in zip(detectors, "osD^vP<>*Xhdp", strict=False):
             line = own[own["detector"] == detector].sort_values("strength")
             for ax, value in zip(column, ("auroc", "delta"), strict=True):
-                ax.plot(line["strength"], line[value], f"{marker}-", color=colour, ms=4, lw=1.2, label=LABELS[detector])
+                ax.plot(line["strength"], line[value], f"{marker}-", color=COLOURS[detector], ms=4, lw=1.2, label=LABELS[detector])
         column[0].axhline(50, color="0.6", lw=0.8, ls=":")
         column[1].axhline(0, color="0.6", lw=0.8)
         column[0].set_title(name)
@@ -335,8 +335,7 @@ def detector_bars(table: pd.DataFrame) -> Figure:
     error = np.stack([gain - table["delta_low"], table["delta_high"] - gain]).clip(0)
     ax.errorbar(x + 0.2, table["auroc_after"], error, fmt="none", ecolor="black", elinewidth=1, capsize=3)
     ax.hlines(table["auroc_others"], x - 0.4, x + 0.4, color=PAPER, lw=1.6, label="others alone")
-    low = max(0, table[["auroc_before", "auroc_after"]].min().min() - 10)
-    ax.set(xticks=x, xticklabels=[LABELS.get(d, d) for d in table["detector"]], ylim=(low, 102), ylabel="AUROC (%)")
+    ax.set(xticks=x, xticklabels=[LABELS.get(d, d) for d in table["detector"]], ylim=(0, 102), ylabel="AUROC (%)")
     figure.legend(loc="outside upper center", frameon=False, ncols=3, fontsize=8)
     sns.despine(figure)
     return figure

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from nandlib.evaluation.paper import PUBLISHED_A0
-from nandlib.show.style import LABELS, OURS, PAPER
+from nandlib.show.style import COLOURS, LABELS, OURS, PAPER
 from nandlib.study.frames import read_table
 
 WAYS = {  # column → name, colour and marker
@@ -23,6 +23,24 @@ WAYS = {  # column → name, colour and marker
     "auroc_both": ("text and one example", "#009E73", "^"),
 }
 MEASURES = ["auroc_any", "auroc_official", "published"]
+TABLE3 = {  # columns of `every_way` → heads
+    "study": "images",
+    "detector": "detector",
+    "n_groups": "groups",
+    "auroc_before": "before",
+    "auroc_others": "others alone",
+    "delta": "paper's rule",
+    "delta_plus": "nand_plus",
+    "before_one": "before, one shown",
+    "delta_text": "text",
+    "delta_examples": "example",
+    "delta_both": "text and example",
+    "removed": "of others: rule",
+    "removed_plus": "of others: nand_plus",
+    "removed_text": "of others: text",
+    "removed_examples": "of others: example",
+    "removed_both": "of others: both",
+}
 COST = ["train_s", "peak_gb", "image_ms", "backbone_ratio", "state_mb"]
 
 
@@ -67,6 +85,42 @@ def _rows(folder: Path) -> Iterator[dict[str, object]]:
         }
 
 
+def every_way(figures: Path, studies: Sequence[str]) -> pd.DataFrame:
+    """Table 3 beyond the paper's rule: every detector of a study, and every way to say what is normal.
+
+    Args:
+        figures: The project's folder of results.
+        studies: Names of those with ``detectors.csv``, ``plus/ablation.csv`` and ``kshot/detectors.csv``; others are left out.
+
+    Returns:
+        ``study``, ``detector``, ``n_groups``; AUROC in percent before (``auroc_before``), and against the other groups alone
+        (``auroc_others``); points gained by a text with the paper's rule (``delta``, with its 95 % interval) and with `nand_plus`
+        (``delta_plus``; missing for WinCLIP, which the ablation leaves out); on the images that are left when one is shown, mean over ten
+        draws, ``before_one``, and the points gained there by the text alone (``delta_text``), the example alone (``delta_examples``) and
+        both (``delta_both``); by how much less other groups score then, in percent: inside their masks by the rule and by `nand_plus`
+        (``removed``, ``removed_plus``; missing without masks), of their image scores by the three others (``removed_text``, ...).
+    """
+    needed = ("detectors.csv", "plus/ablation.csv", "kshot/detectors.csv")
+    whole = [study for study in studies if all((figures / study / name).is_file() for name in needed)]
+    return pd.concat([_ways(figures / study).assign(study=study) for study in whole]).set_index("study").reset_index()
+
+
+def _ways(folder: Path) -> pd.DataFrame:
+    means, steps = read_table(folder / "detectors.csv").set_index("detector"), read_table(folder / "plus/ablation.csv")
+    rule, plus = (steps[steps["kind"] == kind].set_index("detector") for kind in ("nand", "plus"))
+    table = means[["n_groups", "auroc_before", "auroc_others", "delta", "delta_low", "delta_high"]].copy()
+    table["removed"] = rule["removed_other"]
+    table[["delta_plus", "delta_plus_low", "delta_plus_high", "removed_plus"]] = plus[["delta", "delta_low", "delta_high", "removed_other"]]
+    shown = read_table(folder / "kshot/detectors.csv")
+    for method, own in shown[shown["method"] != "nothing"].groupby("method", sort=False):
+        own = own.set_index("detector")
+        table["before_one"] = own["auroc_before"]
+        table[[f"delta_{method}", f"removed_{method}"]] = pd.DataFrame(
+            {"delta": own["auroc_after"] - own["auroc_before"], "removed": own["removed_other"]}
+        )
+    return table.reset_index()
+
+
 def gains_chart(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
     """AUROC before and after for every detector, a panel a study.
 
@@ -97,14 +151,13 @@ def gains_chart(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
 def cost_chart(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
     """What any defect's AUROC costs: seconds to fit, and milliseconds an image; a marker a study, a colour a detector."""
     figure, axes = plt.subplots(1, 2, figsize=(8.4, 3.6), sharey=True)
-    colours = dict(zip(dict.fromkeys(table["detector"]), sns.color_palette("colorblind"), strict=False))
     markers = dict(zip(titles, "osD^vP", strict=False))
     for ax, column, label in zip(axes, ("train_s", "image_ms"), ("seconds to fit, all classes", "milliseconds an image"), strict=True):
         for row in table.to_dict("records"):
-            ax.plot(row[column], row["auroc_any"], markers[row["study"]], color=colours[row["detector"]], ms=7, mec="white")
+            ax.plot(row[column], row["auroc_any"], markers[row["study"]], color=COLOURS[row["detector"]], ms=7, mec="white", alpha=0.8)
         ax.set(xlabel=label)
-    axes[0].set(xscale="log", ylabel="any defect: AUROC (%)")
-    kinds = [Line2D([], [], ls="", marker="o", color=colour, label=LABELS[name]) for name, colour in colours.items()]
+    axes[0].set(xscale="log", xlabel="seconds to fit, all classes (logarithmic)", ylabel="any defect: AUROC (%)")
+    kinds = [Line2D([], [], ls="", marker="o", color=COLOURS[name], label=LABELS[name]) for name in dict.fromkeys(table["detector"])]
     kinds += [Line2D([], [], ls="", marker=markers[name], color="0.4", label=titles[name]) for name in dict.fromkeys(table["study"])]
     figure.legend(handles=kinds, loc="outside upper center", ncols=5, fontsize=8, frameon=False)
     sns.despine(figure)

@@ -113,5 +113,5 @@ def failures(study: OpenStudy, worst: pd.DataFrame) -> list[dict[str, Any]]:
         maps, detector, added = ClassMaps.of(study, row["class"]), row["detector"], row["group"]
         shown = [(added, f"{pretty(added)}\n(added)"), (row["most_damped"], None)]
         rows = [adaptation(study, maps, detector, added, first_image(study, row["class"], g), label) for g, label in shown]
-        blocks.append({"title": f"{pretty(row['class'])}: add “{pretty(added)}” ({LABELS[detector]}, Δ {row['delta']:+.0f})", "rows": rows})
+        blocks.append({"title": f"{pretty(row['class'])}: add “{pretty(added)}” ({LABELS[detector]}, Δ {row['delta']:+.1f})", "rows": rows})
     return blocks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -88,8 +89,26 @@ def execute(item: str, study: Place[Any]) -> Path:
         )
     for warning in _warnings(notebook):
         print(warning, file=sys.stderr)
-    nbformat.write(finish(notebook, study.watermark), target)
+    nbformat.write(move_links(finish(notebook, study.watermark), source.parent, target.parent), target)
     return target
+
+
+def move_links(notebook: NotebookNode, before: Path, after: Path) -> NotebookNode:
+    """Relative links of texts and of Markdown outputs, ``](../...)``, lead to the same files from another folder."""
+
+    def moved(match: re.Match[str]) -> str:
+        return f"]({Path(os.path.relpath(before / match[1], after)).as_posix()})"
+
+    def text(written: str) -> str:
+        return re.sub(r"\]\((\.\./[^)\s]+)\)", moved, written)
+
+    for cell in notebook.cells:
+        if cell["cell_type"] == "markdown":
+            cell["source"] = text(cell["source"])
+        for output in cell.get("outputs", ()):
+            if "text/markdown" in output.get("data", {}):
+                output["data"]["text/markdown"] = text(output["data"]["text/markdown"])
+    return notebook
 
 
 def _warnings(notebook: NotebookNode) -> list[str]:

@@ -18,7 +18,7 @@ def show_image(ax: Axes, image: np.ndarray, mask: np.ndarray | None = None, titl
     """An image with the outline of its ground-truth mask."""
     ax.imshow(image, extent=(0, 1, 1, 0))
     if mask is not None and mask.any() and not mask.all():
-        ax.contour(np.linspace(0, 1, mask.shape[1]), np.linspace(0, 1, mask.shape[0]), mask, levels=[0.5], colors=OUTLINE, linewidths=1.0)
+        ax.contour(np.linspace(0, 1, mask.shape[1]), np.linspace(0, 1, mask.shape[0]), mask, levels=[0.5], colors=OUTLINE, linewidths=0.7)
     _frame(ax, title)
 
 

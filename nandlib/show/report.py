@@ -20,7 +20,7 @@ from pygments.formatters import HtmlFormatter
 from nandlib.errors import DataError
 from nandlib.evaluation import paper
 from nandlib.settings import RESOURCES
-from nandlib.show.notebooks import notebook_of, notebooks_of
+from nandlib.show.notebooks import move_links, notebook_of, notebooks_of
 from nandlib.show.style import LABELS
 from nandlib.signals.config import SignalStudy
 from nandlib.study.open_study import OpenStudy
@@ -161,7 +161,7 @@ def _write(study: Place[Any], paths: Sequence[Path], **shown: object) -> Path:
     for number, path in enumerate(paths, start=1):
         if not path.is_file():
             raise DataError(f"{path} is missing: run 'dvc repro' first")
-        notebook = nbformat.read(path, as_version=4)
+        notebook = move_links(nbformat.read(path, as_version=4), path.parent, study.figures)
         chapters.append({"id": path.stem, "title": html.escape(_title(notebook)), "body": _body(notebook, exporter, number)})
     template = jinja2.Template(TEMPLATE.read_text(encoding="utf-8"))
     page = template.render(

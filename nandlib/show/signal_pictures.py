@@ -31,9 +31,9 @@ def groups_figure(signals: np.ndarray, groups: Sequence[str], maps: Mapping[str,
         column[0].plot(time, good.mean(0), color="0.5", lw=1)
         column[0].plot(time, own.mean(0), color=PAPER, lw=1.5, label="beats of the type, mean")
         column[0].set_title(f"{pretty(name)} ({len(own)})")
-        for (detector, found), style in zip(maps.items(), ("-", "--"), strict=False):
-            mean = found[every == name].mean(0) / found[every != GOOD].mean(0).max()
-            column[1].plot(time, mean, style, color=OURS, lw=1.4, label=f"A of {LABELS[detector]}")
+        for (detector, found), (colour, line) in zip(maps.items(), ((OURS, "-"), ("#009E73", "--")), strict=False):
+            mean = found[every == name].mean(0) / max(found[every == one].mean(0).max() for one in names)
+            column[1].plot(time, mean, line, color=colour, lw=1.4, label=f"A of {LABELS[detector]}")
         column[1].set_xlabel("sample")
     axes[0, 0].set_ylabel("signal")
     axes[1, 0].set_ylabel("mean A (largest = 1)")

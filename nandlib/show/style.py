@@ -7,8 +7,10 @@ from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.rcsetup import cycler
+from numpy.typing import ArrayLike
 
 MAP_COLOURS = "inferno"  # anomaly maps
 SUPPRESSION_COLOURS = "viridis"  # suppression maps, always on [0, 1]
@@ -33,6 +35,19 @@ LABELS = {
     "nearest_records": "nearest normal beats",
     "mmae_ecg_style": "MMAE-ECG-style",
     "point_histograms": "point histograms",
+}
+COLOURS = {  # of detectors, in every figure that tells them by colour
+    "aprilgan": "black",
+    "winclip_0": "#FBAFE4",
+    "winclip_1": "#949494",
+    "winclip_5": "#ECE133",
+    "patchcore": "#0173B2",
+    "uniad": "#DE8F05",
+    "onenip": "#029E73",
+    "pbas": "#D55E00",
+    "pradot": "#CC78BC",
+    "hetnet_style": "#CA9161",
+    "fader_style": "#56B4E9",
 }
 CONTEST = {  # methods of `nandlib.evaluation.contest`
     "nothing": "nothing added",
@@ -93,6 +108,12 @@ def mark(figure: Figure, watermark: str) -> Figure:
         place: dict[str, Any] = {"ha": "center", "va": "center", "rotation": 25, "zorder": 10, "in_layout": False}
         figure.text(0.5, 0.5, watermark, color="#CC0000", alpha=0.45, fontsize=26, fontweight="bold", **place)
     return figure
+
+
+def parted(x: ArrayLike, y: ArrayLike, counts: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """A line with a gap wherever `counts`, of what each point is a mean of, changes: means over other groups are not joined."""
+    cuts = np.flatnonzero(np.diff(np.asarray(counts))) + 1
+    return np.insert(np.asarray(x, float), cuts, np.nan), np.insert(np.asarray(y, float), cuts, np.nan)
 
 
 def save(figure: Figure, path: Path, watermark: str = "") -> None:

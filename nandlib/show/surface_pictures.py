@@ -18,6 +18,7 @@ from nandlib.show.style import MAP_COLOURS, OURS, PAPER, WIDTH, pretty
 
 FRONT = np.array([0.6, -1.0, 0.8])  # from where a surface is seen that has no fault
 MOST = 1300  # points of a panel
+POOLED = "all faults, pooled"
 SIDES = {"front": (0.6, -1.0, 0.8), "right": (1.0, 0.6, 0.5), "back": (-0.6, 1.0, 0.8), "above": (0.05, -0.1, 1.0)}
 
 
@@ -108,11 +109,11 @@ def areas_figure(objects: pd.DataFrame, types: pd.DataFrame) -> Figure:
     """
     means = types.groupby(["group", "detector"], sort=False)[["auroc_object", "auroc_point"]].mean()
     every = objects.groupby("detector")[["auroc_object", "auroc_point"]].mean()
-    names = [*dict.fromkeys(types["group"]), "all faults"]
+    names = [*dict.fromkeys(types["group"]), POOLED]
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.6), sharey=True)
     for ax, column, title in zip(axes, ("auroc_object", "auroc_point"), ("per object", "per point"), strict=True):
         for y, name in enumerate(names):
-            untuned, tuned = ((every if name == "all faults" else means.loc[name]).loc[own, column] for own in ("untuned", "tuned"))
+            untuned, tuned = ((every if name == POOLED else means.loc[name]).loc[own, column] for own in ("untuned", "tuned"))
             ax.plot([untuned, tuned], [y, y], color="0.75", lw=1.5, zorder=1)
             ax.plot(untuned, y, "o", mfc="white", color=PAPER, label="untuned" if y == 0 else None)
             ax.plot(tuned, y, "o", color=OURS, label="tuned on Perlin anomalies" if y == 0 else None)

@@ -15,6 +15,8 @@ from nandlib.evaluation.contest import KS, draws_of
 from nandlib.evaluation.kshot import KShot
 from nandlib.evaluation.protocol import auroc
 from nandlib.evaluation.result_tables import kshot_summary
+from nandlib.evaluation.shown import shown_scores, shown_tables
+from nandlib.evaluation.uncertainty import GIVEN
 from nandlib.signals.autoencoder import MaskedAutoencoder
 from nandlib.signals.config import SignalStudy
 from nandlib.signals.contest import SignalContest
@@ -30,7 +32,8 @@ SHOWN_K = 4  # examples of the maps that are kept for pictures
 
 def write_signals(study: OpenKind[SignalStudy], progress: bool = True) -> None:
     """Write ``records.csv`` (`RECORD_COLUMNS`), ``types.csv`` (`TYPE_COLUMNS`), ``groups.csv`` (of the typed test records), ``kshot.csv``,
-    ``intervals.csv`` and ``summary.csv`` (as of images, by detector), and ``maps.safetensors`` for the pictures.
+    ``intervals.csv`` and ``summary.csv`` (as of images, by detector), ``maps.safetensors`` for the pictures, and the protocol's own scores
+    and tables with some examples of every type (`nandlib.evaluation.shown`).
 
     Args:
         study: Of signals.
@@ -38,7 +41,7 @@ def write_signals(study: OpenKind[SignalStudy], progress: bool = True) -> None:
     """
     config, records, types = study.config, list[tuple[object, ...]](), list[tuple[object, ...]]()
     tables: dict[str, list[pd.DataFrame]] = {"kshot": [], "intervals": [], "summary": []}
-    kept, groups = dict[str, torch.Tensor](), pd.DataFrame()
+    kept, groups, scores = dict[str, torch.Tensor](), pd.DataFrame(), list[pd.DataFrame]()
     for part, split in splits_of(study, progress).items():
         for detector in _detectors(split, config, progress):
             records += _records(part, split, detector)
@@ -48,6 +51,7 @@ def write_signals(study: OpenKind[SignalStudy], progress: bool = True) -> None:
             types += _types(one)
             found = KShot(KS, config.draws, retrained=0, methods=one.methods)
             found.add(one)
+            scores.append(shown_scores(one, detector.name))
             own = {"kshot": found.table(), "intervals": found.intervals()}
             own["summary"] = kshot_summary(own["kshot"])
             for name, table in own.items():
@@ -60,6 +64,8 @@ def write_signals(study: OpenKind[SignalStudy], progress: bool = True) -> None:
     study.write_csv(groups, "groups.csv")
     for name, parts in tables.items():
         study.write_csv(pd.concat(parts, ignore_index=True), f"{name}.csv")
+    frame = pd.concat(scores, ignore_index=True)
+    study.write_protocol(frame, shown_tables(frame, GIVEN))
     study.data.mkdir(parents=True, exist_ok=True)
     save_file(kept, study.data / "maps.safetensors")
 

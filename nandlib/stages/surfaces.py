@@ -15,7 +15,9 @@ from nandlib.data.groups import GOOD
 from nandlib.evaluation.contest import LEAST_LEFT
 from nandlib.evaluation.kshot import KShot
 from nandlib.evaluation.result_tables import kshot_summary
+from nandlib.evaluation.shown import shown_scores, shown_tables
 from nandlib.evaluation.surface_areas import surface_areas
+from nandlib.evaluation.uncertainty import GIVEN, SPECIFIC
 from nandlib.study.open_kind import OpenKind
 from nandlib.surfaces.config import SurfaceStudy
 from nandlib.surfaces.contest import METHODS, ScoredSurfaces, SurfaceContest
@@ -30,14 +32,15 @@ KS, SHOWN_K = (1, 2, 4, 8), 4  # examples; and of the maps that are kept for pic
 
 def write_surfaces(study: OpenKind[SurfaceStudy], progress: bool = True) -> None:
     """Write ``objects.csv`` (`OBJECT_COLUMNS`), ``types.csv`` (`TYPE_COLUMNS`), and for the tuned detector ``kshot.csv``,
-    ``intervals.csv`` and ``summary.csv`` (as of images), and ``maps.safetensors`` for the pictures.
+    ``intervals.csv`` and ``summary.csv`` (as of images), ``maps.safetensors`` for the pictures, and the protocol's own scores and tables
+    with some examples of every type (`nandlib.evaluation.shown`).
 
     Args:
         study: Of surfaces.
         progress: Show a bar.
     """
     config, objects, types = study.config, list[tuple[object, ...]](), list[tuple[object, ...]]()
-    contest, kept = KShot(KS, config.draws, methods=METHODS), dict[str, Tensor]()
+    contest, kept, scores = KShot(KS, config.draws, methods=METHODS), dict[str, Tensor](), list[pd.DataFrame]()
     for name in tqdm(config.parts, desc="parts", disable=not progress):
         split = split_of(name, config.data, study.root)
         good = int((split.groups == GOOD).sum())
@@ -50,11 +53,16 @@ def write_surfaces(study: OpenKind[SurfaceStudy], progress: bool = True) -> None
                 types.append((name, detector, group, int((split.groups == group).sum()), *surface_areas(split, found.maps, group)))
         one = SurfaceContest(name, scored["tuned"], config.examples)
         contest.add(one)
+        scores.append(shown_scores(one, DETECTOR))
         kept |= {f"{name}/{key}": tensor for key, tensor in _pictured(one)}
     study.write_csv(pd.DataFrame(objects, columns=OBJECT_COLUMNS), "objects.csv")
     study.write_csv(pd.DataFrame(types, columns=TYPE_COLUMNS), "types.csv")
     for name, table in (("kshot", contest.table()), ("intervals", contest.intervals()), ("summary", kshot_summary(contest.table()))):
         study.write_csv(table.assign(detector=DETECTOR)[["detector", *table.columns]], f"{name}.csv")
+    # no fault that is tested was drawn by what tuned the detector
+    frame = pd.concat(scores, ignore_index=True)
+    tables = shown_tables(frame, SPECIFIC if config.data.layout == "drawn" else GIVEN)
+    study.write_protocol(frame, tables)
     study.data.mkdir(parents=True, exist_ok=True)
     save_file(kept, study.data / "maps.safetensors")
 

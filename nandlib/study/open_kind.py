@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -11,7 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from nandlib.errors import DataError, PresetError, nearest
 from nandlib.settings import read_yaml
 from nandlib.signals.config import SignalStudy
-from nandlib.study.frames import read_table
+from nandlib.study.frames import read_table, write_scores
 from nandlib.study.place import Place
 from nandlib.surfaces.config import SurfaceStudy
 
@@ -27,6 +28,12 @@ class OpenKind(Place[C]):
         """Write a table of results."""
         self.figures.mkdir(parents=True, exist_ok=True)
         table.to_csv(self.figures / name, index=False)
+
+    def write_protocol(self, scores: pd.DataFrame, tables: Mapping[str, pd.DataFrame]) -> None:
+        """Write the scores of items before and after, and the tables that are made of them alone."""
+        write_scores(scores, self.figures / "scores.parquet")
+        for name, table in tables.items():
+            self.write_csv(table, f"{name}.csv")
 
     def table(self, name: str) -> pd.DataFrame:
         """A table that the stage of this kind has written.

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from nandlib.errors import DataError
-from nandlib.evaluation.shown import shown_scores, shown_tables
+from nandlib.evaluation.result_tables import shown_tables
+from nandlib.evaluation.shown import shown_scores
 from nandlib.evaluation.uncertainty import GIVEN
 from nandlib.study.frames import SCORES
 

@@ -216,10 +216,12 @@ def numbers(
     write: Annotated[bool, typer.Option("--write", help="write the pages' tables from the csv files, in place of checking them")] = False,
 ) -> None:
     """Every committed number made again from the committed csv files alone; exit code 1 where one differs."""
-    from nandlib.evaluation.numbers import check_numbers, derived_from
+    from nandlib.evaluation.numbers import check_kind, check_numbers, derived_from
     from nandlib.show.contests import write_contests
     from nandlib.show.pages import PAGES, stale_tables, write_tables
+    from nandlib.study.open_kind import KINDS, load_kind
     from nandlib.study.open_study import open_study, project_root
+    from nandlib.study.place import Place
     from nandlib.study.registry import presets
 
     root, wrong = project_root(), 0
@@ -229,6 +231,12 @@ def numbers(
             table = check_numbers(study)
             wrong += int((~table["agrees"]).sum())
             typer.echo(f"{study.name}\n{table.to_string(index=False)}")
+    for preset in sorted((root / KINDS).glob("*.yaml")):
+        place = Place(root, load_kind(preset.stem, root))
+        if (place.figures / "scores.parquet").is_file():
+            table = check_kind(place.figures, f"nand {place.config.kind} {place.name}")
+            wrong += int((~table["agrees"]).sum())
+            typer.echo(f"{place.name}\n{table.to_string(index=False)}")
     if write:
         write_tables(root)
         write_contests(root)

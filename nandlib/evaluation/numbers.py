@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from nandlib.evaluation.harm import harm_summary, harm_table
 from nandlib.evaluation.overlap import overlap_table
 from nandlib.evaluation.paper import comparison
 from nandlib.evaluation.protocol import identity_residuals
-from nandlib.evaluation.result_tables import ablation_tables, control_table, kshot_summary, kshot_worth
+from nandlib.evaluation.result_tables import ablation_tables, control_table, kshot_summary, kshot_worth, shown_tables
 from nandlib.evaluation.seeds import SEEDS, seed_origins, seed_table
 from nandlib.evaluation.steps import steps
 from nandlib.evaluation.uncertainty import protocol_tables, with_origins
@@ -54,13 +55,35 @@ def check_numbers(study: OpenStudy) -> pd.DataFrame:
     tables = derived(study)
     if not tables:
         raise DataError(f"{study.figures}/scores.parquet is missing: run 'nand study run {study.name}' first")
+    return _compared(study.figures, tables, f"nand study run {study.name}")
+
+
+def check_kind(figures: Path, again: str) -> pd.DataFrame:
+    """The same for a study of another kind than images, from the scores of what was shown and from ``kshot.csv``.
+
+    Args:
+        figures: Its folder of results, with ``scores.parquet``.
+        again: The command that makes them anew.
+
+    Raises:
+        DataError: If a file has other rows or columns.
+    """
+    shown = read_table(figures / "kshot.csv")
+    parts = [kshot_summary(own.drop(columns="detector")).assign(detector=name) for name, own in shown.groupby("detector", sort=False)]
+    summary = pd.concat(parts, ignore_index=True)
+    (origin,) = read_table(figures / "deltas.csv")["origin"].unique()
+    tables = {f"{name}.csv": table for name, table in shown_tables(read_scores(figures / "scores.parquet"), origin).items()}
+    return _compared(figures, tables | {"summary.csv": summary[["detector", *summary.columns.drop("detector")]]}, again)
+
+
+def _compared(figures: Path, tables: Tables, again: str) -> pd.DataFrame:
     rows = []
     for name, table in tables.items():
-        path = study.figures / name
+        path = figures / name
         found = read_table(path).drop(columns="weights", errors="ignore")
         table = table.reset_index(drop=True)
         if list(found.columns) != list(table.columns) or len(found) != len(table):
-            raise DataError(f"{path}: other rows or columns than its scores give: run 'nand study run {study.name}' again")
+            raise DataError(f"{path}: other rows or columns than its scores give: run '{again}' again")
         numbers = table.select_dtypes("number").columns
         words = table.columns.difference(numbers)
         same_words = (found[words].astype(str) == table[words].astype(str)).all(axis=None)

@@ -1,4 +1,4 @@
-"""The tables of controls and of the ablation, from image scores alone."""
+"""The tables of controls, of the ablation, of the contest and of what is shown, from scores alone."""
 
 from __future__ import annotations
 
@@ -7,10 +7,19 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from nandlib.evaluation.protocol import class_averages, delta_table
+from nandlib.evaluation.protocol import check_identity, class_averages, delta_table, identity_residuals
 from nandlib.evaluation.statistics import interval
 from nandlib.evaluation.steps import Step
-from nandlib.evaluation.uncertainty import delta_samples, detector_summary, gap_closed, origin_table, resample, uncertainty
+from nandlib.evaluation.uncertainty import (
+    delta_samples,
+    detector_summary,
+    gap_closed,
+    origin_table,
+    protocol_tables,
+    resample,
+    uncertainty,
+)
+from nandlib.study.frames import SCORES
 
 CONTROL_COLUMNS = ["detector", "control", "auroc_before", "auroc_after", "delta", "gap_closed", "n_improved", "n_groups"]
 ABLATION_COLUMNS = [
@@ -141,3 +150,21 @@ def kshot_worth(table: pd.DataFrame) -> pd.DataFrame:
         least = [k if k in ks else np.nan for k in worth]
         rows.append((class_name, group, first["text"] - first["nothing"], *least))
     return pd.DataFrame(rows, columns=["class", "group", "delta_text", "examples", "bank"])
+
+
+def shown_tables(scores: pd.DataFrame, origin: str) -> dict[str, pd.DataFrame]:
+    """`nandlib.evaluation.uncertainty.protocol_tables` and ``identity`` (`nandlib.evaluation.protocol.identity_residuals`), checked.
+
+    Args:
+        scores: Of `nandlib.evaluation.shown.shown_scores`, of all classes and detectors.
+        origin: Of all groups (`nandlib.evaluation.uncertainty.GIVEN` or another).
+
+    Raises:
+        DataError: If a *before* column breaks its identity.
+    """
+    SCORES.validate(scores)
+    keys = pd.MultiIndex.from_frame(scores[["class", "added"]].drop_duplicates())
+    tables = protocol_tables(scores, pd.Series(origin, keys))
+    residuals = identity_residuals(tables["deltas"], tables["base_auroc"], scores)
+    check_identity(residuals)
+    return tables | {"identity": residuals}

@@ -8,15 +8,13 @@ import pandas as pd
 from nandlib.data.groups import GOOD
 from nandlib.errors import DataError
 from nandlib.evaluation.contest import LEAST_LEFT, Contestant, draws_of
-from nandlib.evaluation.protocol import check_identity, identity_residuals
-from nandlib.evaluation.uncertainty import protocol_tables
-from nandlib.study.frames import SCORES
 
 SHOWN_K = 4
 
 
 def shown_scores(one: Contestant, detector: str, most: int = SHOWN_K) -> pd.DataFrame:
-    """Scores of a class when k items of a group are shown, for every group: a frame of schema `nandlib.study.frames.SCORES`.
+    """Scores of a class when k items of a group are shown, for every group: a frame of schema `nandlib.study.frames.SCORES`,
+    whose tables are `nandlib.evaluation.result_tables.shown_tables`.
 
     The shown items of all groups (the first draw of the contest) leave the evaluation of every group, so that one test set serves all.
     Groups with fewer than k + `nandlib.evaluation.contest.LEAST_LEFT` items are not added: theirs always stay abnormal (group ``""``).
@@ -30,7 +28,7 @@ def shown_scores(one: Contestant, detector: str, most: int = SHOWN_K) -> pd.Data
     Raises:
         DataError: If every group is too small even for one.
     """
-    k = min(most, max((np.count_nonzero(one.groups == group) for group in one.added), default=0) - LEAST_LEFT)
+    k = min(most, max((int(np.count_nonzero(one.groups == group)) for group in one.added), default=0) - LEAST_LEFT)
     if k < 1:
         raise DataError(f"no group of '{one.class_name}' has {1 + LEAST_LEFT} tested items, one to be shown and {LEAST_LEFT} that are left")
     shown = {draw.group: draw.examples for draw in draws_of(one, (k,), 1)}
@@ -45,21 +43,3 @@ def shown_scores(one: Contestant, detector: str, most: int = SHOWN_K) -> pd.Data
     return (
         pd.concat(frames, ignore_index=True).astype(dict.fromkeys(numbers, np.float32)).astype(dict.fromkeys(numbers, float))
     )  # as they are kept
-
-
-def shown_tables(scores: pd.DataFrame, origin: str) -> dict[str, pd.DataFrame]:
-    """`nandlib.evaluation.uncertainty.protocol_tables` and ``identity`` (`nandlib.evaluation.protocol.identity_residuals`), checked.
-
-    Args:
-        scores: Of `shown_scores`, of all classes and detectors.
-        origin: Of all groups (`nandlib.evaluation.origin`).
-
-    Raises:
-        DataError: If a *before* column breaks its identity.
-    """
-    SCORES.validate(scores)
-    keys = pd.MultiIndex.from_frame(scores[["class", "added"]].drop_duplicates())
-    tables = protocol_tables(scores, pd.Series(origin, keys))
-    residuals = identity_residuals(tables["deltas"], tables["base_auroc"], scores)
-    check_identity(residuals)
-    return tables | {"identity": residuals}

@@ -110,11 +110,13 @@ def agreement_scatter(compared: pd.DataFrame) -> Figure:
 
 
 def _panels(count: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
-    """One panel for each of several detectors, in rows of at most three, with one vertical axis; `size` of one or two panels in inches."""
+    """One panel for each of several detectors, in rows of at most three, with the same axes; `size` of one or two panels in inches."""
     columns = count if count <= 2 else 3
     rows = -(-count // columns)
     width, height = size if columns <= 2 else (9.0, rows * size[1])
     figure, axes = plt.subplots(rows, columns, figsize=(width, height), sharex=True, sharey=True, squeeze=False)
+    for ax in axes.flat:
+        ax.xaxis.set_tick_params(labelbottom=True)
     for ax in axes.flat[count:]:
         ax.set_axis_off()
     return figure, list(axes.flat[:count])

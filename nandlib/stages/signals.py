@@ -14,8 +14,8 @@ from nandlib.detectors.training import Run
 from nandlib.evaluation.contest import KS, draws_of
 from nandlib.evaluation.kshot import KShot
 from nandlib.evaluation.protocol import auroc
-from nandlib.evaluation.result_tables import kshot_summary
-from nandlib.evaluation.shown import shown_scores, shown_tables
+from nandlib.evaluation.result_tables import kshot_summary, shown_tables
+from nandlib.evaluation.shown import shown_scores
 from nandlib.evaluation.uncertainty import GIVEN
 from nandlib.signals.autoencoder import MaskedAutoencoder
 from nandlib.signals.config import SignalStudy

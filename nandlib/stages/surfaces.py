@@ -14,8 +14,8 @@ from tqdm.auto import tqdm
 from nandlib.data.groups import GOOD
 from nandlib.evaluation.contest import LEAST_LEFT
 from nandlib.evaluation.kshot import KShot
-from nandlib.evaluation.result_tables import kshot_summary
-from nandlib.evaluation.shown import shown_scores, shown_tables
+from nandlib.evaluation.result_tables import kshot_summary, shown_tables
+from nandlib.evaluation.shown import shown_scores
 from nandlib.evaluation.surface_areas import surface_areas
 from nandlib.evaluation.uncertainty import GIVEN, SPECIFIC
 from nandlib.study.open_kind import OpenKind

@@ -137,3 +137,12 @@ def test_harm_is_foreseen_from_scores():
 def test_the_threshold_is_what_the_validation_products_give():
     scores = read_scores(ROOT / "figures/validation/scores.parquet")
     assert best_threshold(harm_table(scores)) == LOST
+
+
+def test_of_a_score_of_nothing_nothing_is_removed():
+    """Maps that are clamped have images of score 0."""
+    nothing = np.zeros(5)
+    assert Scores(nothing, nothing).removed == 0
+    assert Scores(np.array([0.0, 2.0]), np.array([0.0, 1.0])).removed == 25
+    found = check(Scores(nothing, nothing), scores([8, 9], [8, 9]), NONE, NONE, threshold=4)
+    assert found.verdict == "does nothing" and found.removed_normals == 0

@@ -14,7 +14,7 @@ from tiny_project import ROOT, executed
 from nandlib import add_normality, fit_detector, load_model
 from nandlib.detectors.coreset import continued
 from nandlib.errors import DataError
-from nandlib.evaluation.contest import METHODS, Contest, axes, draws_of
+from nandlib.evaluation.contest import METHODS, Contest, axes, contest, draws_of
 from nandlib.evaluation.example_selection import COLUMNS as CANDIDATE
 from nandlib.evaluation.example_selection import best_candidate, best_weight, select_examples
 from nandlib.evaluation.kshot import COLUMNS, KShot, a2n_rows, kshot, mask_rows
@@ -111,6 +111,8 @@ def test_examples_leave_the_evaluation_for_every_method(one, monkeypatch):
     intervals = found.intervals().set_index(["k", "method"])
     means = table.groupby(["k", "method"])["auroc_after"].mean().loc[intervals.index]
     assert ((intervals["low"] <= means + 1) & (means - 1 <= intervals["high"])).all()
+    for rival in ("text", "bank"):
+        assert intervals.loc[(2, "examples"), f"over_{rival}"] == pytest.approx(means[2, "examples"] - means[2, rival], abs=1e-12)
     assert (intervals.xs("bank", level="method")[["over_bank", "over_bank_low", "over_bank_high"]] == 0).all(axis=None)
 
 
@@ -222,3 +224,12 @@ def test_the_notebook_tells_it(project):
         assert f"k = 1: examples are {first['over_text']:+.1f} points [{first['over_text_low']:+.1f}," in said
     finally:
         shutil.rmtree(project / "figures/tiny/kshot")
+
+
+@pytest.mark.parametrize(("key", "value"), [("image_score", "topk_mean"), ("base_normalisation", "train_normal")])
+def test_scores_that_are_no_maxima_of_raw_maps_are_refused(key, value):
+    study = open_study("mini", ROOT)
+    nand = study.config.nand.model_copy(update={key: value})
+    other = replace(study, config=study.config.model_copy(update={"nand": nand}))
+    with pytest.raises(DataError, match=f"mini.yaml: nand.{key} is '{value}': the contest is measured with"):
+        contest(other, "carpet")

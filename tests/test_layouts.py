@@ -317,3 +317,11 @@ def test_an_image_that_is_named_twice_is_named(dataset):
     (root / "images.csv").write_text("image,class,split,type\n000.png,p,train,good\n000.png,p,test,good\n000.png,p,test,dent\n")
     with pytest.raises(DataError, match=r"names the image '000\.png' 3 times"):
         build_manifest(root, DataConfig(root=root, groups="types", layout="table"), load_grouping("types"), progress=False)
+
+
+def test_a_mask_means_the_same_at_every_size(tmp_path):
+    """Soft edges count where the whole mask says so, however small it is asked for."""
+    soft = np.full((64, 64), 0, np.uint8)
+    soft[20:40, 20:40], soft[30, 30] = 100, 255
+    Image.fromarray(soft).save(tmp_path / "soft.png")
+    assert load_mask(tmp_path / "soft.png").sum() == 1 and load_mask(tmp_path / "soft.png", (16, 16)).sum() <= 1

@@ -1,10 +1,15 @@
 """Controls and the mask oracle."""
 
+import random
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from nandlib.evaluation import background
+from nandlib.evaluation.control_texts import _shuffled
 from nandlib.evaluation.controls import HALO, ORACLE, controls_of, oracle
 from nandlib.evaluation.result_tables import CONTROL_COLUMNS, control_table
 from nandlib.method.config import NandConfig
@@ -68,3 +73,28 @@ def test_a_perfect_control_closes_the_whole_gap():
     assert table.loc["its text", ["delta", "gap_closed", "n_improved"]].tolist() == [0, 0, 0]
     assert table.loc[ORACLE, "gap_closed"] >= 100
     assert table.loc[ORACLE, "n_improved"] == 1  # group b ranks right already
+
+
+@pytest.mark.parametrize("phrase", ["cut hose", "a b", "oil oil stain", "small cut"])
+def test_words_are_in_another_order_wherever_there_is_one(phrase):
+    found = [_shuffled(phrase, random.Random(seed)) for seed in range(20)]
+    assert phrase not in found and {" ".join(sorted(one.split())) for one in found} == {" ".join(sorted(phrase.split()))}
+    assert _shuffled("scratch", random.Random(0)) == "scratch" and _shuffled("oil oil", random.Random(0)) == "oil oil"
+
+
+def test_the_background_of_defective_images(monkeypatch):
+    """A detector that sees the defect alone, and one that knows defective images by their corners."""
+    masks, maps = torch.zeros(20, 50, 50, dtype=torch.bool), torch.rand(20, 50, 50, generator=torch.Generator().manual_seed(0))
+    masks[10:, 20:24, 20:24] = True
+    masks[19] = True  # leaves no background
+    rows = pd.DataFrame({"group": ["good"] * 10 + ["dent"] * 10, "type": ["good"] * 10 + ["dent"] * 10, "mask": [""] * 10 + ["m"] * 10})
+    bases = {"patchcore": maps + 5 * masks, "aprilgan": maps.clone()}
+    bases["aprilgan"][10:, 0, 0] = 5
+    config = SimpleNamespace(nand=SimpleNamespace(map_size=50), detectors=("aprilgan", "patchcore"))
+    study = SimpleNamespace(config=config, rows=lambda name: rows)
+    monkeypatch.setattr(background, "masks_of", lambda *_: masks)
+    monkeypatch.setattr(background.ClassMaps, "of", lambda *_: SimpleNamespace(base=lambda name: bases[name]))
+    found = background.background_table(study, "bolt").set_index("detector")
+    assert found[["n_good", "n_defective"]].to_numpy().tolist() == [[10, 9]] * 2
+    assert found["auroc"].tolist() == [100, 100]
+    assert found.loc["aprilgan", "auroc_background"] == 100 and 20 < found.loc["patchcore", "auroc_background"] < 80

@@ -243,3 +243,9 @@ def test_f1_of_rare_and_badly_found_defects():
     assert f1 == pytest.approx(best) == pytest.approx(200 * precision * recall / (precision + recall))
     few = np.r_[4.0, 0, 0, 0, 0, 5.0, 4.5, rng.normal(0.5, 0.5, 93).clip(0.01)]  # one of the three highest: precision 1/3, recall 1/5
     assert average_precision_and_f1_max(labels, few)[1] == pytest.approx(25)
+
+
+def test_without_good_images_there_is_no_protocol():
+    rows = [("d", "bolt", str(k), group, "dent", 1.0 * k, 1.0 * k) for k, group in enumerate(["dent", "dent", "scratch", "rust"])]
+    with pytest.raises(DataError, match="class 'bolt' has no good test images"):
+        delta_table(pd.DataFrame(rows, columns=["detector", "class", "image", "group", "added", "before", "after"]))

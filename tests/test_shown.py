@@ -67,8 +67,8 @@ def test_the_identity_is_checked_where_it_holds():
 
 
 def test_small_groups():
-    """As many are shown as the largest allows; none is refused."""
-    one = Damped(groups=np.repeat(["good", "scratch", "dent"], [6, 6, 5]))
-    assert set(shown_scores(one, "patchcore")["added"]) == {"scratch"} and len(one.shown["scratch"]) == 2
+    """As many are shown as the smallest group allows that can take part at all."""
+    one = Damped(groups=np.repeat(["good", "scratch", "dent", "rare"], [6, 9, 6, 4]))
+    assert set(shown_scores(one, "patchcore")["added"]) == {"scratch", "dent"} and len(one.shown["scratch"]) == 2
     with pytest.raises(DataError, match="no group of 'bolt' has 5 tested items, one to be shown and 4 that are left"):
         shown_scores(Damped(groups=np.repeat(["good", "scratch"], [6, 4])), "patchcore")

@@ -320,3 +320,8 @@ def test_presets_of_signals(study):
     path.write_text("kind: signals\nname: bad\ntitle: x\ndata: {layout: ecg5000, root: x}\n" + settings)
     with pytest.raises(PresetError, match=r"key 'autoencoder': .*local: 5 segments of 4(.|\n)*key 'window'"):
         load_kind("bad", root)
+
+
+def test_something_is_always_hidden():
+    assert (hidden_at_random(20, 4, 0.1).sum(1) == 1).all()
+    assert (hidden_at_random(20, 5, 0.5).sum(1) == 2).all()

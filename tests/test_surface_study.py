@@ -75,7 +75,7 @@ def test_parts_are_closed_bodies_that_vary(name):
 @pytest.mark.parametrize("name", FAULTS)
 def test_faults_change_what_is_marked_and_nothing_else(name):
     cloud = part("gear", 3, 2000)
-    found, mask = faulty(cloud, name, 5)
+    found, mask = faulty(cloud, name, [5])
     assert 0.001 < mask.mean() < 0.6 and len(mask) == len(found)
     if name == "hole":
         assert len(found) < len(cloud) and {tuple(p) for p in found.points} < {tuple(p) for p in cloud.points}
@@ -301,3 +301,12 @@ def test_its_report_is_one_page_that_needs_no_network(tmp_path):
     (tmp_path / "figures/parts/surface/18_surface_faults.ipynb").unlink()
     with pytest.raises(DataError, match="18_surface_faults.ipynb is missing"):
         write_kind_report(place)
+
+
+def test_no_two_faults_have_the_same_measures(monkeypatch):
+    """Neither of one part nor of two: their test objects are taken as independent."""
+    seen = []
+    monkeypatch.setattr("nandlib.surfaces.samples.faulty", lambda *given: seen.append((given[1], *given[2])) or faulty(*given))
+    for name in ("torus", "bracket"):
+        split_of(name, SMALL, ROOT)
+    assert len(seen) == len(set(seen)) == 2 * 5 * SMALL.n_fault

@@ -127,6 +127,14 @@ def test_a_perfect_flip_is_noticed_and_few_images_prove_little():
     assert few == pytest.approx(2 / 2**4, abs=0.03)  # all four exchanged, or none
 
 
+@pytest.mark.parametrize("count", [7, 13, 14, 20, 27])
+def test_every_image_passing_one_other_is_no_spread(count):
+    """All move alike; divided by these counts the shares differ by rounding, which is no spread either."""
+    normal = 10.0 * np.arange(count)
+    delta, error, p = delong((normal, normal), (normal - 1, normal + 1))
+    assert delta == pytest.approx(100 / count) and np.isnan(error) and p > 1e-4
+
+
 def test_rank_permutation_agrees_with_scipys():
     part = make(5, 14, 10).query("added == 'cut'")
     normal = part["group"].isin(["good", "cut"]).to_numpy()

@@ -88,9 +88,9 @@ def load_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
         together: np.ndarray = np.any(parts, axis=0)
         return together
     array = mask_numbers(path)
-    if size is not None:
-        array = np.asarray(Image.fromarray(array).resize((size[1], size[0]), Image.Resampling.NEAREST))
     marked: np.ndarray = array > (127 if array.dtype == np.uint8 and array.max(initial=0) > 127 else 0)  # 0/255, or 0 and numbers of types
+    if size is not None:
+        marked = np.asarray(Image.fromarray(marked).resize((size[1], size[0]), Image.Resampling.NEAREST))
     return marked
 
 

@@ -20,7 +20,7 @@ from nandlib.models import VisionLanguageModel
 
 
 class _Prototypes:
-    """Prototypes ``(m, C)`` of one level and α, with the maxima by which the costs of the last epoch were divided."""
+    """Prototypes ``(m, C)`` of one level and α, with the largest costs of the last epoch, each after its step."""
 
     def __init__(self, prototypes: Tensor, places: Tensor, alpha: float) -> None:
         self.prototypes, self.places, self.alpha = prototypes, places, alpha

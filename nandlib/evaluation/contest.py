@@ -28,6 +28,7 @@ from torch import Tensor
 from nandlib.detectors.coreset import continued
 from nandlib.detectors.patchcore import PatchCore
 from nandlib.evaluation.protocol import auroc
+from nandlib.evaluation.scope import refuse_other_scores
 from nandlib.method.config import ExampleConfig
 from nandlib.method.examples import both, probability, region_directions, residuals, shown_directions
 from nandlib.method.operators import resize_map, suppress
@@ -184,7 +185,11 @@ def contests(study: OpenStudy, class_name: str, detectors: Sequence[str] = ("pat
     """One class of a study whose maps and similarities have been computed, with the maps of each detector in turn.
 
     Examples are compared by PatchCore's descriptors and memory, whatever the detector.
+
+    Raises:
+        DataError: If the study scores images by anything but the maximum of the raw map.
     """
+    refuse_other_scores(study, "the contest")
     maps = ClassMaps.of(study, class_name)
     batch, paths = maps.batch(), image_paths(study, class_name)
     network = PatchCore(model_of(study), image_paths(study, class_name, "train"), study.config.patchcore)

@@ -18,7 +18,7 @@ def control_sentences(study: OpenStudy, class_name: str) -> dict[str, list[str]]
     """Texts that must not help, as controls: ``~<control>``, or ``~<control>:<group>`` where each group has its own.
 
     Another class's text names the first type of the study's next class (by its name: phrases of one class bear on no other).
-    Words are shuffled within every phrase.
+    Words are shuffled within every phrase, into another order where there is one.
     """
     prompts, groups, classes = study.prompts, study.test_groups(), study.classes()
     found = {"~empty text": prompts.fill([""]), "~any defect": prompts.fill(["defect", "damage", "flaw", "anomaly"])}
@@ -28,9 +28,19 @@ def control_sentences(study: OpenStudy, class_name: str) -> dict[str, list[str]]
         found["~another class's text"] = prompts.fill([f"{foreign} on {following}".replace("_", " ")])
     rng = random.Random(class_name)
     for group, types in groups[class_name].items():
-        shuffled = [" ".join(rng.sample(words := phrase.split(), len(words))) for phrase in prompts.group_phrases(class_name, group, types)]
+        shuffled = [_shuffled(phrase, rng) for phrase in prompts.group_phrases(class_name, group, types)]
         found[f"~shuffled words:{group}"] = prompts.fill(shuffled)
     return found
+
+
+def _shuffled(phrase: str, rng: random.Random) -> str:
+    """The words of a phrase in another order; a phrase of one word stays as it is."""
+    words = phrase.split()
+    while len(set(words)) > 1:
+        found = rng.sample(words, len(words))
+        if found != words:
+            return " ".join(found)
+    return phrase
 
 
 def random_feature(class_name: str, width: int) -> Tensor:

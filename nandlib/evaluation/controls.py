@@ -17,6 +17,14 @@ ORACLE = "mask oracle"
 HALO = 0.1  # of the map's side: by how much the oracle's masks are dilated, since a map is blurred around a defect
 
 
+def dilated(masks: Tensor) -> Tensor:
+    """Masks ``(n, S, S)``, bool, and what lies within `HALO` of the map's side of them."""
+    found, radius = torch.zeros_like(masks), HALO * masks.shape[-1]
+    for k in np.flatnonzero(masks.flatten(1).any(1)):
+        found[k] = torch.from_numpy(distance_transform_edt(~masks[k].numpy()) <= radius)
+    return found
+
+
 def oracle(masks: Tensor, added: np.ndarray) -> Tensor:
     """A_sup of the mask oracle ``(n, S, S)``: 1 in the dilated masks of images of the added group, else 0.
 
@@ -24,12 +32,7 @@ def oracle(masks: Tensor, added: np.ndarray) -> Tensor:
         masks: ``(n, S, S)``, bool.
         added: ``(n,)``, whether an image is of the added group.
     """
-    found = torch.zeros(masks.shape)
-    radius = HALO * masks.shape[-1]
-    for k in np.flatnonzero(added):
-        if masks[k].any():
-            found[k] = torch.from_numpy(distance_transform_edt(~masks[k].numpy()) <= radius)
-    return found
+    return dilated(masks & torch.tensor(added)[:, None, None]).float()
 
 
 def controls_of(maps: ClassMaps, group: str) -> dict[str, str]:

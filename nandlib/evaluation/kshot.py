@@ -20,6 +20,7 @@ from nandlib.evaluation.protocol import auroc
 from nandlib.evaluation.scope import masks_of
 from nandlib.evaluation.selectivity import PIXEL_SIDE, removed_inside
 from nandlib.evaluation.statistics import drawn_weights, interval, weighted_auroc
+from nandlib.method.check import removed
 from nandlib.method.operators import resize_map
 from nandlib.study.open_study import OpenStudy
 
@@ -65,9 +66,9 @@ class KShot:
                 known["text"] = text[draw.group]
             for method in METHODS if draw.number < self.retrained else self.methods:
                 after = (known[method] if method in known else one.scores(method, draw.group, draw.examples))[draw.keep]
-                removed = 100 * (1 - after / np.maximum(before[draw.keep], 1e-12))
+                share = removed(before[draw.keep], after)
                 place = one.class_name, draw.group, draw.k, draw.number, method
-                cut = removed[draw.own].mean(), removed[draw.label].mean()
+                cut = share[draw.own].mean(), share[draw.label].mean()
                 self._rows.append((*place, first, auroc(draw.label, after), alone, *cut))
                 self._samples[draw.k, method].append(weighted_auroc(draw.label, after, weights[draw.keep]))
 
@@ -79,17 +80,18 @@ class KShot:
         return pd.DataFrame(self._rows, columns=COLUMNS)
 
     def intervals(self) -> pd.DataFrame:
-        """`INTERVALS`: 95 % intervals of the mean AUROC after, and of its difference from the text's and the memory's, over images; NaN
-        where these take no part.
+        """`INTERVALS`: the difference of the mean AUROC after from the text's and the memory's, and 95 % intervals of both, over images;
+        NaN where these take no part.
 
         Every resampled test set is the same for all methods and draws of a class: differences are paired.
         """
         rows, means = [], {key: np.mean(own, 0) for key, own in self._samples.items() if key[1] != "retrained"}
+        found = self.table().groupby(["k", "method"])["auroc_after"].mean()
         for (k, method), own in means.items():
             row: list[object] = [k, method, *interval(own)]
             for rival in ("text", "bank"):
                 gain = own - means.get((k, rival), np.nan)
-                row += [float(gain.mean()), *interval(gain)]
+                row += [found[k, method] - found.get((k, rival), np.nan), *interval(gain)]
             rows.append(row)
         return pd.DataFrame(rows, columns=INTERVALS)
 

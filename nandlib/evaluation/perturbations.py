@@ -16,7 +16,7 @@ from nandlib.errors import DataError, nearest
 STRENGTHS = (1, 2, 3, 4, 5)
 DARKER = (0.1, 0.2, 0.3, 0.4, 0.5)  # of the full range, taken off
 BLUR = (0.004, 0.008, 0.012, 0.016, 0.020)  # Gaussian σ, of the image's longer side
-VIEW = (0.01, 0.02, 0.03, 0.04, 0.05)  # how far corners move, at most, of the sides
+VIEW = (0.01, 0.02, 0.03, 0.04, 0.05)  # deviation of what corners are moved by, of the sides
 NOISE = (0.02, 0.04, 0.06, 0.08, 0.10)  # deviation, of the full range
 
 

@@ -61,6 +61,8 @@ def delta_table(scores: pd.DataFrame, *, precision: bool = True) -> pd.DataFrame
     rows, groups, before, after = [], *(scores[name].to_numpy() for name in ("group", "before", "after"))
     for (detector, class_name, added), places in positions(scores, ["detector", "class", "added"]):
         own, good = groups[places] == added, groups[places] == "good"
+        if not good.any():
+            raise DataError(f"class '{class_name}' has no good test images: the protocol compares the other groups with them")
         label, at_first, at_last = (~own & ~good).astype(int), before[places], after[places]
         areas = auroc(label, at_first), auroc(label, at_last)
         counts = (int(good.sum()), int(own.sum()), int(label.sum()))

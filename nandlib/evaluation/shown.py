@@ -18,7 +18,7 @@ def shown_scores(one: Contestant, detector: str, most: int = SHOWN_K) -> pd.Data
 
     The shown items of all groups (the first draw of the contest) leave the evaluation of every group, so that one test set serves all.
     Groups with fewer than k + `nandlib.evaluation.contest.LEAST_LEFT` items are not added: theirs always stay abnormal (group ``""``).
-    k is `most`, or what the largest group allows if that is less.
+    k is `most`, or what the smallest group that can take part allows if that is less.
 
     Args:
         one: Items and their scores before and after.
@@ -28,8 +28,9 @@ def shown_scores(one: Contestant, detector: str, most: int = SHOWN_K) -> pd.Data
     Raises:
         DataError: If every group is too small even for one.
     """
-    k = min(most, max((int(np.count_nonzero(one.groups == group)) for group in one.added), default=0) - LEAST_LEFT)
-    if k < 1:
+    sizes = [int(np.count_nonzero(one.groups == group)) for group in one.added]
+    k = min([most, *(size - LEAST_LEFT for size in sizes if size > LEAST_LEFT)])
+    if max(sizes, default=0) <= LEAST_LEFT:
         raise DataError(f"no group of '{one.class_name}' has {1 + LEAST_LEFT} tested items, one to be shown and {LEAST_LEFT} that are left")
     shown = {draw.group: draw.examples for draw in draws_of(one, (k,), 1)}
     left = np.setdiff1d(np.arange(len(one.groups)), np.concatenate(list(shown.values())))

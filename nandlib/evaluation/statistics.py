@@ -138,12 +138,11 @@ def delong(normal: Sequence[np.ndarray], abnormal: Sequence[np.ndarray]) -> tupl
         rank moves alike), there is no standard error: NaN, and p is that of `rank_permutation`.
     """
     (first_above, first_below), (last_above, last_below) = map(_ranked_pairs, normal, abnormal)
-    above, below = last_above - first_above, last_below - first_below
-    delta, variance = 100 * float(below.sum() / (len(above) * len(below))), 0.0
-    if min(len(above), len(below)) > 1:
-        variance = float((below / len(above)).var(ddof=1) / len(below) + (above / len(below)).var(ddof=1) / len(above))
-    if variance == 0:
+    above, below = last_above - first_above, last_below - first_below  # whole or half numbers, which are exact
+    delta = 100 * float(below.sum() / (len(above) * len(below)))
+    if min(len(above), len(below)) == 1 or not (np.ptp(above) or np.ptp(below)):
         return delta, float("nan"), rank_permutation(normal, abnormal)
+    variance = float((below / len(above)).var(ddof=1) / len(below) + (above / len(below)).var(ddof=1) / len(above))
     error = 100 * float(np.sqrt(variance))
     return delta, error, float(2 * stats.norm.sf(abs(delta) / error))
 

@@ -44,6 +44,12 @@ class Rate:
         return "{} of {} ({:.0f} to {:.0f} %)".format(self.count, self.total, *self.interval)
 
 
+def removed(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Shares of scores ``(n,)`` that are removed, in percent; none of a score of 0."""
+    left: np.ndarray = np.divide(after, before, out=np.ones(len(before)), where=before > 0)
+    return 100 * (1 - left)
+
+
 @dataclass(frozen=True)
 class Scores:
     """Image scores of one kind of images, ``(n,)``, before and after a normality is added."""
@@ -54,7 +60,7 @@ class Scores:
     @property
     def removed(self) -> float:
         """Mean share of the scores that is removed, in percent."""
-        return float(100 * (1 - self.after / np.maximum(self.before, 1e-12)).mean())
+        return float(removed(self.before, self.after).mean())
 
     def __add__(self, other: Scores) -> Scores:
         return Scores(np.r_[self.before, other.before], np.r_[self.after, other.after])

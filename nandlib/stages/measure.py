@@ -1,4 +1,4 @@
-"""Controls, selectivity, type retrieval, decisions and pairs of a whole study."""
+"""Controls, selectivity, type retrieval, pairs, decisions and backgrounds of a whole study."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from nandlib.evaluation.background import background_table
 from nandlib.evaluation.controls import control_scores
 from nandlib.evaluation.decisions import decision_table
 from nandlib.evaluation.pairs import pair_table
@@ -14,7 +15,7 @@ from nandlib.evaluation.selectivity import pixel_measures
 from nandlib.study.open_study import OpenStudy
 from nandlib.study.parallel import each
 
-TABLES = ("selectivity", "retrieval", "pixels", "pairs", "decisions")
+TABLES = ("selectivity", "retrieval", "pixels", "pairs", "decisions", "background")
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class _Class:
     def __call__(self, class_name: str) -> tuple[pd.DataFrame, ...]:
         """The scores of the controls, then `TABLES`, of one class."""
         controls, pixels = control_scores(self.study, class_name), pixel_measures(self.study, class_name)
-        return controls, *pixels, pair_table(self.study, class_name), decision_table(self.study, class_name)
+        tables = (measure(self.study, class_name) for measure in (pair_table, decision_table, background_table))
+        return controls, *pixels, *tables
 
 
 def write_measures(study: OpenStudy, progress: bool = True) -> None:

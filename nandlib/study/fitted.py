@@ -36,4 +36,4 @@ def _of_class(study: OpenStudy, name: str, model: VisionLanguageModel, class_nam
     shots = normal_shots(study, class_name, name)
     if name.startswith("winclip"):
         return WinClip(window_encoder(study, lambda: model), class_name, shots)
-    return AprilGan(model, study.prompts, class_name.replace("_", " "), study.config.nand, shots)
+    return AprilGan(model, study.prompts, class_name, study.config.nand, shots)

@@ -5,7 +5,7 @@ Lengths are shares of the cloud's diagonal.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,15 +99,15 @@ def scratch(place: Place) -> Made:
 FAULTS: Mapping[str, Callable[[Place], Made]] = {"dent": dent, "bump": bump, "hole": hole, "bend": bend, "scratch": scratch}
 
 
-def faulty(cloud: Cloud, name: str, seed: int) -> tuple[Cloud, np.ndarray]:
+def faulty(cloud: Cloud, name: str, seed: Sequence[int]) -> tuple[Cloud, np.ndarray]:
     """A cloud with one of `FAULTS` at a point drawn at random, and its mask ``(P,)`` bool.
 
     Args:
         cloud: A piece without a fault.
         name: Of the fault.
-        seed: Of its place and measures.
+        seed: Of its place and measures: numbers that no other fault shares.
     """
-    rng = np.random.default_rng([seed, *name.encode()])
+    rng = np.random.default_rng([*seed, *name.encode()])
     points = cloud.points
     place = Place(points, normals_of(cloud), int(rng.integers(len(points))), float(np.linalg.norm(np.ptp(points, 0))), rng)
     found, mask = FAULTS[name](place)

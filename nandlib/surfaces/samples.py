@@ -71,7 +71,7 @@ def _drawn(name: str, data: DrawnParts) -> SurfaceSplit:
     test = [Sample(one, GOOD, np.zeros(len(one), bool)) for one in (next(pieces) for _ in range(data.n_good))]
     for fault in FAULTS:
         for number in range(data.n_fault):
-            cloud, mask = faulty(next(pieces), fault, data.seed + number)
+            cloud, mask = faulty(next(pieces), fault, [data.seed, number, *name.encode()])
             test.append(Sample(cloud, fault, mask))
     return SurfaceSplit(train, test)
 

@@ -98,3 +98,6 @@ def test_the_background_of_defective_images(monkeypatch):
     assert found[["n_good", "n_defective"]].to_numpy().tolist() == [[10, 9]] * 2
     assert found["auroc"].tolist() == [100, 100]
     assert found.loc["aprilgan", "auroc_background"] == 100 and 20 < found.loc["patchcore", "auroc_background"] < 80
+    place = np.array([[np.hypot(max(20 - y, y - 23, 0), max(20 - x, x - 23, 0)) > 0.3 * 50 for x in range(50)] for y in range(50)])
+    shares = [np.mean([maps[k][place].max() > one[place].max() for one in maps[:10]]) for k in range(10, 19)]
+    assert found.loc["patchcore", "auroc_background"] == pytest.approx(100 * np.mean(shares))

@@ -156,16 +156,6 @@ def test_the_registered_studies_are_in_step():
         registered(name, ROOT)
 
 
-PAGES = ["README.md", "REPRODUCING.md", "CONTRIBUTING.md", "data/README.md", "nandlib/models/MODEL_CARD.md"]
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_pages_name_files_that_are_there(page):
-    text = (ROOT / page).read_text()
-    for path in re.findall(r"\]\(([^)#:]+)\)", text):
-        assert ((ROOT / page).parent / path).exists(), path
-
-
 def test_the_reference_is_built(tmp_path):
     modules = ["nandlib.method.operators", "nandlib.method.adapt", "nandlib.integrations", "nandlib.cli"]
     words = [sys.executable, "-m", "pdoc", "--docformat", "google", "--math", "--output-directory", str(tmp_path), *modules]

@@ -15,6 +15,7 @@ from nandlib.extras import advice
 from nandlib.memory import keep_freed_memory
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES)
+ANOTHER_KIND = (errno.EEXIST, errno.EISDIR, errno.ENOTDIR)  # a file where a folder must be, or a folder where a file
 
 
 def main() -> None:
@@ -25,6 +26,8 @@ def main() -> None:
     except NandError as error:
         _end(str(error))
     except OSError as error:
+        if error.errno in ANOTHER_KIND and error.filename:
+            _end(f"{error.filename}: {error.strerror}: give another path, or move what is there")
         if error.errno not in NO_ROOM:
             raise
         place = error.filename or "a file that was written"

@@ -98,8 +98,9 @@ def check(
     adapted = adapted_detector(Setting(text or [], accept or [], noun, detector, None, checkpoint, normals, method, model), None)
     folders = {"rejects": rejects, "accepted": accepted, "rejected": rejected}
     images = {kind: find_images([folder]) if folder else [] for kind, folder in folders.items()}
-    refuse_contradictions({"--accept": find_images(accept) if accept else [], **images})
     passing = find_images([good])
+    given = {"--normals": find_images([normals]) if normals else [], "--accept": find_images(accept) if accept else []}
+    refuse_contradictions({**given, "good": passing, **images})
     found, renewed = adapted.check(passing, **images), None
     if fresh is not None:
         anew = adapted.recalibrate([*passing, *images["accepted"]], fresh)

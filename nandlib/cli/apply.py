@@ -86,7 +86,7 @@ def apply(
     listing = Listing.of(images, [out / "maps", out / "overlays", *([maps] if maps else [])])
     own = map_folder(maps, listing) if maps else None
     how = How(store, store == "files" if overlays is None else overlays, batch, skip_unreadable)
-    setting = asked.record()
+    setting = asked.record(own)
     where: Any
     if engine == "ray":
         from nandlib.streaming.cluster import Cluster
@@ -110,7 +110,7 @@ def apply(
         typer.echo(f"{unread} of the images could not be read: {out / 'unreadable.csv'}", err=True)
     fell, means = int((scores["score_after"] < 0.9 * scores["score_before"]).sum()), scores[["score_before", "score_after"]].mean()
     typer.echo(
-        f"{len(scores)} images: mean score {means['score_before']:.3f} before, {means['score_after']:.3f} after; "
+        f"{len(scores) - unread} images: mean score {means['score_before']:.3f} before, {means['score_after']:.3f} after; "
         f"for {fell} it fell by more than a tenth"
     )
     for place in ("scores.csv", "maps" if store == "files" else "shards", *(("overlays",) if how.overlays else ())):

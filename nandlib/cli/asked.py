@@ -13,7 +13,7 @@ from nandlib.cli.app import progress
 from nandlib.errors import DataError
 
 if TYPE_CHECKING:
-    from nandlib.data.maps import Detector
+    from nandlib.data.maps import Detector, MapFolder
     from nandlib.models import VisionLanguageModel
     from nandlib.streaming.listing import Listing
 
@@ -74,8 +74,8 @@ class Setting:
         check_device(self.device)
         check_source(self.detector, self.maps, self.checkpoint)
 
-    def record(self) -> dict[str, Any]:
-        """What results depend on, as JSON: files and folders by what they hold."""
+    def record(self, maps: MapFolder | None = None) -> dict[str, Any]:
+        """What results depend on, as JSON: files and folders by what they hold; `maps`, where they are the detector."""
         from importlib.metadata import version
 
         from nandlib.streaming.listing import find_images
@@ -84,6 +84,8 @@ class Setting:
         named = {"checkpoint": self.checkpoint, "model": self.weights, "clip": self.clip}
         files = {name: [path] if path else [] for name, path in named.items()}
         files |= {"normals": find_images([self.normals]) if self.normals else [], "accept": find_images(self.accept) if self.accept else []}
+        if maps is not None:  # which say where an example shows it
+            files["example maps"] = [maps.path_of(image) for image in files["accept"]]
         there = {name: [path for path in own if path.is_file()] for name, own in files.items()}  # of others, whoever loads them speaks
         held = {name: digest(b"".join(digest(path.read_bytes()) for path in own)).hex() if own else None for name, own in there.items()}
         words = {"texts": self.texts, "noun": self.noun, "method": self.method, "detector": self.detector or "maps"}

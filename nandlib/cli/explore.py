@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,7 @@ import typer
 
 from nandlib.cli.app import ADAPT, app
 from nandlib.cli.asked import Checkpoint, DetectorName, MapsFolder, Normals, Noun, Weights, check_source, chosen_detector
-from nandlib.errors import NandError
+from nandlib.errors import DataError, NandError
 
 if TYPE_CHECKING:
     import ipywidgets
@@ -55,12 +56,22 @@ def explore(
         find_images(place)  # what is wrong is said here, not in the page
     if importlib.util.find_spec("voila") is None:
         raise ModuleNotFoundError("No module named 'voila'", name="voila")
+    _check_free(port)
     paths = {"maps": maps, "checkpoint": checkpoint, "normals": normals, "model": model}
     asked = {"images": [str(p.absolute()) for p in images], "noun": noun, "detector": detector}
     asked |= {name: str(path.absolute()) if path else None for name, path in paths.items()}
     with tempfile.TemporaryDirectory() as folder:
         notebook = _notebook(Path(folder))
-        command = [sys.executable, "-m", "voila", str(notebook), f"--port={port}", "--Voila.ip=127.0.0.1", "--Voila.auto_token=True"]
+        command = [
+            sys.executable,
+            "-m",
+            "voila",
+            str(notebook),
+            f"--port={port}",
+            "--Voila.port_retries=0",
+            "--Voila.ip=127.0.0.1",
+            "--Voila.auto_token=True",
+        ]
         token = secrets.token_urlsafe(24)  # in the environment: others of this machine see a process's arguments
         typer.echo(f"http://127.0.0.1:{port}/?token={token}  (Ctrl+C ends it)")
         environment = os.environ | {OPTIONS: json.dumps(asked), "JUPYTER_TOKEN": token}
@@ -73,6 +84,16 @@ def explore(
             server.wait()
             code = 0
     raise typer.Exit(code)
+
+
+def _check_free(port: int) -> None:
+    """Raise DataError if another program has the port: the address that is printed would be its, token and all."""
+    with socket.socket() as ours:
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            ours.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise DataError(f"--port {port} cannot be used ({error.strerror}): another program has it; give another") from error
 
 
 def _notebook(folder: Path) -> Path:

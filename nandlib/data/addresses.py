@@ -21,6 +21,8 @@ def read(path: str) -> bytes:
         DataError: If it cannot be read.
     """
     try:
+        if not is_address(path):
+            return Path(path).read_bytes()
         with fsspec.open(path, "rb") as file:
             content: bytes = file.read()
             return content

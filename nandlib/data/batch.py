@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from nandlib.data.ahead import ahead, batched
-from nandlib.data.images import ImageLike, as_image
+from nandlib.data.images import ImageLike, as_image, refuse_single
 
 Preprocess = Callable[[Image.Image], Tensor]
 
@@ -47,6 +47,8 @@ def in_batches(images: Sequence[ImageLike], preprocess: Preprocess, most: int) -
     What comes next is read and preprocessed while they work.
     """
 
+    refuse_single(images, "images")
+
     def ready(image: ImageLike) -> tuple[Image.Image, Tensor]:
         own = as_image(image)
         return own, preprocess(own)
@@ -64,5 +66,6 @@ def inputs(images: Sequence[ImageLike], preprocess: Preprocess, most: int) -> It
     if isinstance(images, Batch):
         yield images.inputs(preprocess)
         return
+    refuse_single(images, "images")
     for batch in batched(ahead(lambda image: preprocess(as_image(image)), images, 2 * most), most):
         yield torch.stack(batch)

@@ -30,7 +30,9 @@ def held(folder: Path) -> Iterator[None]:
         lock.acquire(blocking=False)
         owner.write_text(str(os.getpid()))
     except Timeout as error:
-        number = owner.read_text() if owner.is_file() else "unknown"
+        number = "unknown"
+        with suppress(OSError):  # it may end just now
+            number = owner.read_text() or number
         raise DataError(f"{folder}: process {number} is at work there: wait until it has ended, or take another folder") from error
     except OSError as error:
         raise DataError(f"{folder} cannot be written to ({error.strerror or error}): {_MEND}") from error

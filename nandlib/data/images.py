@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, ImageOps
@@ -71,8 +72,20 @@ def _rgb(image: Image.Image, name: Path | str) -> Image.Image:
             raise DataError(f"{name} cannot be read as an image (numbers from {low:g} to {high:g}): scale them to 0..1 or 0..255 first")
         return Image.fromarray((array * (255 if high <= 1 else 1)).round().astype(np.uint8)).convert("RGB")
     if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image, np.float32) / 257).clip(0, 255).astype(np.uint8)).convert("RGB")
+        whole = np.asarray(image, np.int64)
+        low, high = int(whole.min()), int(whole.max())
+        if low < 0 or high > 65535:
+            raise DataError(f"{name} cannot be read as an image (numbers from {low} to {high}): scale them to 0..255 or 0..65535 first")
+        bits = 16 if high > 255 or image.mode.startswith("I;16") else 8  # a file of 32 bits may hold either
+        return Image.fromarray((whole / (257 if bits == 16 else 1)).astype(np.uint8)).convert("RGB")
     return image.convert("RGB")
+
+
+def refuse_single(images: Any, name: str) -> None:
+    """Raise DataError for one image where a sequence of images is meant: its characters or rows would be taken for images."""
+    rows = isinstance(images, np.ndarray) and images.dtype.kind in "buif" and images.ndim < 4
+    if rows or isinstance(images, (str, Path, Image.Image)):
+        raise DataError(f"{name} must be a sequence of images, not one: [image]")
 
 
 def load_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:

@@ -91,7 +91,12 @@ def check_map(array: Any, source: str) -> np.ndarray:
     """
     if isinstance(array, Tensor):
         array = array.detach().cpu().float().numpy()
-    array = np.asarray(array, np.float32)
+    try:
+        array = np.asarray(array, np.float32)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{source}: an anomaly map must be numbers (H, W), not {type(array).__name__}") from error
+    if any(step < 0 for step in array.strides) or not array.flags.writeable:  # which torch does not take
+        array = array.copy()
     while array.ndim > 2 and array.shape[0] == 1:
         array = array[0]
     if array.ndim != 2 or 0 in array.shape:
@@ -113,6 +118,8 @@ def check_maps(maps: Any, n_images: int, source: str) -> list[np.ndarray]:
         DataError: If the number or shape of the maps is wrong, or a map holds NaN, infinity or a value below 0.
     """
     maps = getattr(maps, "anomaly_map", maps)
+    if not hasattr(maps, "__len__"):
+        raise DataError(f"{source} returned {type(maps).__name__}, not maps (N, H, W)")
     if len(maps) != n_images:
         raise DataError(f"{source} returned {len(maps)} maps for {n_images} images: it must return (N, H, W)")
     return [check_map(single, f"{source}, image {k}") for k, single in enumerate(maps)]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from nandlib.data.images import ImageLike, as_image
+from nandlib.data.images import ImageLike, as_image, refuse_single
 from nandlib.detectors.aprilgan import AprilGan
 from nandlib.detectors.base import TorchDetector
 from nandlib.detectors.config import TRAINED_NAMES, PatchCoreConfig, WinClipConfig
@@ -50,6 +50,8 @@ def fit_detector(
         PresetError: If there is no detector of that name.
         DataError: If there are too few normal images.
     """
+    if not isinstance(normals, Mapping):  # of several classes, which some are trained on
+        refuse_single(normals, "normals")
     if name in TRAINED_NAMES:
         from nandlib.detectors.trained import TRAINED
 

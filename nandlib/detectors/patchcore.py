@@ -154,6 +154,7 @@ class PatchCore(TorchDetector):
         placement: Placement = Placement(),
         batch_size: int = 8,
     ) -> None:
+        normals = tuple(image if isinstance(image, (str, Path)) else image.copy() for image in normals)  # the caller's may change
         if config.backbone_weights is not None:
             network, preprocess = _full_network(config.backbone_weights).to(placement.device), _imagenet
         elif model is None:

@@ -17,9 +17,9 @@ ORACLE = "mask oracle"
 HALO = 0.1  # of the map's side: by how much the oracle's masks are dilated, since a map is blurred around a defect
 
 
-def dilated(masks: Tensor) -> Tensor:
-    """Masks ``(n, S, S)``, bool, and what lies within `HALO` of the map's side of them."""
-    found, radius = torch.zeros_like(masks), HALO * masks.shape[-1]
+def dilated(masks: Tensor, share: float) -> Tensor:
+    """Masks ``(n, S, S)``, bool, and what lies within a `share` of the map's side of them."""
+    found, radius = torch.zeros_like(masks), share * masks.shape[-1]
     for k in np.flatnonzero(masks.flatten(1).any(1)):
         found[k] = torch.from_numpy(distance_transform_edt(~masks[k].numpy()) <= radius)
     return found
@@ -32,7 +32,7 @@ def oracle(masks: Tensor, added: np.ndarray) -> Tensor:
         masks: ``(n, S, S)``, bool.
         added: ``(n,)``, whether an image is of the added group.
     """
-    return dilated(masks & torch.tensor(added)[:, None, None]).float()
+    return dilated(masks & torch.tensor(added)[:, None, None], HALO).float()
 
 
 def controls_of(maps: ClassMaps, group: str) -> dict[str, str]:

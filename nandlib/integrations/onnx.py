@@ -33,6 +33,8 @@ class _Graph(nn.Module):
         self.tower, self.heads = model.tower, model.heads
         self.network = getattr(detector, "_network", None)  # PatchCore's, with its memory
         self.parts = nn.ModuleList([detector.network, detector.gates] if isinstance(detector, FaderStyle) else [])
+        for n in range(len(adapted.normalities) if adapted.nand.method == "nand_plus" else 0):
+            adapted.which.sides(adapted.nand.plus, 2 + n)  # found now: numbers of tensors are no part of the graph
         adapted.texts  # noqa: B018 (encoded now: the text tower is no part of the graph)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -64,6 +66,8 @@ def export_onnx(adapted: AdaptedDetector, path: str | Path) -> Path:
         raise ModelError(f"only the embedded model can be exported, not {type(adapted.model).__name__}")
     if not isinstance(adapted.detector, (AprilGan, PatchCore, FaderStyle)):
         raise ModelError("only APRIL-GAN, PatchCore and FADeR-style of nandlib.detectors.fit.fit_detector can be exported")
+    if isinstance(adapted.detector, PatchCore) and adapted.detector.preprocess != adapted.model.preprocess:
+        raise ModelError("the graph takes images as the embedded model does: a PatchCore with a backbone of its own cannot be exported")
     if adapted.nand.method == "nand_plus" and adapted.nand.plus.regions:
         raise ModelError("nand_plus finds regions by a watershed, which ONNX cannot express: export method 'nand', or plus.regions: false")
     if adapted.shown.examples:

@@ -40,8 +40,8 @@ class NormalityDetector(OutlierMixin, BaseEstimator):
         detector_: The fitted `nandlib.AdaptedDetector` (or the bare detector, without texts).
         offset_: Threshold on `score_samples`: below it, an outlier.
 
-    A detector that remembers its training images (PatchCore) scores them lower than new ones. Its own leave-one-out maps set the
-    threshold where it has them; where a detector has none, give `fit` images that it has not seen.
+    A detector that remembers its training images (PatchCore) scores them lower than new ones. Where it is fitted here, by its name, its own
+    leave-one-out maps set the threshold; to a trained detector, and to one that has no such maps, give images that it has not seen.
     """
 
     def __init__(
@@ -82,7 +82,8 @@ class NormalityDetector(OutlierMixin, BaseEstimator):
         return self
 
     def _options(self, model: VisionLanguageModel, normals: Sequence[ImageLike]) -> dict[str, Any]:
-        return {"model": model, "noun": self.noun, "method": self.method, "normals": normals if self.method == "nand_plus" else ()}
+        needed = self.method == "nand_plus" or len(self.examples) > 0
+        return {"model": model, "noun": self.noun, "method": self.method, "normals": normals if needed else ()}
 
     def score_samples(self, X: Sequence[ImageLike]) -> np.ndarray:
         """``(N,)``, larger is more normal: minus the maximum of the adapted anomaly map."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nandlib.data.batch import Batch, in_batches
-from nandlib.data.images import ImageLike
+from nandlib.data.images import ImageLike, refuse_single
 from nandlib.data.maps import Detector, MapFolder, check_maps
 from nandlib.errors import DataError, nearest
 from nandlib.method import saved
@@ -76,13 +76,16 @@ class AdaptedDetector:
                 above that of normal images, its mask does not fit, or it was given before.
         """
         phrases = (text,) if isinstance(text, str) else tuple(text)
-        if not (phrases or examples) or not all(phrase.strip() for phrase in phrases):
+        if isinstance(examples, Example):
+            raise DataError("examples must be a sequence, not one: [example]")
+        refuse_single(examples, "examples")
+        if not (phrases or len(examples)) or not all(phrase.strip() for phrase in phrases):
             raise DataError("a normality needs at least one phrase that is not empty, or an example")
         name = name or (phrases[0] if phrases else "example")
         if name in self.names:
             raise DataError(f"normality '{name}' is added already: give another name, or remove it first")
         said = {**self.normalities, name: phrases} if phrases else self.normalities
-        return replace(self, normalities=said, shown=self._show(name, examples) if examples else self.shown)
+        return replace(self, normalities=said, shown=self._show(name, examples) if len(examples) else self.shown)
 
     def _show(self, name: str, examples: Sequence[ImageLike | Example]) -> Shown:
         given = [as_example(example) for example in examples]
@@ -139,10 +142,9 @@ class AdaptedDetector:
             if base is None:
                 raise DataError("nand_plus finds regions in anomaly maps: give them as base, or set plus.regions: false")
             regions = find_regions(base, features.grid, self.nand.plus)
-        further = range(2 + len(self.normalities), len(self.texts))  # the bank, or the other types: what `_rival_sentences` gives
         similar = Similarities(
             similarities(features.tokens, self.texts),
-            Texts(self.texts, normal=0, abnormal=1, types=further, generic=further),
+            self.which,
             features.grid,
             self.nand.temperature or self.model.temperature,
             normal_mean=None if self.normal_token is None else self.texts @ self.normal_token,
@@ -157,6 +159,12 @@ class AdaptedDetector:
         rivals = self._rival_sentences() if self.nand.method == "nand_plus" else []
         return torch.stack([self.text_feature(tuple(sentences)) for sentences in states + added + rivals])
 
+    @cached_property
+    def which(self) -> Texts:
+        """Which of `texts` is which."""
+        further = range(2 + len(self.normalities), len(self.texts))  # the bank, or the other types: what `_rival_sentences` gives
+        return Texts(self.texts, normal=0, abnormal=1, types=further, generic=further)
+
     def text_feature(self, sentences: tuple[str, ...]) -> Tensor:
         """Eq. 3: the feature ``(D,)`` of prompts; every set of prompts is encoded once."""
         if sentences not in self.encoded:
@@ -169,6 +177,7 @@ class AdaptedDetector:
         return list(self.prompts.bank().values()) if self.nand.plus.competitors == "bank" else []
 
     def _base(self, images: Sequence[ImageLike]) -> list[np.ndarray]:
+        refuse_single(images, "images")
         if not len(images):  # which not every detector can take
             return []
         return check_maps(self.detector(images), len(images), type(self.detector).__name__)
@@ -274,6 +283,7 @@ class AdaptedDetector:
         folder = Path(folder)
         maps = self.detector if isinstance(self.detector, MapFolder) else None
         words = {name: getattr(self.prompts, name) for name in saved.Words.model_fields}
+        own = bool(self.shown.examples) and not self.shown.descriptors.lent  # what is normal is no part of the detector
         content = saved.Saved(
             detector=type(self.detector).__name__,
             maps=None if maps is None else saved.relative(maps.folder, folder),
@@ -284,16 +294,23 @@ class AdaptedDetector:
             nand=self.nand,
             prompts=saved.Words(**words),
             threshold=None if self.threshold is None else saved.Cut(**asdict(self.threshold)),
+            shown=tuple(self.shown.examples),
+            level=self.shown.descriptors.level if own else None,
         )
         token = {} if self.normal_token is None else {"normal_token": self.normal_token}
-        normal = {"normal_patches": self.shown.descriptors.normal} if self.shown.examples and not self.shown.descriptors.lent else {}
+        normal = {"normal_patches": self.shown.descriptors.normal} if own else {}
         shown = {f"{saved.SHOWN}{name}": examples for name, examples in self.shown.examples.items()}
         saved.write(folder, content, {"texts": self.texts, **token, **shown, **normal})
         return folder
 
     @classmethod
     def load(
-        cls, folder: str | Path, detector: Detector | str | Path | None = None, model: VisionLanguageModel | None = None
+        cls,
+        folder: str | Path,
+        detector: Detector | str | Path | None = None,
+        model: VisionLanguageModel | None = None,
+        *,
+        normals: Sequence[ImageLike] = (),
     ) -> AdaptedDetector:
         """What `save` wrote, on the base detector that is given.
 
@@ -301,6 +318,7 @@ class AdaptedDetector:
             folder: The folder.
             detector: The base detector, or a folder of its maps; None: the folder of maps that was saved.
             model: The vision-language model; None: the embedded one. Its texts must be those that were saved.
+            normals: Normal images, by which examples are told that are added later; not needed where examples were saved.
 
         Raises:
             DataError: If a file is missing or damaged, no detector is given where one is needed, it is of another class, or the model
@@ -327,7 +345,11 @@ class AdaptedDetector:
             found.noun,
             found.nand,
             found.normalities,
-            Shown(Descriptors(detector, model, normal=tensors.get("normal_patches")), found.nand, saved.shown(tensors)),
+            Shown(
+                Descriptors(detector, model, normals, tensors.get("normal_patches"), found.level),
+                found.nand,
+                saved.shown(tensors, found.shown),
+            ),
             found.others,
             tensors.get("normal_token"),
             threshold,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nandlib.data.batch import inputs
 from nandlib.data.images import ImageLike, evenly
-from nandlib.data.maps import Detector, check_maps
+from nandlib.data.maps import Detector, MapFolder, check_maps
 from nandlib.errors import DataError
 from nandlib.method.batches import BATCH
 from nandlib.models import VisionLanguageModel
@@ -45,12 +45,18 @@ class Descriptors:
         model: The vision-language model.
         normals: Normal images; not needed by a detector that lends its memory.
         normal: ``(M, C)`` descriptors of normal patches, where they are at hand already.
+        level: What `level` is, where it is at hand already.
     """
 
     def __init__(
-        self, detector: Detector, model: VisionLanguageModel, normals: Sequence[ImageLike] = (), normal: Tensor | None = None
+        self,
+        detector: Detector,
+        model: VisionLanguageModel,
+        normals: Sequence[ImageLike] = (),
+        normal: Tensor | None = None,
+        level: float | None = None,
     ) -> None:
-        self.detector, self.model, self.normals, self._normal = detector, model, tuple(normals), normal
+        self.detector, self.model, self.normals, self._normal, self._level = detector, model, tuple(normals), normal, level
 
     @property
     def lent(self) -> bool:
@@ -78,7 +84,7 @@ class Descriptors:
         if not self.normals:
             raise DataError(
                 f"examples are told from what is normal, and {type(self.detector).__name__} does not say what that is: "
-                "give some normal images as normals=[...]"
+                "give some normal images as normals=[...] (to add_normality, or to load)"
             )
         patches = self(self.normals).flatten(2).transpose(1, 2).flatten(0, 1)
         return patches[evenly(len(patches), MOST)]
@@ -90,9 +96,11 @@ class Descriptors:
         They are a detector's leave-own-out maps where it has such, else those of the normal images that were given: a detector that was
         trained on them finds them more normal than others.
         """
+        if self._level is not None:
+            return self._level
         if isinstance(self.detector, LendsDescriptors):
             return float(np.median([float(single.max()) for single in self.detector.normal_maps(evenly(self.detector.n_normals, FEW))]))
-        if not self.normals:
+        if not self.normals or isinstance(self.detector, MapFolder):  # which may have maps of what is tested alone
             return None
         some = [self.normals[k] for k in evenly(len(self.normals), FEW)]
         return float(np.median([single.max() for single in check_maps(self.detector(some), len(some), type(self.detector).__name__)]))

@@ -70,6 +70,8 @@ class Example:
                 raise DataError(f"the mask has {mask.shape[::-1]} pixels, its example {width} x {height}: they must be of one size")
             found = mask > 0
         elif self.box is not None:
+            if len(self.box) != 4 or not np.isfinite(self.box).all():
+                raise DataError(f"the box {self.box} of an example must be four numbers: left, top, right, bottom")
             left, top, right, bottom = (max(0, round(side)) for side in self.box)
             found = np.zeros((height, width), bool)
             found[top:bottom, left:right] = True

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from nandlib.data.images import ImageLike
+from nandlib.data.images import ImageLike, refuse_single
 from nandlib.data.maps import Detector, MapFolder
 from nandlib.errors import DataError
 from nandlib.method.adapt import AdaptedDetector
@@ -64,12 +64,15 @@ def add_normality(
         >>> maps = adapted(["carpet/000.png"])  # doctest: +SKIP
         >>> adapted = add_normality(detector, examples=["rejected_yesterday.png"])  # doctest: +SKIP
     """
+    refuse_single(normals, "normals")
     if isinstance(detector, AdaptedDetector):
         kept = (model, prompts, method) == (None, None, None) and noun == "object" and nand == NandConfig() and not (len(normals) or others)
         if not kept:
             raise DataError("the detector is adapted already and keeps its model, noun, prompts and parameters: give the text alone")
         return detector.add(text, name, examples=examples)
     if method is not None:
+        if method not in ("nand", "nand_plus"):
+            raise DataError(f"method is {method!r}: 'nand' or 'nand_plus'")
         nand = nand.model_copy(update={"method": method})
     _check(nand, normals, others)
     if isinstance(detector, (str, Path)):
@@ -92,5 +95,9 @@ def _check(nand: NandConfig, normals: Sequence[ImageLike], others: Sequence[str 
         )
     if plus is not None and plus.competitors == "types" and not others:
         raise DataError("plus.competitors 'types' needs the defects that stay abnormal: others=[\"hole\", ...], or competitors 'bank'")
+    if nand.layer_aggregation == "sum":
+        raise DataError("layer_aggregation 'sum' goes beyond 1, and maps below 0: 'clipped_sum', or 'mean', the default")
+    if others and (plus is None or plus.competitors != "types"):
+        raise DataError("others=[...] are rivals of nand_plus with plus.competitors 'types': they do nothing here, leave them out")
     if nand.image_score == "max_plus_image" or nand.base_normalisation != "none":
         raise DataError("add_normality sees maps only: image_score 'max_plus_image' and base_normalisation belong to a study")

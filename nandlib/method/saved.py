@@ -1,9 +1,9 @@
-"""An adapted detector as a folder: YAML that can be read and changed by hand, safetensors beside it, no code."""
+"""An adapted detector as a folder: YAML that can be read, safetensors beside it, no code."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,6 +52,8 @@ class Saved(Section):
     nand: NandConfig
     prompts: Words
     threshold: Cut | None = None
+    shown: tuple[str, ...] = Field((), description="names of normalities with examples, in order")
+    level: float | None = Field(None, description="how high a normal image's map is; null: not known")
 
 
 def relative(path: Path, folder: Path) -> str:
@@ -99,14 +101,15 @@ def read(folder: Path) -> tuple[Saved, dict[str, Tensor]]:
         key = ".".join(map(str, problem["loc"])) or "the file"
         raise DataError(f"{paths[0]}: {key}: {problem['msg']} (this version of nandlib reads format 1)") from None
     try:
-        return saved, load_file(paths[1])
+        return saved, {name: tensor.clone() for name, tensor in load_file(paths[1]).items()}  # aligned as a new tensor is
     except SafetensorError as error:
         raise DataError(f"{paths[1]} is not a safetensors file: {error}") from error
 
 
-def shown(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The examples among the tensors, by the name of their normality."""
-    return {name.removeprefix(SHOWN): tensor for name, tensor in tensors.items() if name.startswith(SHOWN)}
+def shown(tensors: Mapping[str, Tensor], order: Sequence[str]) -> dict[str, Tensor]:
+    """The examples among the tensors, by the name of their normality, in the order in which they were added (as far as it is known)."""
+    found = {name.removeprefix(SHOWN): tensor for name, tensor in tensors.items() if name.startswith(SHOWN)}
+    return {name: found[name] for name in dict.fromkeys((*order, *found)) if name in found}
 
 
 def _replace(path: Path, fill: Callable[[Path], None]) -> None:

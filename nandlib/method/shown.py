@@ -51,9 +51,9 @@ class Shown:
         known = [direction for own in self.examples.values() for direction in own[::every]]  # of images as they are
         new = list[Tensor]()
         for k, (example, anomaly) in enumerate(zip(examples, base, strict=True), 1):
-            image, level, score = as_image(example.image), self.descriptors.level, float(anomaly.max())
+            image = as_image(example.image)
             if example.where(image.size) is None:
-                check_shows(f"example {k}", score, level)
+                check_shows(f"example {k}", float(anomaly.max()), self.descriptors.level)
             weigh = partial(example_weights, example, image.size, anomaly, plus=self.nand.plus)
             new.append(shown_directions(image, self.descriptors, weigh, self.descriptors.normal, self.nand.examples))
             check_new(f"example {k}", new[-1][0], known)

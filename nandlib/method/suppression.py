@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from nandlib.errors import DataError
-from nandlib.method.config import NandConfig
+from nandlib.method.config import NandConfig, PlusConfig
 from nandlib.method.detection import suppression_map
 from nandlib.method.plus import Regions, plus_suppression, sides
 
@@ -31,6 +31,15 @@ class Texts:
     abnormal: int
     types: Sequence[int]
     generic: Sequence[int]
+    _known: dict[tuple[PlusConfig, int], tuple[list[int], list[int]]] = field(default_factory=dict, repr=False, compare=False)
+
+    def sides(self, plus: PlusConfig, added: int) -> tuple[list[int], list[int]]:
+        """`nandlib.method.plus.sides` of one text, found once."""
+        if (plus, added) not in self._known:
+            self._known[plus, added] = sides(
+                plus, added, self.features, normal=self.normal, abnormal=self.abnormal, types=self.types, bank=self.generic
+            )
+        return self._known[plus, added]
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,7 @@ class Similarities:
 
     def naming(self, types: Sequence[int]) -> Similarities:
         """The same similarities with other texts for the class's types."""
-        return replace(self, texts=replace(self.texts, types=types))
+        return replace(self, texts=replace(self.texts, types=types, _known={}))
 
 
 def suppression(similar: Similarities, added: int, nand: NandConfig, size: tuple[int, int], regions: Regions | None = None) -> Tensor:
@@ -93,6 +102,6 @@ def suppression(similar: Similarities, added: int, nand: NandConfig, size: tuple
         three = (similar.layers[:, k] for k in (added, texts.normal, texts.abnormal))
         return suppression_map(*three, grid=grid, temperature=temperature, nand=nand, size=size)
     plus = nand.plus
-    own, rivals = sides(plus, added, texts.features, normal=texts.normal, abnormal=texts.abnormal, types=texts.types, bank=texts.generic)
+    own, rivals = texts.sides(plus, added)
     similarity = similar.calibrated if plus.calibrate else similar.mean
     return plus_suppression(similarity, own, rivals, regions=regions, grid=grid, size=size, temperature=temperature, plus=plus)

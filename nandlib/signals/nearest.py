@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nandlib.errors import DataError
 from nandlib.signals.detector import check_shape
 
 ROWS = 256  # records at a time
@@ -29,7 +30,13 @@ class NearestRecords:
 
     @classmethod
     def fit(cls, normals: Tensor, k: int) -> NearestRecords:
-        """From normal records ``(M, K, Q)``."""
+        """From normal records ``(M, K, Q)``.
+
+        Raises:
+            DataError: If there are no more than k.
+        """
+        if len(normals) <= k:
+            raise DataError(f"{len(normals)} normal records: the {k} nearest of each, besides itself, ask for more than {k}")
         raw = cls(normals, k)._raw(normals, skip=1)
         return cls(normals, k, float(raw.median()))
 

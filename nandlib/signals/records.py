@@ -6,6 +6,7 @@ import ast
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -77,6 +78,16 @@ def check_signals(signals: np.ndarray, source: str = "the signals") -> np.ndarra
     return found
 
 
+def _archive(path: Path) -> Any:
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise DataError(f"{path} cannot be read ({error}): it is not ECG5000 as data/README.md describes it") from error
+    if not isinstance(found, np.lib.npyio.NpzFile):
+        raise DataError(f"{path} is one array and no archive: it is not ECG5000 as data/README.md describes it")
+    return found
+
+
 def read_ecg5000(path: Path, *, typed: bool, seed: int = 0, train_share: float = 0.6) -> Split:
     """ECG5000 (one patient's heartbeats, 140 samples each) from ``ecg5000.npz``.
 
@@ -93,7 +104,7 @@ def read_ecg5000(path: Path, *, typed: bool, seed: int = 0, train_share: float =
     """
     if not path.is_file():
         raise DataError(f"{path} is missing: see data/README.md for where ECG5000 comes from")
-    with np.load(path, allow_pickle=False) as file:
+    with _archive(path) as file:
         names = ("typed", "typed_class") if typed else ("train_normal", "test", "test_abnormal")
         missing = [name for name in names if name not in file]
         if missing:

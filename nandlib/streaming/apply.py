@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 import pyarrow as pa
+import torch
 from tqdm.auto import tqdm
 
 from nandlib.data.maps import Detector, MapFolder
@@ -16,7 +18,7 @@ from nandlib.errors import DataError
 from nandlib.method.adapt import AdaptedDetector
 from nandlib.streaming.here import Here
 from nandlib.streaming.listing import Listing
-from nandlib.streaming.results import Digest, Results, Shard
+from nandlib.streaming.results import Digest, Known, Results, Shard
 from nandlib.streaming.work import How, Work
 
 SHARD = 256  # images, at most
@@ -70,14 +72,27 @@ def apply(
     asked = {**setting, "store": how.store, "overlays": how.overlays, "batch": how.batch, "threads": engine.threads}
     count = len(listing)
     with results.held(asked), tqdm(total=count, desc="apply", unit="image", disable=not progress) as bar:
-        shards = _shards(listing, results.known(), maps, how, shard_size(count, how.batch), bar.update)
+        known = results.known(maps=how.store == "shards")
+        shards = _shards(listing, _whole(known, results, how), maps, how, shard_size(count, how.batch), bar.update)
         if (first := next(shards, None)) is not None:
-            for done in engine(Work(_ready(adapted()), listing, results, how), chain([first], shards)):
+            with _threads(engine.threads):  # sums of another number of threads are rounded otherwise
+                ready = _ready(adapted())
+            for done in engine(Work(ready, listing, results, how), chain([first], shards)):
                 bar.update(done)
         table = results.summary(listing)
     if lost := count - len(table):
         raise DataError(f"{out}: results of {lost} images went missing meanwhile: run the same command again, it makes what is missing")
     return table
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def shard_size(images: int, batch: int) -> int:
@@ -92,17 +107,32 @@ def _ready(adapted: AdaptedDetector) -> AdaptedDetector:
     return adapted
 
 
+def _whole(known: Mapping[str, Known], results: Results, how: How) -> dict[str, tuple[int, Digest | None]]:
+    """Generation and digest of images; None for one that must be worked on again: its files are gone, or it could not be read before, which
+    is not to be skipped this time."""
+    return {
+        name: (row.generation, row.digest if (how.skip_unreadable if row.problem else how.there(results, name)) else None)
+        for name, row in known.items()
+    }
+
+
 def _shards(
-    listing: Listing, known: Mapping[str, tuple[int, Digest]], maps: Detector | None, how: How, size: int, skipped: Callable[[int], object]
+    listing: Listing,
+    known: Mapping[str, tuple[int, Digest | None]],
+    maps: Detector | None,
+    how: How,
+    size: int,
+    skipped: Callable[[int], object],
 ) -> Iterator[Shard]:
     """What is new or has changed, in shards. After a run that was killed they are those that it would have made."""
-    pending, folder, stems = defaultdict[int, list[str]](list), None, set[str]()
+    pending, stems = defaultdict[int, list[str]](list), dict[PurePosixPath, set[str]]()  # of the folders that we are in
     for name in listing:
         path = PurePosixPath(name)
-        folder, stems = path.parent, set() if path.parent != folder else stems
-        if path.stem in stems:
+        stems = {folder: own for folder, own in stems.items() if folder in path.parents}
+        own = stems.setdefault(path.parent, set())
+        if path.stem in own:
             raise DataError(f"two images are called {path.with_suffix('')}: their results would be one file; rename one of them")
-        stems.add(path.stem)
+        own.add(path.stem)
         generation = 0
         if name in known:
             generation, before = known[name]

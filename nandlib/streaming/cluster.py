@@ -60,7 +60,16 @@ class Cluster:
             if mine:
                 ray.shutdown()
 
+    def _check_room(self) -> None:
+        """Raise EngineError if no node has what a worker asks for: Ray would wait for such a one for ever."""
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if not any(node.get("CPU", 0) >= self.threads and node.get("GPU", 0) >= self.gpus for node in nodes):
+            asked = f"{self.threads} threads" + (f" and {self.gpus} GPU" if self.gpus else "")
+            most = max((int(node.get("CPU", 0)) for node in nodes), default=0)
+            raise EngineError(f"no node of the cluster has {asked} for a worker (the largest has {most} processors): ask for less")
+
     def _run(self, work: Callable[[Part], int], parts: Iterator[Part]) -> Iterator[int]:
+        self._check_room()
         processors = max(1, int(ray.cluster_resources().get("CPU", 1)) // self.threads)
         do = ray.remote(_do).options(num_cpus=self.threads, num_gpus=self.gpus, max_retries=-1)  # of processes and nodes that die
         held = [ray.put(work)]  # in a list: a worker fetches it once, and not with every part

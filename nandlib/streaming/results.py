@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,6 +20,7 @@ from nandlib.data.held import held, written
 from nandlib.errors import DataError
 
 Digest = bytes  # of an image file, 16 bytes; where maps come from files, of its map after it
+PARTS = ("shards", "maps", "overlays")  # folders of what is written
 COLUMNS = ("image", "score_before", "score_after", "removed")  # of scores.csv
 SCHEMA = pa.schema(
     [
@@ -55,6 +57,14 @@ class Shard:
         return f"{self.generation}-{digest(json.dumps(self.images).encode()).hex()}"
 
 
+class Known(NamedTuple):
+    """What is known of an image: how often it was worked on before, its digest, whether it could not be read."""
+
+    generation: int
+    digest: Digest
+    problem: bool
+
+
 class Results:
     """The folder that `nand apply` writes to.
 
@@ -83,17 +93,25 @@ class Results:
             if path.is_file() and self.shards.is_dir():
                 _refuse_others(path, json.loads(text))
             written(path, lambda partial: partial.write_text(text, encoding="utf-8"))
-            for partial in self.folder.rglob(".*.partial"):  # what a killed run left in pieces
-                partial.unlink(missing_ok=True)
+            for place in (self.folder.glob("*"), *((self.folder / part).rglob("*") for part in PARTS)):
+                for partial in filter(_is_partial, place):  # what a killed run left in pieces
+                    partial.unlink(missing_ok=True)
             yield
 
-    def known(self) -> dict[str, tuple[int, Digest]]:
-        """Name → generation and digest of the latest row of every image that has one."""
-        found: dict[str, tuple[int, Digest]] = {}
+    def known(self, *, maps: bool = False) -> dict[str, Known]:
+        """The latest row of every image that has one, by its name.
+
+        Args:
+            maps: Leave out shards whose safetensors file is gone.
+        """
+        found: dict[str, Known] = {}
         for path in sorted(self.shards.glob("*.parquet")):
-            generation, table = _generation(path), _read(path).select(["image", "digest"])
-            for image, own in zip(table["image"].to_pylist(), table["digest"].to_pylist(), strict=True):
-                found[image] = max(found.get(image, (-1, b"")), (generation, own))
+            if maps and not path.with_suffix(".safetensors").is_file():
+                continue
+            table = _read(path).select(["image", "digest", "problem"])
+            for image, own, problem in zip(*(column.to_pylist() for column in table.columns), strict=True):
+                row = Known(_generation(path), own, problem is not None)
+                found[image] = max(found.get(image, row), row)
         return found
 
     def write(self, shard: Shard, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -126,6 +144,10 @@ class Results:
 
 
 _CSV = pyarrow.csv.WriteOptions(quoting_style="needed")
+
+
+def _is_partial(path: Path) -> bool:
+    return re.fullmatch(r"\..*\.\d+\.partial", path.name) is not None
 
 
 def _generation(path: Path) -> int:

@@ -43,6 +43,16 @@ class How:
     batch: int = 8
     skip_unreadable: bool = False
 
+    def files(self, results: Results, name: str) -> list[Path]:
+        """Map and overlay of an image, as far as they are files of their own."""
+        stem = PurePosixPath(name).with_suffix("")
+        of_map = [results.folder / f"maps/{stem}.npy"] if self.store == "files" else []
+        return of_map + ([results.folder / f"overlays/{stem}.png"] if self.overlays else [])
+
+    def there(self, results: Results, name: str) -> bool:
+        """Whether they are there."""
+        return all(path.is_file() for path in self.files(results, name))
+
     def read(self, detector: Any, listing: Listing, name: str) -> tuple[Digest, bytes | DataError]:
         """What has changed if an image has, and the image's content: nothing and why, if that cannot be read and is skipped."""
         try:
@@ -92,6 +102,9 @@ class Work:
         for batch in batched(ahead(self._read, shard.images, 2 * self.how.batch), self.how.batch):
             ready = [one for one in batch if one.image is not None]
             found = self._scores(ready, maps) if ready else {}
+            for one in (one for one in batch if one.image is None):  # what is there is of another content
+                for path in self.how.files(self.results, one.name):
+                    path.unlink(missing_ok=True)
             rows += [{"image": one.name, "digest": one.digest, "problem": one.problem, **found.get(one.name, {})} for one in batch]
         if self.how.store == "shards":
             written(self.results.shards / f"{shard.name}.safetensors", partial(save_file, maps))

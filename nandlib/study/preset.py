@@ -114,7 +114,7 @@ class Study(Section):
         }
         if "patchcore" not in self.detectors:
             del files["patchcore.backbone_weights"]
-        for name in set(TRAINED_NAMES) & set(self.detectors):
+        for name in (name for name in TRAINED_NAMES if name in self.detectors):
             config = self.trained.of(name)
             files |= {f"trained.{name}.{key}": getattr(config, key) for key in config.weight_fields}
         return {key: path for key, path in files.items() if path is not None}

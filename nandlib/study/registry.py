@@ -130,7 +130,8 @@ def _check_files(study: OpenStudy, registry: dict[str, Any]) -> None:
                 lines.append(f"      nand fetch {entry.name} --from PATH  takes {entry.file} or what was unpacked from it")
             else:
                 lines.append(f"      put it there (or a link to it), or change {key}")
-        raise DataError("\n".join([*lines, f"All at once: nand fetch --study {study.name}"]))
+        fetched = any((entry := source_of(path)) is not None and entry.install != "by_hand" for path in missing.values())
+        raise DataError("\n".join([*lines, *([f"All at once: nand fetch --study {study.name}"] if fetched else [])]))
 
 
 def missing_files(study: OpenStudy, registry: dict[str, Any]) -> dict[str, Path]:

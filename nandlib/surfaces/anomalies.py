@@ -10,6 +10,7 @@ like any other, so that the field runs through it: only the side that faces the 
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -46,6 +47,8 @@ class PerlinAnomaly:
     threshold: float = 0.65
 
     def __post_init__(self) -> None:
+        if self.seed < 0 or not (math.isfinite(self.strength) and math.isfinite(self.persistence)):
+            raise DataError("seed is a whole number from 0 on; strength and persistence are numbers")
         if not 0 <= self.threshold < 1:
             raise DataError(f"threshold is {self.threshold}: 0 or more, and below 1")
         if self.scale < 1 or self.octaves < 1 or self.lacunarity < 1:

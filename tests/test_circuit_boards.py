@@ -1,7 +1,9 @@
 """Real images from end to end: the circuit boards that come with the project, and the numbers that are committed of them."""
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from tiny_project import ROOT
 
 from nandlib.stages.manifest import write_manifest
@@ -12,6 +14,7 @@ from nandlib.stages.similarities import write_similarities
 from nandlib.study.open_study import OpenStudy
 from nandlib.study.preset import load_study
 
+BOARDS, PLACES = ROOT / "data/pcb_ad/pcb", ("train/good/*.png", "test/good/*.png", "test/[!g]*/*.png")
 DETECTORS = ("aprilgan", "winclip_1", "patchcore")  # one of each family; to train the others takes minutes
 
 
@@ -48,3 +51,10 @@ def test_every_board_is_there_with_its_mask():
     assert masks == {path.stem for path in (folder / "test/spur").iterdir()}
     assert "tangsanli5201" in (ROOT / "data/pcb_ad/LICENSE").read_text()
     assert sum(path.stat().st_size for path in folder.rglob("*.png")) < 5e6
+
+
+def test_the_number_of_grey_levels_tells_defective_boards_from_good_ones():
+    """What the data card warns of: they were compressed otherwise. Who mends the images may delete the warning."""
+    levels = {name: [len(np.unique(np.asarray(Image.open(path).convert("L")))) for path in sorted((BOARDS).glob(name))] for name in PLACES}
+    good, defective = levels["train/good/*.png"] + levels["test/good/*.png"], levels["test/[!g]*/*.png"]
+    assert (min(good), max(good)) == (9, 22) and (min(defective), max(defective)) == (34, 87)

@@ -62,16 +62,8 @@ def explore(
     asked |= {name: str(path.absolute()) if path else None for name, path in paths.items()}
     with tempfile.TemporaryDirectory() as folder:
         notebook = _notebook(Path(folder))
-        command = [
-            sys.executable,
-            "-m",
-            "voila",
-            str(notebook),
-            f"--port={port}",
-            "--Voila.port_retries=0",
-            "--Voila.ip=127.0.0.1",
-            "--Voila.auto_token=True",
-        ]
+        options = [f"--port={port}", "--Voila.port_retries=0", "--Voila.ip=127.0.0.1", "--Voila.auto_token=True"]
+        command = [sys.executable, "-m", "voila", str(notebook), *options]
         token = secrets.token_urlsafe(24)  # in the environment: others of this machine see a process's arguments
         typer.echo(f"http://127.0.0.1:{port}/?token={token}  (Ctrl+C ends it)")
         environment = os.environ | {OPTIONS: json.dumps(asked), "JUPYTER_TOKEN": token}

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from nandlib.data.batch import Batch, in_batches
 from nandlib.data.images import ImageLike, refuse_single
-from nandlib.data.maps import Detector, MapFolder, check_maps
+from nandlib.data.maps import Detector, check_maps
 from nandlib.errors import DataError, nearest
 from nandlib.method import saved
 from nandlib.method.batches import BATCH, encoded
@@ -281,18 +281,14 @@ class AdaptedDetector:
         The base detector is named only (a folder of maps by its path): keep it in its own format, and give it to `load`.
         """
         folder = Path(folder)
-        maps = self.detector if isinstance(self.detector, MapFolder) else None
-        words = {name: getattr(self.prompts, name) for name in saved.Words.model_fields}
         own = bool(self.shown.examples) and not self.shown.descriptors.lent  # what is normal is no part of the detector
         content = saved.Saved(
-            detector=type(self.detector).__name__,
-            maps=None if maps is None else saved.relative(maps.folder, folder),
-            image_root=None if maps is None or maps.image_root is None else saved.relative(maps.image_root, folder),
+            **saved.detector_words(self.detector, folder),
             noun=self.noun,
             normalities=dict(self.normalities),
             others=self.others,
             nand=self.nand,
-            prompts=saved.Words(**words),
+            prompts=saved.Words.of(self.prompts),
             threshold=None if self.threshold is None else saved.Cut(**asdict(self.threshold)),
             shown=tuple(self.shown.examples),
             level=self.shown.descriptors.level if own else None,
@@ -326,34 +322,12 @@ class AdaptedDetector:
         """
         folder = Path(folder)
         found, tensors = saved.read(folder)
-        if detector is None and found.maps is None:
-            raise DataError(f"{folder} was saved with a {found.detector} as base detector, which is not in it: load(folder, detector)")
-        detector = saved.absolute(str(found.maps), folder) if detector is None else detector
-        images = None if found.image_root is None else saved.absolute(found.image_root, folder)
-        detector = MapFolder(detector, images) if isinstance(detector, (str, Path)) else detector
-        if type(detector).__name__ != found.detector:
-            raise DataError(f"{folder} was saved with a {found.detector} as base detector, not with a {type(detector).__name__}")
-        prompts = PromptSet(
-            str(folder / saved.NAMES[0]), phrases={}, **{name: getattr(found.prompts, name) for name in saved.Words.model_fields}
-        )
-        model = model or load_model("mini")
+        detector, model = saved.base_detector(found, folder, detector), model or load_model("mini")
+        descriptors = Descriptors(detector, model, normals, tensors.get("normal_patches"), found.level)
+        shown, token = Shown(descriptors, found.nand, saved.shown(tensors, found.shown)), tensors.get("normal_token")
         threshold = None if found.threshold is None else Threshold(**found.threshold.model_dump())
-        adapted = cls(
-            detector,
-            model,
-            prompts,
-            found.noun,
-            found.nand,
-            found.normalities,
-            Shown(
-                Descriptors(detector, model, normals, tensors.get("normal_patches"), found.level),
-                found.nand,
-                saved.shown(tensors, found.shown),
-            ),
-            found.others,
-            tensors.get("normal_token"),
-            threshold,
-        )
+        said = found.prompts.prompt_set(folder), found.noun, found.nand, found.normalities
+        adapted = cls(detector, model, *said, shown, found.others, token, threshold)
         texts = tensors.get("texts", torch.empty(0))
         if texts.shape != adapted.texts.shape or float((texts * adapted.texts).sum(-1).min()) < 1 - 1e-4:
             raise DataError(f"{folder} was saved with another vision-language model: its texts have other features; load(…, model=…)")

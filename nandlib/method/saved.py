@@ -13,8 +13,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from nandlib.data.maps import Detector, MapFolder
 from nandlib.errors import DataError
 from nandlib.method.config import NandConfig, PromptConfig
+from nandlib.method.prompts import PromptSet
 from nandlib.settings import Section, read_yaml
 
 NAMES = ("adapted.yaml", "adapted.safetensors")
@@ -28,6 +30,15 @@ class Words(Section):
     normal_states: tuple[str, ...]
     abnormal_states: tuple[str, ...]
     config: PromptConfig
+
+    @classmethod
+    def of(cls, prompts: PromptSet) -> Words:
+        """Those of a prompt set."""
+        return cls(**{name: getattr(prompts, name) for name in cls.model_fields})
+
+    def prompt_set(self, folder: Path) -> PromptSet:
+        """The prompt set again, whose file is that of the folder."""
+        return PromptSet(str(folder / NAMES[0]), phrases={}, **{name: getattr(self, name) for name in type(self).model_fields})
 
 
 class Cut(Section):
@@ -67,6 +78,32 @@ def relative(path: Path, folder: Path) -> str:
 def absolute(path: str, folder: Path) -> Path:
     """A path that was written so."""
     return Path(os.path.abspath(folder / path))
+
+
+def detector_words(detector: Detector, folder: Path) -> dict[str, Any]:
+    """What `Saved` says of a base detector."""
+    maps = detector if isinstance(detector, MapFolder) else None
+    return {
+        "detector": type(detector).__name__,
+        "maps": None if maps is None else relative(maps.folder, folder),
+        "image_root": None if maps is None or maps.image_root is None else relative(maps.image_root, folder),
+    }
+
+
+def base_detector(found: Saved, folder: Path, given: Detector | str | Path | None) -> Detector:
+    """The base detector that is given, or the folder of maps that was saved.
+
+    Raises:
+        DataError: If none is given where one is needed, or it is of another class.
+    """
+    if given is None and found.maps is None:
+        raise DataError(f"{folder} was saved with a {found.detector} as base detector, which is not in it: load(folder, detector)")
+    given = absolute(str(found.maps), folder) if given is None else given
+    images = None if found.image_root is None else absolute(found.image_root, folder)
+    detector = MapFolder(given, images) if isinstance(given, (str, Path)) else given
+    if type(detector).__name__ != found.detector:
+        raise DataError(f"{folder} was saved with a {found.detector} as base detector, not with a {type(detector).__name__}")
+    return detector
 
 
 def write(folder: Path, saved: Saved, tensors: Mapping[str, Tensor]) -> None:

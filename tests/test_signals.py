@@ -324,4 +324,4 @@ def test_presets_of_signals(study):
 
 def test_something_is_always_hidden():
     assert (hidden_at_random(20, 4, 0.1).sum(1) == 1).all()
-    assert (hidden_at_random(20, 5, 0.5).sum(1) == 2).all()
+    assert (hidden_at_random(20, 5, 0.5).sum(1) == 2).all() and (hidden_at_random(20, 7, 0.5).sum(1) == 4).all()

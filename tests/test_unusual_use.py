@@ -72,6 +72,11 @@ def test_one_image_is_no_sequence(one, model, patchcore):
         adapted.add(examples=Example(SQUARES[0]))
 
 
+def test_a_stack_of_grey_images_is_a_sequence(patchcore):
+    grey = np.stack([np.asarray(image.convert("L")) for image in SQUARES])
+    assert patchcore(grey).shape[0] == len(SQUARES)
+
+
 def test_paths_in_an_array_are_a_sequence(tmp_path, model, patchcore):
     SQUARES[0].save(tmp_path / "a.png")
     listed = add_normality(patchcore, examples=[str(tmp_path / "a.png")], model=model)
@@ -195,7 +200,17 @@ def test_results_that_were_removed_are_made_again(run, tmp_path):
     shards = How(store="shards", overlays=False, batch=1)
     assert run(shards, tmp_path / "other") == 4
     next((tmp_path / "other/shards").glob("*.safetensors")).unlink()
-    assert run(shards, tmp_path / "other") == 1 and len(list((tmp_path / "other/shards").glob("*.safetensors"))) == 4
+    assert run(shards, tmp_path / "other") == 1 and run(shards, tmp_path / "other") == 0
+
+
+def test_maps_that_were_removed_in_shards_of_several(run, tmp_path):
+    """The images come in other shards than before: every one has one row in the end."""
+    pairs = How(store="shards", overlays=False, batch=2)
+    assert run(pairs) == 4
+    next((tmp_path / "out/shards").glob("*.safetensors")).unlink()
+    NORMALS[4].save(tmp_path / "images/00.png")
+    assert run(pairs) == 3 and run(pairs) == 0
+    assert len((tmp_path / "out/scores.csv").read_text().splitlines()) == 1 + 5
 
 
 def test_what_was_skipped_is_asked_again_and_leaves_no_old_map(run, tmp_path):
@@ -222,6 +237,8 @@ def test_results_among_the_images_are_no_images(run, tmp_path):
     run(out=tmp_path / "images/first")
     assert len(Listing.of([tmp_path / "images"])) == 4
     assert len(Listing.of([tmp_path / "images/first/overlays"])) == 4, "but they may be asked for"
+    NORMALS[5].save(tmp_path / "images/first/own.png")
+    assert "first/own.png" in list(Listing.of([tmp_path / "images"])), "an image of the user's own beside them is one"
 
 
 def test_two_images_of_one_name_with_a_folder_between_them(run, tmp_path):
@@ -230,19 +247,6 @@ def test_two_images_of_one_name_with_a_folder_between_them(run, tmp_path):
     NORMALS[0].save(tmp_path / "images/0.tif")
     with pytest.raises(DataError, match="two images are called 0"):
         run()
-
-
-def test_fitting_uses_as_many_threads_as_the_work(tmp_path, model):
-    NORMALS[0].save(tmp_path / "a.png")
-    seen = []
-
-    def adapted():
-        seen.append(torch.get_num_threads())
-        return add_normality(bright, "hair", model=model).remove("hair")
-
-    before = torch.get_num_threads()
-    apply(adapted, Listing.of([tmp_path]), tmp_path / "out", {}, engine=Here(1, 3))
-    assert seen == [3] and torch.get_num_threads() == before
 
 
 def test_a_changed_map_of_an_example_is_another_setting(tmp_path):
@@ -320,7 +324,7 @@ def test_a_port_that_another_program_has(tmp_path):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        refused(["explore", tmp_path, "--port", other.getsockname()[1], "--no-browser"], "another program has it")
+        refused(["explore", tmp_path, "--port", other.getsockname()[1], "--no-browser"], "cannot be used")
 
 
 @pytest.mark.parametrize(("threads", "gpus"), [(3, 0), (1, 1)])
@@ -329,6 +333,8 @@ def test_work_that_no_node_has_room_for(monkeypatch, threads, gpus):
     monkeypatch.setattr(cluster, "ray", SimpleNamespace(nodes=lambda: nodes))
     with pytest.raises(EngineError, match="no node of the cluster has"):
         cluster.Cluster(None, None, threads, gpus)._check_room()
+    with pytest.warns(match="no node of the cluster has .*: waiting for one"):  # it may grow
+        cluster.Cluster("10.0.0.1:6379", None, threads, gpus)._check_room()
     cluster.Cluster(None, None, 2, 0)._check_room()
 
 

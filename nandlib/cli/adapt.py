@@ -92,6 +92,7 @@ def check(
     """
     from dataclasses import asdict
 
+    from nandlib.data.images import pixel_key
     from nandlib.method.check import refuse_contradictions
     from nandlib.streaming.listing import find_images
 
@@ -99,8 +100,9 @@ def check(
     folders = {"rejects": rejects, "accepted": accepted, "rejected": rejected}
     images = {kind: find_images([folder]) if folder else [] for kind, folder in folders.items()}
     passing = find_images([good])
-    given = {"--normals": find_images([normals]) if normals else [], "--accept": find_images(accept) if accept else []}
-    refuse_contradictions({**given, "good": passing, **images})
+    trained = {pixel_key(path): path for path in (find_images([normals]) if normals else [])}  # which may hold one twice
+    accepted_now = find_images(accept) if accept else []
+    refuse_contradictions({"--normals": list(trained.values()), "--accept": accepted_now, "good": passing, **images})
     found, renewed = adapted.check(passing, **images), None
     if fresh is not None:
         anew = adapted.recalibrate([*passing, *images["accepted"]], fresh)

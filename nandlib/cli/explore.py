@@ -37,7 +37,7 @@ def explore(
     checkpoint: Checkpoint = None,
     normals: Normals = None,
     model: Weights = None,
-    port: Annotated[int, typer.Option(help="of the page, on this machine alone")] = 8866,
+    port: Annotated[int, typer.Option(help="of the page, on this machine alone", min=1, max=65535)] = 8866,
     browser: Annotated[bool, typer.Option(help="open it")] = True,
 ) -> None:
     """A page for your images: type a text, or click "this is fine", and see all maps and scores change (needs the extra 'study').
@@ -79,13 +79,13 @@ def explore(
 
 
 def _check_free(port: int) -> None:
-    """Raise DataError if another program has the port: the address that is printed would be its, token and all."""
+    """Raise DataError if the port cannot be had: the address that is printed would be another program's, token and all."""
     with socket.socket() as ours:
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             ours.bind(("127.0.0.1", port))
         except OSError as error:
-            raise DataError(f"--port {port} cannot be used ({error.strerror}): another program has it; give another") from error
+            raise DataError(f"--port {port} cannot be used ({error.strerror}): give another") from error
 
 
 def _notebook(folder: Path) -> Path:

@@ -83,8 +83,10 @@ def _rgb(image: Image.Image, name: Path | str) -> Image.Image:
 
 def refuse_single(images: Any, name: str) -> None:
     """Raise DataError for one image where a sequence of images is meant: its characters or rows would be taken for images."""
-    rows = isinstance(images, np.ndarray) and images.dtype.kind in "buif" and images.ndim < 4
-    if rows or isinstance(images, (str, Path, Image.Image)):
+    one = isinstance(images, (str, Path, Image.Image))
+    if isinstance(images, np.ndarray) and images.dtype.kind in "buif" and images.size:
+        one = images.ndim == 2 or (images.ndim == 3 and images.shape[-1] in (1, 3, 4))  # a stack of grey images is wider
+    if one:
         raise DataError(f"{name} must be a sequence of images, not one: [image]")
 
 

@@ -55,6 +55,13 @@ class MapFolder:
                 return path
         raise DataError(f"no anomaly map for {image}: expected {self.folder / stem} with one of {', '.join(MAP_SUFFIXES)}")
 
+    def has(self, images: Sequence[ImageLike]) -> bool:
+        """Whether there are maps of all of these."""
+        try:
+            return all(isinstance(image, (str, Path)) and self.path_of(image).is_file() for image in images)
+        except DataError:
+            return False
+
     def __call__(self, images: Sequence[ImageLike]) -> list[np.ndarray]:
         """One ``(H, W)`` map an image; `images` must be paths."""
         maps, taken = [], dict[Path, Path]()

@@ -36,7 +36,8 @@ def background_table(study: OpenStudy, class_name: str) -> pd.DataFrame:
     found, kept = [], good | defective
     for detector in measured(study) if good.any() and defective.any() else ():
         base = maps.base(detector).numpy()
-        shares = [_above(base[k][outside[k]], base[good][:, outside[k]]) for k in np.flatnonzero(defective)]
+        normal = base[good]
+        shares = [_above(base[k][outside[k]], normal[:, outside[k]]) for k in np.flatnonzero(defective)]
         whole = auroc(defective[kept], base[kept].max((1, 2)))
         found.append((detector, class_name, int(good.sum()), int(defective.sum()), whole, float(np.mean(shares))))
     return pd.DataFrame(found, columns=COLUMNS)

@@ -321,6 +321,7 @@ class AdaptedDetector:
                 is not the one whose text features were saved.
         """
         folder = Path(folder)
+        refuse_single(normals, "normals")
         found, tensors = saved.read(folder)
         detector, model = saved.base_detector(found, folder, detector), model or load_model("mini")
         descriptors = Descriptors(detector, model, normals, tensors.get("normal_patches"), found.level)

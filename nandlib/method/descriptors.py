@@ -94,15 +94,17 @@ class Descriptors:
         """The median of the highest values of normal images' maps; None where no normal image is at hand.
 
         They are a detector's leave-own-out maps where it has such, else those of the normal images that were given: a detector that was
-        trained on them finds them more normal than others.
+        trained on them finds them more normal than others. A folder of maps may lack theirs: not known.
         """
         if self._level is not None:
             return self._level
         if isinstance(self.detector, LendsDescriptors):
             return float(np.median([float(single.max()) for single in self.detector.normal_maps(evenly(self.detector.n_normals, FEW))]))
-        if not self.normals or isinstance(self.detector, MapFolder):  # which may have maps of what is tested alone
+        if not self.normals:
             return None
         some = [self.normals[k] for k in evenly(len(self.normals), FEW)]
+        if isinstance(self.detector, MapFolder) and not self.detector.has(some):
+            return None
         return float(np.median([single.max() for single in check_maps(self.detector(some), len(some), type(self.detector).__name__)]))
 
     @cached_property

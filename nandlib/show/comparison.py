@@ -12,6 +12,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from nandlib.errors import DataError
 from nandlib.evaluation.paper import PUBLISHED_A0
 from nandlib.show.style import COLOURS, LABELS, OURS, PAPER
 from nandlib.study.frames import read_table
@@ -99,9 +100,14 @@ def every_way(figures: Path, studies: Sequence[str]) -> pd.DataFrame:
         draws, ``before_one``, and the points gained there by the text alone (``delta_text``), the example alone (``delta_examples``) and
         both (``delta_both``); by how much less other groups score then, in percent: inside their masks by the rule and by `nand_plus`
         (``removed``, ``removed_plus``; missing without masks), of their image scores by the three others (``removed_text``, ...).
+
+    Raises:
+        DataError: If no study is whole.
     """
     needed = ("detectors.csv", "plus/ablation.csv", "kshot/detectors.csv")
     whole = [study for study in studies if all((figures / study / name).is_file() for name in needed)]
+    if not whole:
+        raise DataError(f"{figures}: none of {', '.join(studies)} has all of {', '.join(needed)}: run 'make detectors' first")
     return pd.concat([_ways(figures / study).assign(study=study) for study in whole]).set_index("study").reset_index()
 
 

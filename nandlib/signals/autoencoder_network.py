@@ -32,8 +32,8 @@ def normalised(segments: Tensor, least: float) -> Tensor:
 
 
 def hidden_at_random(count: int, tokens: int, ratio: float) -> Tensor:
-    """Which tokens are hidden ``(count, tokens)`` bool, the same number in every row, at least one: of an odd number by half one less than
-    what is left. From torch's global generator."""
+    """Which tokens are hidden ``(count, tokens)`` bool, the same number in every row, at least one (halves are rounded to the even
+    number). From torch's global generator."""
     return torch.rand(count, tokens).argsort(1) < max(1, round(ratio * tokens))
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 import pyarrow as pa
-import torch
 from tqdm.auto import tqdm
 
 from nandlib.data.maps import Detector, MapFolder
@@ -72,27 +70,14 @@ def apply(
     asked = {**setting, "store": how.store, "overlays": how.overlays, "batch": how.batch, "threads": engine.threads}
     count = len(listing)
     with results.held(asked), tqdm(total=count, desc="apply", unit="image", disable=not progress) as bar:
-        known = results.known(maps=how.store == "shards")
-        shards = _shards(listing, _whole(known, results, how), maps, how, shard_size(count, how.batch), bar.update)
+        shards = _shards(listing, _whole(results, how), maps, how, shard_size(count, how.batch), bar.update)
         if (first := next(shards, None)) is not None:
-            with _threads(engine.threads):  # sums of another number of threads are rounded otherwise
-                ready = _ready(adapted())
-            for done in engine(Work(ready, listing, results, how), chain([first], shards)):
+            for done in engine(Work(_ready(adapted()), listing, results, how), chain([first], shards)):
                 bar.update(done)
         table = results.summary(listing)
     if lost := count - len(table):
         raise DataError(f"{out}: results of {lost} images went missing meanwhile: run the same command again, it makes what is missing")
     return table
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def shard_size(images: int, batch: int) -> int:
@@ -107,13 +92,16 @@ def _ready(adapted: AdaptedDetector) -> AdaptedDetector:
     return adapted
 
 
-def _whole(known: Mapping[str, Known], results: Results, how: How) -> dict[str, tuple[int, Digest | None]]:
+def _whole(results: Results, how: How) -> dict[str, tuple[int, Digest | None]]:
     """Generation and digest of images; None for one that must be worked on again: its files are gone, or it could not be read before, which
     is not to be skipped this time."""
-    return {
-        name: (row.generation, row.digest if (how.skip_unreadable if row.problem else how.there(results, name)) else None)
-        for name, row in known.items()
-    }
+
+    def stays(name: str, row: Known) -> bool:
+        if row.problem:
+            return how.skip_unreadable
+        return (row.maps or how.store == "files") and how.there(results, name)
+
+    return {name: (row.generation, row.digest if stays(name, row) else None) for name, row in results.known().items()}
 
 
 def _shards(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -61,12 +62,16 @@ class Cluster:
                 ray.shutdown()
 
     def _check_room(self) -> None:
-        """Raise EngineError if no node has what a worker asks for: Ray would wait for such a one for ever."""
+        """Work that no node has room for waits for ever on this machine, an error; a cluster elsewhere may grow, a warning."""
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        if not any(node.get("CPU", 0) >= self.threads and node.get("GPU", 0) >= self.gpus for node in nodes):
-            asked = f"{self.threads} threads" + (f" and {self.gpus} GPU" if self.gpus else "")
-            most = max((int(node.get("CPU", 0)) for node in nodes), default=0)
-            raise EngineError(f"no node of the cluster has {asked} for a worker (the largest has {most} processors): ask for less")
+        if any(node.get("CPU", 0) >= self.threads and node.get("GPU", 0) >= self.gpus for node in nodes):
+            return
+        asked = f"{self.threads} threads" + (f" and {self.gpus} GPU" if self.gpus else "")
+        most = max((int(node.get("CPU", 0)) for node in nodes), default=0)
+        said = f"no node of the cluster has {asked} for a worker (the largest has {most} processors)"
+        if self.address is None:
+            raise EngineError(f"{said}: ask for less")
+        warnings.warn(f"{said}: waiting for one that has", stacklevel=2)
 
     def _run(self, work: Callable[[Part], int], parts: Iterator[Part]) -> Iterator[int]:
         self._check_room()

@@ -14,6 +14,7 @@ import fsspec
 from nandlib.data.addresses import is_address
 from nandlib.data.images import IMAGE_SUFFIXES
 from nandlib.errors import DataError
+from nandlib.streaming.results import PARTS
 
 
 @dataclass(frozen=True)
@@ -109,14 +110,14 @@ def _is_image(name: str) -> bool:
 
 
 def _walk(folder: Path, without: Sequence[Path], within: Sequence[Path] = ()) -> Iterator[Path]:
-    """Links to folders are followed, unless they lead back to one that they are `within`; folders of results are left out."""
+    """Links to folders are followed, unless they lead back to one that they are `within`; what `nand apply` has written is left out."""
     real = folder.resolve()
     if real in within or any(real.is_relative_to(own) for own in without):
         return
     with os.scandir(folder) as entries:
         kinds = sorted((entry.name, _is_folder(entry)) for entry in entries)
     if within and {("setting.json", False), ("shards", True)} <= set(kinds):  # results of another run, whose overlays are no images
-        return
+        kinds = [(name, is_folder) for name, is_folder in kinds if name not in PARTS]
     for name, is_folder in kinds:
         if is_folder:
             yield from _walk(folder / name, without, (*within, real))

@@ -22,7 +22,7 @@ def map_folder(folder: Path, listing: Listing) -> MapFolder:
     unique = len({image.stem for image in images}) == len(images)
     place = folder.absolute()  # workers of a cluster stand in other folders
     for maps in (MapFolder(place, listing.root), *((MapFolder(place),) if unique else ())):
-        missing = [image for image in images if not _has(maps, image)]
+        missing = [image for image in images if not maps.has([image])]
         if not missing:
             for image in images:
                 _check_readable(maps.path_of(image))
@@ -43,10 +43,3 @@ def _check_readable(path: Path) -> None:
             tifffile.TiffFile(path).close()
     except (ValueError, OSError, EOFError, tifffile.TiffFileError) as error:
         raise DataError(f"{path} cannot be read as an anomaly map: {error}") from error
-
-
-def _has(maps: MapFolder, image: Path) -> bool:
-    try:
-        return maps.path_of(image).is_file()
-    except DataError:
-        return False

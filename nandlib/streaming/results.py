@@ -58,11 +58,13 @@ class Shard:
 
 
 class Known(NamedTuple):
-    """What is known of an image: how often it was worked on before, its digest, whether it could not be read."""
+    """What is known of an image: how often it was worked on before, its digest, whether it could not be read, whether the maps of its shard
+    are there."""
 
     generation: int
     digest: Digest
     problem: bool
+    maps: bool
 
 
 class Results:
@@ -98,19 +100,13 @@ class Results:
                     partial.unlink(missing_ok=True)
             yield
 
-    def known(self, *, maps: bool = False) -> dict[str, Known]:
-        """The latest row of every image that has one, by its name.
-
-        Args:
-            maps: Leave out shards whose safetensors file is gone.
-        """
+    def known(self) -> dict[str, Known]:
+        """The latest row of every image that has one, by its name."""
         found: dict[str, Known] = {}
         for path in sorted(self.shards.glob("*.parquet")):
-            if maps and not path.with_suffix(".safetensors").is_file():
-                continue
-            table = _read(path).select(["image", "digest", "problem"])
+            table, maps = _read(path).select(["image", "digest", "problem"]), path.with_suffix(".safetensors").is_file()
             for image, own, problem in zip(*(column.to_pylist() for column in table.columns), strict=True):
-                row = Known(_generation(path), own, problem is not None)
+                row = Known(_generation(path), own, problem is not None, maps)
                 found[image] = max(found.get(image, row), row)
         return found
 

@@ -13,7 +13,7 @@ from test_apply import nand
 from test_examples import BARS, NORMALS, SQUARES
 from typer.testing import CliRunner
 
-from nandlib import AdaptedDetector, add_normality, fit_detector, load_model
+from nandlib import AdaptedDetector, add_normality, fit_detector
 from nandlib.cli import app, main
 from nandlib.data.addresses import read
 from nandlib.data.held import held
@@ -32,11 +32,6 @@ from nandlib.streaming.here import Here
 from nandlib.streaming.listing import Listing
 from nandlib.streaming.work import How
 from nandlib.surfaces.anomalies import PerlinAnomaly
-
-
-@pytest.fixture(scope="module")
-def model():
-    return load_model("mini")
 
 
 @pytest.fixture(scope="module")
@@ -271,14 +266,14 @@ def test_names_keep_their_order_and_normal_images_can_be_given(tmp_path, model):
     detector = fit_detector("aprilgan", model)
     adapted = add_normality(detector, examples=SQUARES[:1], name="zeta", normals=NORMALS, model=model).add(examples=BARS[:1], name="alpha")
     adapted.save(tmp_path / "shown")
-    loaded = AdaptedDetector.load(tmp_path / "shown", detector)
+    loaded = AdaptedDetector.load(tmp_path / "shown", detector, model)
     assert loaded.names == ["zeta", "alpha"] and all(map(np.array_equal, loaded(SQUARES), adapted(SQUARES)))
     assert loaded.shown.descriptors.level == adapted.shown.descriptors.level
     with pytest.raises(DataError, match="shows nothing"):
         loaded.add(examples=[min(NORMALS, key=lambda image: detector([image]).max())], name="nothing")
     said = add_normality(detector, "scratch", model=model)
     said.save(tmp_path / "said")
-    more = AdaptedDetector.load(tmp_path / "said", detector, normals=NORMALS).add(examples=SQUARES[:1], name="square")
+    more = AdaptedDetector.load(tmp_path / "said", detector, model, normals=NORMALS).add(examples=SQUARES[:1], name="square")
     again = add_normality(detector, "scratch", model=model, normals=NORMALS).add(examples=SQUARES[:1], name="square")
     assert all(map(np.array_equal, more(SQUARES), again(SQUARES)))
 

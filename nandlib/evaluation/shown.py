@@ -9,7 +9,7 @@ from nandlib.data.groups import GOOD
 from nandlib.errors import DataError
 from nandlib.evaluation.contest import LEAST_LEFT, Contestant, draws_of
 
-SHOWN_K = 4
+SHOWN_K = 4  # examples, here and in the pictures
 
 
 def shown_scores(one: Contestant, detector: str, most: int = SHOWN_K) -> pd.DataFrame:
@@ -40,7 +40,6 @@ def shown_scores(one: Contestant, detector: str, most: int = SHOWN_K) -> pd.Data
         scores = {"before": before, "after": one.scores("examples", group, examples)[left]}
         names = {"detector": detector, "class": one.class_name, "image": left.astype(str), "group": groups, "added": group}
         frames.append(pd.DataFrame(names | scores))
-    numbers = ["before", "after"]
-    return (
-        pd.concat(frames, ignore_index=True).astype(dict.fromkeys(numbers, np.float32)).astype(dict.fromkeys(numbers, float))
-    )  # as they are kept
+    found, numbers = pd.concat(frames, ignore_index=True), ["before", "after"]
+    found[numbers] = found[numbers].astype(np.float32).astype(float)  # as they are kept
+    return found

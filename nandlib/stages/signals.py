@@ -15,7 +15,7 @@ from nandlib.evaluation.contest import KS, draws_of
 from nandlib.evaluation.kshot import KShot
 from nandlib.evaluation.protocol import auroc
 from nandlib.evaluation.result_tables import kshot_summary, shown_tables
-from nandlib.evaluation.shown import shown_scores
+from nandlib.evaluation.shown import SHOWN_K, shown_scores
 from nandlib.evaluation.uncertainty import GIVEN
 from nandlib.signals.autoencoder import MaskedAutoencoder
 from nandlib.signals.config import SignalStudy
@@ -27,7 +27,6 @@ from nandlib.study.open_kind import OpenKind
 
 RECORD_COLUMNS = ["part", "detector", "score", "n_train", "n_good", "n_abnormal", "auroc", "parameters", "flops"]
 TYPE_COLUMNS = ["detector", "group", "n", "auroc"]
-SHOWN_K = 4  # examples of the maps that are kept for pictures
 
 
 def write_signals(study: OpenKind[SignalStudy], progress: bool = True) -> None:

@@ -15,7 +15,7 @@ from nandlib.data.groups import GOOD
 from nandlib.evaluation.contest import LEAST_LEFT
 from nandlib.evaluation.kshot import KShot
 from nandlib.evaluation.result_tables import kshot_summary, shown_tables
-from nandlib.evaluation.shown import shown_scores
+from nandlib.evaluation.shown import SHOWN_K, shown_scores
 from nandlib.evaluation.surface_areas import surface_areas
 from nandlib.evaluation.uncertainty import GIVEN, SPECIFIC
 from nandlib.study.open_kind import OpenKind
@@ -27,7 +27,7 @@ from nandlib.surfaces.samples import split_of
 OBJECT_COLUMNS = ["part", "detector", "n_train", "n_good", "n_faulty", "auroc_object", "auroc_point"]
 TYPE_COLUMNS = ["part", "detector", "group", "n", "auroc_object", "auroc_point"]
 DETECTOR = "point_histograms"
-KS, SHOWN_K = (1, 2, 4, 8), 4  # examples; and of the maps that are kept for pictures
+KS = (1, 2, 4, 8)  # examples
 
 
 def write_surfaces(study: OpenKind[SurfaceStudy], progress: bool = True) -> None:

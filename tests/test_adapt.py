@@ -139,5 +139,7 @@ def test_what_has_no_meaning_is_refused(model):
         add_normality(adapted, "hole", model=model)
     with pytest.raises(DataError, match="belong to a study"):
         add_normality(detector, "thread", model=model, nand=NandConfig(image_score="max_plus_image"))
+    with pytest.raises(DataError, match=r"others must be a sequence of defects, not one: \['hole'\]"):
+        add_normality(detector, "thread", model=model, others="hole")
     with pytest.raises(PresetError, match="the model has the layers 0 to 3, not 9"):
         add_normality(detector, "thread", model=model, nand=NandConfig(layers=(9,)))(IMAGES)

@@ -47,6 +47,8 @@ def test_what_is_lost_of_the_detection():
         (NONE, scores([8, 9], [2, 3]), scores([7, 9], [7, 9]), "helps", "from 79 to 100 %"),
         (NONE, scores([8, 9], [8, 9]), scores([7, 9.5], [1, 2]), "harms", "show an example instead"),
         (NONE, scores([8, 9], [7, 8]), scores([10, 11], [10, 11]), "no harm seen", "more images of either kind"),
+        (scores([8] * 300, [8] * 300), scores([8, 9], [2, 3]), scores([7, 9], [7, 9]), "helps", "from 79 to 100 %"),  # few of very many
+        (NONE, scores([8, 9], [2, 3]), NONE, "no harm seen", "nothing was given that may be a defect"),  # what was asked for
     ],
 )
 def test_verdicts(rejects, accepted, rejected, verdict, why):
@@ -84,6 +86,11 @@ def test_what_cannot_be_checked(adapted):
         adapted.remove("example").check(NORMALS[-3:])
     with pytest.raises(DataError, match="image 1 of rejected is image 2 of accepted"):
         adapted.check(NORMALS[-3:], accepted=SQUARES[1:3], rejected=[np.asarray(SQUARES[2])])
+    for kind in ("rejects", "accepted"):
+        with pytest.raises(DataError, match=f"{kind} must be a sequence of images, not one"):
+            adapted.check(NORMALS[-3:], **{kind: np.asarray(SQUARES[1])})
+    with pytest.raises(DataError, match="normals must be a sequence of images, not one"):
+        adapted.check(np.asarray(NORMALS[-1]))
 
 
 def test_on_the_command_line(tmp_path):
@@ -132,6 +139,7 @@ def test_harm_is_foreseen_from_scores():
     labelled = harm_summary(both).iloc[1]
     assert labelled[["harmful", "useful", "auroc", "caught", "kept"]].tolist() == [1, 1, 100, 100, 100]
     assert best_threshold(both) in range(51)
+    assert np.isnan(best_threshold(both[both["delta"] > 0]))
 
 
 def test_the_threshold_is_what_the_validation_products_give():

@@ -45,7 +45,8 @@ def one(model, tmp_path_factory):
     base, descriptors = torch.from_numpy(detector(IMAGES)), detector.describe(IMAGES)
     regions = find_regions(base, (20, 20))
     text = {group: torch.rand(base.shape, generator=torch.Generator().manual_seed(len(group))) for group in ("square", "bar")}
-    return Contest("plate", GROUPS, base, text, descriptors, detector, regions, directions(descriptors, detector.memory, regions), paths)
+    found, types = directions(descriptors, detector.memory, regions), GROUPS.tolist()
+    return Contest("plate", GROUPS, base, text, descriptors, detector, regions, found, paths, types)
 
 
 def test_examples_are_what_add_normality_makes_of_them(one, model):
@@ -147,6 +148,17 @@ def test_half_of_a_type_by_name_is_shown_and_the_other_half_tested(one):
     assert k == 2 and first == auroc(GROUPS[keep] == "square", before[keep]) and second == auroc(GROUPS[keep] == "square", after[keep])
     assert moved == auroc(np.array([True] * 2 + [False] * 2), np.r_[before[rest], after[rest]])
     assert rows["bar", "nothing"][-1] == 50
+
+
+def test_of_every_type_of_a_group_one_half_is_shown(one):
+    """By name alone the first half of a group would be one type, and the other half another."""
+    types = [*GROUPS[:7].tolist(), "a", "a", "b", "b"]
+    found = {(group, method): areas for _, group, _, method, *areas in a2n_rows(replace(one, types=types))}
+    keep = [n for n in range(len(IMAGES)) if n not in (8, 10)]
+    assert found["bar", "text"][1] == auroc(GROUPS[keep] == "square", one.scores("text", "bar", ())[keep])
+    assert found["bar", "examples"][1] == auroc(GROUPS[keep] == "square", one.scores("examples", "bar", [8, 10])[keep])
+    alone = [*GROUPS[:7].tolist(), "a", "b", "c", "d"]
+    assert {group for _, group, *_ in a2n_rows(replace(one, types=alone))} == {"square"}
 
 
 def table_of(values):

@@ -12,6 +12,7 @@ from nandlib.evaluation import background
 from nandlib.evaluation.control_texts import _shuffled
 from nandlib.evaluation.controls import HALO, ORACLE, controls_of, oracle
 from nandlib.evaluation.result_tables import CONTROL_COLUMNS, control_table
+from nandlib.evaluation.sensitivity import change, variants
 from nandlib.method.config import NandConfig
 from nandlib.stages.similarities import control_sentences, random_feature
 from nandlib.study.class_maps import ClassMaps
@@ -50,6 +51,15 @@ def test_control_texts(monkeypatch):
     assert [sorted(sentence.replace(".", "").split()) for sentence in found["~shuffled words:cut"]] == letters
     assert found["~shuffled words:cut"] != own
     assert found == control_sentences(study, "carpet")
+    groups["grid"] = {"thread": ["thread"], "glue": ["glue"]}  # a thread on grid would say what is on carpet
+    assert control_sentences(study, "carpet")["~another class's text"][0] == "a bad photo of a glue on grid."
+
+
+@pytest.mark.parametrize(("temperature", "defaults"), [(None, ["the model's own", "1/0.07"]), (1.0, ["1"])])
+def test_the_studys_own_temperature_is_marked(temperature, defaults):
+    study = change(open_study("mini").config, {"nand.temperature": temperature})
+    own = [one.value for one in variants(study, 4, 1 / 0.07) if one.choice == "temperature" and one.is_default]
+    assert own == defaults
 
 
 def test_random_vectors_have_unit_norm_and_a_class_of_their_own():

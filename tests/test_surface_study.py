@@ -166,6 +166,7 @@ def test_examples_damp_their_own_kind_and_scores_are_maxima(one):
     removed = 1 - after / before
     assert removed[own[2:]].mean() > 2 * removed[(one.groups != "bump") & (one.groups != "good")].mean()
     bank = one.scores("bank", "bump", own[:2])
+    np.testing.assert_allclose(bank, [float(final.max()) for final in one.final("bank", own[:2])], rtol=1e-6)
     assert (bank <= before + 1e-6).all() and one.added == list(FAULTS)
 
 

@@ -191,6 +191,8 @@ def test_a_conformal_threshold_keeps_its_promise():
         assert {round(attained, 9) for _, attained in found} == {round(level, 9)}
         rejected = np.mean([row[n] > threshold for row, (threshold, _) in zip(draws, found, strict=True)])
         assert rejected == pytest.approx(level, abs=0.015)
+    with pytest.raises(DataError, match="is no number"):
+        conformal_threshold([1.0, 2.0, np.nan], 0.05)
 
 
 def test_classes_with_the_same_groups_are_drawn_on_their_own():

@@ -77,6 +77,7 @@ class Contest:
         regions: Of `base`.
         found: Directions of the regions of each image ``(R, C)``.
         paths: Of the test images.
+        types: Of the test images, for a group may be several.
         config: Of normality by example.
     """
 
@@ -89,6 +90,7 @@ class Contest:
     regions: Regions
     found: list[Tensor]
     paths: Sequence[Path] = ()
+    types: Sequence[str] = ()
     config: ExampleConfig = ExampleConfig()
     _known: dict[tuple[int, str], Tensor] = field(default_factory=dict, repr=False)
 
@@ -191,7 +193,7 @@ def contests(study: OpenStudy, class_name: str, detectors: Sequence[str] = ("pat
     """
     refuse_other_scores(study, "the contest")
     maps = ClassMaps.of(study, class_name)
-    batch, paths = maps.batch(), image_paths(study, class_name)
+    batch, paths, rows = maps.batch(), image_paths(study, class_name), study.rows(class_name, "test")
     network = PatchCore(model_of(study), image_paths(study, class_name, "train"), study.config.patchcore)
     descriptors = network.describe(paths)
     differences = [residuals(image, network.memory) for image in descriptors.flatten(2).transpose(1, 2)]
@@ -200,7 +202,7 @@ def contests(study: OpenStudy, class_name: str, detectors: Sequence[str] = ("pat
         regions = find_regions(base, (descriptors.shape[-2], descriptors.shape[-1]), study.config.nand.plus)
         yield Contest(
             class_name,
-            study.rows(class_name, "test")["group"].to_numpy(),
+            rows["group"].to_numpy(),
             base,
             {group: batch.suppression(f"+{group}", detector) for group in maps.groups},
             descriptors,
@@ -208,6 +210,7 @@ def contests(study: OpenStudy, class_name: str, detectors: Sequence[str] = ("pat
             regions,
             region_directions(differences, regions),
             paths,
+            rows["type"].tolist(),
             study.config.nand.examples,
         )
 

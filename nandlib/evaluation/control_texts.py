@@ -17,15 +17,17 @@ if TYPE_CHECKING:
 def control_sentences(study: OpenStudy, class_name: str) -> dict[str, list[str]]:
     """Texts that must not help, as controls: ``~<control>``, or ``~<control>:<group>`` where each group has its own.
 
-    Another class's text names the first type of the study's next class (by its name: phrases of one class bear on no other).
+    Another class's text names the first type, of the study's next classes, that this class has not (by its name: phrases of one class
+    bear on no other).
     Words are shuffled within every phrase, into another order where there is one.
     """
     prompts, groups, classes = study.prompts, study.test_groups(), study.classes()
     found = {"~empty text": prompts.fill([""]), "~any defect": prompts.fill(["defect", "damage", "flaw", "anomaly"])}
-    following = classes[(classes.index(class_name) + 1) % len(classes)]
-    if following != class_name:
-        foreign = next(iter(groups[following].values()))[0]
-        found["~another class's text"] = prompts.fill([f"{foreign} on {following}".replace("_", " ")])
+    place = classes.index(class_name)
+    known = {name: [kind for types in groups[name].values() for kind in types] for name in classes}
+    foreign = ((kind, name) for name in classes[place + 1 :] + classes[:place] for kind in known[name] if kind not in known[class_name])
+    if (first := next(foreign, None)) is not None:
+        found["~another class's text"] = prompts.fill(["{} on {}".format(*first).replace("_", " ")])
     rng = random.Random(class_name)
     for group, types in groups[class_name].items():
         shuffled = [_shuffled(phrase, rng) for phrase in prompts.group_phrases(class_name, group, types)]

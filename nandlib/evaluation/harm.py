@@ -85,7 +85,8 @@ def harm_summary(table: pd.DataFrame, threshold: float = LOST) -> pd.DataFrame:
 
 
 def best_threshold(table: pd.DataFrame) -> float:
-    """The value of ``lost``, in whole percent, at which the shares of harmful texts caught and of useful ones kept add up to most."""
+    """The value of ``lost``, in whole percent, at which the shares of harmful texts caught and of useful ones kept add up to most;
+    NaN where there is none of either."""
     values = np.arange(0.0, 51.0)
-    totals = [float(harm_summary(table, value).iloc[0][["caught", "kept"]].sum()) for value in values]
-    return float(values[int(np.argmax(totals))])
+    totals = [float(harm_summary(table, value).iloc[0][["caught", "kept"]].sum(skipna=False)) for value in values]
+    return float(values[int(np.argmax(totals))]) if np.isfinite(totals[0]) else float("nan")

@@ -97,17 +97,21 @@ class KShot:
 
 
 def a2n_rows(one: Contest) -> Iterator[tuple[str, str, int, str, float, float, float]]:
-    """A2N of arXiv 2604.07097 on one class, `A2N_COLUMNS`: the first half of a group's images, by name, are shown, the others are tested.
+    """A2N of arXiv 2604.07097 on one class, `A2N_COLUMNS`: the first half of the images of each type of a group, by name, are shown, the
+    others are tested.
 
     S-AUROC: the tested half's scores before (label 1) against after (label 0). It is 100 for a detector that answers 0 to everything,
     so it never stands without the AUROC against the other groups.
     """
     before = one.scores("nothing", "", ())
     for group in one.text:
-        own = sorted(np.flatnonzero(one.groups == group).tolist(), key=lambda k: str(one.paths[k]))
-        if len(own) < 2:
+        types = defaultdict[str, list[int]](list)
+        for k in sorted(np.flatnonzero(one.groups == group).tolist(), key=lambda k: str(one.paths[k])):
+            types[one.types[k]].append(k)
+        shown = [k for own in types.values() for k in own[: len(own) // 2]]
+        if not shown:
             continue
-        draw = Draw(group, 0, own[: len(own) // 2], one.groups)
+        draw = Draw(group, 0, shown, one.groups)
         for method in METHODS[:-1]:
             after = one.scores(method, group, draw.examples)[draw.keep]
             tested = np.r_[before[draw.keep][draw.own], after[draw.own]]

@@ -10,7 +10,8 @@ import pandas as pd
 from nandlib.data.groups import load_grouping
 from nandlib.settings import RESOURCES
 
-# image AUROC on MVTec AD in their papers; PBAS's epoch was selected on the test set, OneNIP's and UniAD's evaluation looked at it
+# image AUROC on MVTec AD in their papers (UniAD's: of its repository's checkpoint; its paper says 96.5)
+# PBAS's epoch was selected on the test set, OneNIP's and UniAD's evaluation looked at it
 PUBLISHED_A0 = {"aprilgan": 86.1, "winclip_0": 91.8, "winclip_1": 93.1, "patchcore": 99.1} | {
     "uniad": 96.7,
     "onenip": 98.0,

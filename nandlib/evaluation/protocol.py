@@ -75,7 +75,7 @@ def delta_table(scores: pd.DataFrame, *, precision: bool = True) -> pd.DataFrame
 
 def positions(frame: pd.DataFrame, keys: list[str]) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
     """Keys, and positions of their rows, in order of appearance: a frame a key would take most of the time of a table."""
-    grouped = frame.groupby(keys, sort=False)
+    grouped = frame.groupby(keys, sort=False, dropna=False)
     order = np.argsort(grouped.ngroup().to_numpy(), kind="stable")
     sizes = grouped.size()
     yield from zip(sizes.index, np.split(order, np.cumsum(sizes.to_numpy())[:-1]), strict=True)

@@ -24,7 +24,7 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "calibrate": (True, False),
 }
 KNOWN_PRIORS = (0.3, 0.5, 1.0, 2.0, 4.0)
-LEAST_GAIN = 0.1  # points by which a change must raise the criterion; candidates nearer to the best than this are equals
+LEAST_GAIN = 0.1  # points by which the best change must raise the criterion; candidates nearer to it than this are its equals
 MOST_ROUNDS = 6
 AS_IT_IS = "as it is"
 COLUMNS = ["round", "parameter", "value", "criterion", "removed_other", "chosen"]
@@ -34,9 +34,9 @@ def select(study: OpenStudy, progress: bool = True) -> pd.DataFrame:
     """Every value that was considered, and what was chosen.
 
     The *criterion* is the mean of Δ AUROC over the detectors and classes of the study. In every round each parameter is set to each of
-    its other `VALUES`, all else as it stands; the change that raises the criterion most is made if it raises it by `LEAST_GAIN`, among
-    equals that which removes least of the score inside the masks of other types; until nothing does. The prior against named types
-    (``known_prior``) is chosen last, likewise.
+    its other `VALUES`, all else as it stands. If the change that raises the criterion most raises it by `LEAST_GAIN`, then it is made, or
+    of its equals that which removes least of the score inside the masks of other types (and may raise it by less); until none does. The
+    prior against named types (``known_prior``) is chosen last, likewise.
 
     Args:
         study: The validation products; never one whose results are reported.

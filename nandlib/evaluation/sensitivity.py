@@ -140,12 +140,13 @@ def variants(study: Study, n_layers: int, own_temperature: float, other_projecti
         own_temperature: The model's.
         other_projections: Files of projections that were trained on other data.
     """
+    known = study.nand.temperature is None  # else the model's own is another choice
     choices = _of_the_rule(n_layers) | _of_the_texts(study) | _of_the_maps() | _of_the_files(study, other_projections)
     found = []
     for choice, values in choices.items():
         for value, changes in values.items():
             config = change(study, changes)
-            same = config == study or (choice == "temperature" and changes["nand.temperature"] == own_temperature)
+            same = config == study or (known and changes.get("nand.temperature") == own_temperature)
             found.append(Variant(choice, value, same, config))
     return found
 

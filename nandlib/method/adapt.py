@@ -265,9 +265,12 @@ class AdaptedDetector:
             level: Share of false alarms of the threshold, where `calibrate` has set none.
 
         Raises:
-            DataError: If nothing was added, there are no normal images, or an image is given as two kinds.
+            DataError: If nothing was added, there are no normal images, one image is given for a list, or an image as two kinds.
         """
-        kinds = {"normals": list(normals), "rejects": list(rejects), "accepted": list(accepted), "rejected": list(rejected)}
+        given = {"normals": normals, "rejects": rejects, "accepted": accepted, "rejected": rejected}
+        for kind, images in given.items():
+            refuse_single(images, kind)
+        kinds = {kind: list(images) for kind, images in given.items()}
         if not self.names or not kinds["normals"]:
             raise DataError("a check needs an added normality and some normal images: give normals=[...]")
         refuse_contradictions(kinds)

@@ -59,8 +59,8 @@ class Scores:
 
     @property
     def removed(self) -> float:
-        """Mean share of the scores that is removed, in percent."""
-        return float(removed(self.before, self.after).mean())
+        """Mean share of the scores that is removed, in percent; NaN without images."""
+        return float(removed(self.before, self.after).mean()) if len(self.before) else float("nan")
 
     def __add__(self, other: Scores) -> Scores:
         return Scores(np.r_[self.before, other.before], np.r_[self.after, other.after])
@@ -73,8 +73,8 @@ class Check:
     Attributes:
         verdict: In three words at most.
         reason: Why, and what to do, in a sentence.
-        removed_normals, removed_rejects: Percent of the scores; NaN without such images.
-        detection_before, detection_after: AUROC of normal images against all others, in percent; NaN without others.
+        removed_normals, removed_rejects: Percent of the scores of normal images, and of all others; NaN without such images.
+        detection_before, detection_after: AUROC in percent of normal images against all others but accepted ones; NaN without these.
         lost: Share of it that is lost, in percent (`lost_detection`).
         separation_before, separation_after: AUROC of normal and accepted against rejected images; NaN unless there are both.
         overkill_before, overkill_after: Accepted images that are rejected at the detector's threshold.
@@ -119,13 +119,13 @@ def check(normals: Scores, rejects: Scores, accepted: Scores, rejected: Scores, 
         accepted, rejected: Of some that are, and of some that are not.
         threshold: From which score on images are rejected.
     """
-    others = rejects + accepted + rejected
-    none = (np.nan, np.nan)
+    others, none = rejects + rejected, (np.nan, np.nan)  # what accepted images lose is what was asked for
     detection = separation(normals, others) if len(others.before) else none
     lost = lost_detection(normals, others) if len(others.before) else np.nan
     split = separation(normals + accepted, rejected) if len(accepted.before) and len(rejected.before) else none
-    removed = normals.removed, others.removed if len(others.before) else float("nan")
-    verdict, reason = _verdict(lost, removed, split, detection)
+    most = max(kind.removed for kind in (normals, rejects, accepted, rejected) if len(kind.before))
+    verdict, reason = _verdict(lost, most, split, detection)
+    removed = normals.removed, (others + accepted).removed
     overkill, escapes = _rates(accepted, threshold, above=True), _rates(rejected, threshold, above=False)
     return Check(verdict, reason, *removed, *detection, lost, *split, *overkill, *escapes)
 
@@ -142,16 +142,17 @@ def refuse_contradictions(kinds: Mapping[str, Sequence[ImageLike]]) -> None:
             seen[key] = (kind, k)
 
 
-def _verdict(lost: float, removed: tuple[float, float], split: tuple[float, float], detection: tuple[float, float]) -> tuple[Verdict, str]:
-    if max(removed, key=np.nan_to_num) < LITTLE:
-        return "does nothing", f"less than {LITTLE:.0f} % of any score is removed: say it in other words, or show an example"
+def _verdict(lost: float, most: float, split: tuple[float, float], detection: tuple[float, float]) -> tuple[Verdict, str]:
+    if most < LITTLE:
+        nothing = f"less than {LITTLE:.0f} % of the scores of any kind of images is removed"
+        return "does nothing", f"{nothing}: say it in other words, or show an example"
     if not np.isnan(split[0]):
         moved = f"the AUROC of what should pass against what should not goes from {split[0]:.0f} to {split[1]:.0f} %"
         if split[1] < split[0]:
             return "harms", f"{moved}: show an example instead, or train the detector again"
         return ("helps", moved) if split[1] > split[0] else ("no harm seen", f"{moved}: give more images of either kind")
     if np.isnan(lost):
-        return "no harm seen", "only normal images were given: give some that were rejected"
+        return "no harm seen", "nothing was given that may be a defect: give some images that were rejected"
     told = f"{lost:.0f} % of what tells rejected from normal images is lost (AUROC {detection[0]:.0f} to {detection[1]:.0f} %)"
     if lost >= LOST:
         return "may harm", f"{told}, as when anomalies of every kind are damped: show an example instead, or give some of either kind"

@@ -41,7 +41,7 @@ class Example:
     Attributes:
         image: Path, PIL image or uint8 array.
         mask: ``(H, W)`` of the image's size, true where it is shown.
-        box: ``(left, top, right, bottom)`` in pixels of the image.
+        box: ``(left, top, right, bottom)`` in pixels of the image; what lies outside it is left out.
         point: ``(x, y)`` in pixels of the image: the region of the anomaly map that it lies in.
     """
 
@@ -57,7 +57,7 @@ class Example:
             size: ``(width, height)`` of the image.
 
         Raises:
-            DataError: If more than one of mask, box and point is given, one lies outside the image, or it is empty.
+            DataError: If more than one of mask, box and point is given, or one marks nothing of the image.
         """
         if sum(given is not None for given in (self.mask, self.box, self.point)) > 1:
             raise DataError("an example takes a mask, a box or a point: one of them")
@@ -78,7 +78,8 @@ class Example:
         else:
             return None
         if not found.any():
-            raise DataError(f"the {'mask' if self.mask is not None else 'box'} of an example is empty: it must mark what is acceptable")
+            kind = "mask" if self.mask is not None else "box"
+            raise DataError(f"the {kind} of an example is empty: it must mark what is acceptable among its {width} x {height} pixels")
         return found
 
 

@@ -87,6 +87,8 @@ def add_normality(
 
 def _check(nand: NandConfig, normals: Sequence[ImageLike], others: Sequence[str | Sequence[str]]) -> None:
     """Raise DataError for parameters that have no meaning for a detector alone, or lack what they need."""
+    if isinstance(others, str):
+        raise DataError(f"others must be a sequence of defects, not one: [{others!r}]")
     plus = nand.plus if nand.method == "nand_plus" else None
     if plus is not None and plus.calibrate and not len(normals):
         raise DataError(

@@ -43,12 +43,14 @@ def conformal_threshold(normals: ArrayLike, level: float) -> tuple[float, float]
         The threshold, and the level that it attains: 1 - k / (n + 1) for the k-th smallest.
 
     Raises:
-        DataError: If there is no score, or the level is no share.
+        DataError: If there is no score or one is NaN, or the level is no share.
     """
     if not 0 < level < 1:
         raise DataError(f"level is a share of normal images between 0 and 1, not {level}")
     if not np.size(normals):
         raise DataError("a threshold needs normal images: none were given")
+    if np.isnan(normals).any():
+        raise DataError("a score of a normal image is no number: no threshold follows")
     ordered = np.sort(np.asarray(normals, float))
     n = len(ordered)
     k = min(n, int(np.ceil((n + 1) * (1 - level) - 1e-9)))

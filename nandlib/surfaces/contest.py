@@ -18,6 +18,7 @@ from nandlib.surfaces.samples import SurfaceSplit
 from nandlib.surfaces.shown import ShownSurface, suppression
 
 METHODS = ("nothing", "examples", "bank")
+AT_ONCE = 64  # points of a surface, the highest first
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,31 @@ class ScoredSurfaces:
             return list(pool.map(one, range(len(self.split.test))))
 
     @cached_property
+    def _from_highest(self) -> list[tuple[Tensor, ...]]:
+        return [own.argsort(descending=True).split(AT_ONCE) for own in self.maps]
+
+    @cached_property
     def _near(self) -> list[np.ndarray]:
         return [own.cloud.nearest(self.detector.config.smooth)[1] for own in self.split.test]
 
     def averaged(self, distances: Sequence[Tensor]) -> list[Tensor]:
         """Maps from distances, N times ``(P,)``."""
         return [own[near].mean(1) for own, near in zip(distances, self._near, strict=True)]
+
+    def highest(self, number: int, added: Tensor) -> float:
+        """Maximum of a surface's map if the memory also held `added` ``(M, C)``.
+
+        A memory that grows raises no point, so points whose A lies below a maximum that was found already are left out.
+        """
+        descriptors, distances, near = self.descriptors[number], self.distances[number], self._near[number]
+        found = 0.0
+        for points in self._from_highest[number]:
+            if self.maps[number][points[0]] <= found:
+                break
+            rows, places = torch.from_numpy(near[points]).unique(return_inverse=True)
+            nearest = torch.minimum(distances[rows], torch.cdist(descriptors[rows], added).amin(1))
+            found = max(found, float(nearest[places].mean(1).max()))
+        return found
 
 
 @dataclass(frozen=True)
@@ -99,7 +119,7 @@ class SurfaceContest:
         if method == "nothing":
             return one.maps
         if method == "bank":
-            added = one.detector.more(torch.cat([one.descriptors[k] for k in examples]))
+            added = self._remembered(examples)
             nearer = (torch.cdist(own, added).amin(1) for own in one.descriptors)
             return one.averaged([torch.minimum(*pair) for pair in zip(one.distances, nearer, strict=True)])
         return [anomaly * (1 - own[shown.labels]) for anomaly, own, shown in zip(one.maps, self._removed(examples), one.shown, strict=True)]
@@ -109,7 +129,15 @@ class SurfaceContest:
         if method == "examples":  # without painting it
             parts = zip(self.tested.shown, self._removed(examples), strict=True)
             return np.array([object_score(shown.heights * (1 - own)) for shown, own in parts])
+        if method == "bank":  # most points need not be looked at
+            added = self._remembered(examples)
+            return np.array([self.tested.highest(number, added) for number in range(len(self.groups))])
         return np.array([object_score(own) for own in self.final(method, examples)])
+
+    def _remembered(self, examples: Sequence[int]) -> Tensor:
+        """``(M, C)``: what the memory gains by the examples."""
+        descriptors, distances = (torch.cat([own[k] for k in examples]) for own in (self.tested.descriptors, self.tested.distances))
+        return self.tested.detector.more(descriptors, distances)
 
     def _removed(self, examples: Sequence[int]) -> list[Tensor]:
         """S of the regions, N times ``(R,)``."""

@@ -47,9 +47,9 @@ class SurfaceMemory:
         """A ``(P,)``, ≥ 0, larger is more anomalous."""
         return self.distances(described([cloud], self.config.neighbours)[0])[cloud.nearest(self.config.smooth)[1]].mean(1)
 
-    def more(self, descriptors: Tensor) -> Tensor:
-        """What the rival of an example adds to the memory: the greedy choice goes on among these ``(n, C)``."""
-        return descriptors[continued(descriptors, self.distances(descriptors), self.config.coreset_ratio)]
+    def more(self, descriptors: Tensor, distances: Tensor) -> Tensor:
+        """What the rival of an example adds to the memory: the greedy choice goes on among these ``(n, C)``, so far from it ``(n,)``."""
+        return descriptors[continued(descriptors, distances, self.config.coreset_ratio)]
 
 
 def object_score(anomaly: Tensor | np.ndarray) -> float:

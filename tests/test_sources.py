@@ -4,8 +4,10 @@ import hashlib
 import io
 import json
 import re
+import shutil
 import tarfile
 import threading
+import zipfile
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -75,8 +77,8 @@ def test_the_manifest_is_complete_and_serves_the_papers_study():
     for one in sources().values():
         assert one.urls
         assert all(url.startswith("https://") for url in one.urls)
-        assert bool(one.check and one.file and one.megabytes) != (one.install == "by_hand")
-        assert all(len(published) in (8, 32, 40, 64) for published in one.check.values())
+        assert bool(((one.check and one.file) or one.parts) and one.megabytes) != (one.install == "by_hand")
+        assert all(len(published) in (8, 32, 40, 64) for published in (*one.check.values(), *one.parts.values()))
         assert one.path.parts[0] == "data"
     for name in ("mvtec_ad", "mvtec_ad_detectors"):
         study = load_study(ROOT / f"studies/{name}.yaml")
@@ -85,16 +87,61 @@ def test_the_manifest_is_complete_and_serves_the_papers_study():
     assert sum(a for a, _ in source("mvtec_ad").images.values()) == 3629
     assert sum(b for _, b in source("mvtec_ad").images.values()) == 1725
     assert [sum(own) for own in zip(*source("mvtec_3d").images.values(), strict=True)] == [2656, 1197]
+    assert [sum(own) for own in zip(*source("mpdd").images.values(), strict=True)] == [888, 458]  # as its paper says
     with pytest.raises(PresetError, match=r"no source 'mvtec': did you mean 'mvtec_ad'\?"):
         source("mvtec")
 
 
 def test_what_is_brought_by_hand_is_never_called_verified(tmp_path):
-    with pytest.raises(DataError, match=r"MPDD.*: get it from its authors, https://github.com/stepanje/MPDD .* at data/mpdd: no hash"):
+    with pytest.raises(
+        DataError, match=r"Real-IAD.*: get it from its authors, https://real.* at data/sets/real_iad: no hash .* unverified"
+    ):
+        fetch(source("real_iad"), tmp_path)
+    (tmp_path / "data/sets/real_iad").mkdir(parents=True)
+    assert state(source("real_iad"), tmp_path) == "unverified"
+    assert fetch(source("real_iad"), tmp_path) == "data/sets/real_iad is there, unverified"
+    with pytest.raises(DataError, match=r"MPDD.* at data/sets/mpdd: no hash of it is known, so nothing is downloaded$"):
         fetch(source("mpdd"), tmp_path)
-    (tmp_path / "data/mpdd").mkdir(parents=True)
-    assert state(source("mpdd"), tmp_path) == "unverified"
-    assert fetch(source("mpdd"), tmp_path) == "data/mpdd is there, unverified"
+    (tmp_path / "data/sets/mpdd").mkdir()
+    assert state(source("mpdd"), tmp_path) == "changed"  # its numbers of images are published
+
+
+def test_a_folder_without_published_numbers_is_what_was_unpacked_or_unknown(data_set, tmp_path):
+    archive, thing = data_set[1], data_set[2].model_copy(update={"images": None})
+    (tmp_path / "empty/data/thing").mkdir(parents=True)
+    assert state(thing, tmp_path / "empty") == "unverified"
+    fetch(thing, tmp_path, local=[archive], progress=False)
+    assert state(thing, tmp_path) == "verified"
+    next((tmp_path / "data/thing").rglob("*.png")).unlink()
+    assert state(thing, tmp_path) == "changed"
+
+
+def test_a_data_set_in_several_archives(tmp_path, server):
+    """Each with a folder of its name inside, or without; asked once; what would leave its folder, or is none of them, is refused."""
+    for name, inside in (("a", "a/"), ("b", "")):
+        with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as packed:
+            packed.writestr(f"{inside}train/good/0.png", name)
+        server.files[f"{name}.zip"] = (tmp_path / f"{name}.zip").read_bytes()
+    parts, asked = {f"{name}.zip": sha(server.files[f"{name}.zip"])["sha256"] for name in "ab"}, []
+    thing = entry(urls=(f"{server.url}/",), parts=parts, install="extract", accept=True, megabytes=2)
+    with pytest.raises(DataError, match="its licence, .*, was not accepted"):
+        fetch(thing, tmp_path / "p", progress=False)
+    fetch(thing, tmp_path / "p", accept=lambda one: asked.append(one) or True, progress=False)
+    assert [one.name for one in asked] == ["thing"] and state(thing, tmp_path / "p") == "verified"
+    assert {name: (tmp_path / f"p/data/thing/{name}/train/good/0.png").read_text() for name in "ab"} == {"a": "a", "b": "b"}
+    shutil.rmtree(tmp_path / "p/data/thing/b")
+    assert state(thing, tmp_path / "p") == "missing"
+    fetch(thing, tmp_path / "p", local=[tmp_path], progress=False)  # the part that is missing
+    assert state(thing, tmp_path / "p") == "verified"
+    with zipfile.ZipFile(tmp_path / "out.zip", "w") as packed:
+        packed.writestr("../out.png", "x")
+    with pytest.raises(DataError, match="would leave the folder"):
+        extract(tmp_path / "out.zip", tmp_path / "x/y")
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("a", bytes(10**7))
+    with pytest.raises(DataError, match="100 times as large"):
+        extract(tmp_path / "bomb.zip", tmp_path / "z")
+    assert not (tmp_path / "x/out.png").exists() and not (tmp_path / "z").exists()
 
 
 def test_the_dry_run_differs_from_the_papers_study_where_it_says():

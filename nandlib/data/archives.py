@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sys
-from pathlib import Path
+import zipfile
+from pathlib import Path, PurePosixPath
 
 from nandlib.errors import DataError
 
@@ -18,7 +19,7 @@ MOST = 100  # times an archive's size: images hardly shrink when they are packed
 
 
 def extract(archive: Path, folder: Path) -> None:
-    """Unpack a tar archive: nothing outside `folder`, no devices, no links that lead out, no more than there is room for.
+    """Unpack a tar or zip archive: nothing outside `folder`, no devices, no links that lead out, no more than there is room for.
 
     Raises:
         DataError: If the archive is damaged, holds an entry that would leave the folder, or more than `MOST` times its size.
@@ -26,12 +27,25 @@ def extract(archive: Path, folder: Path) -> None:
     folder.mkdir(parents=True)
     try:
         room = min(MOST * archive.stat().st_size, shutil.disk_usage(folder).free)
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as packed:
+                for entry in packed.infolist():
+                    path = PurePosixPath(entry.filename.replace("\\", "/"))
+                    if path.is_absolute() or ".." in path.parts:
+                        raise ValueError(f"{entry.filename} would leave the folder")
+                    room = _left(room, entry.file_size)
+                    packed.extract(entry, folder)
+            return
         with tarfile.open(archive) as tar:
             for member in tar:
-                room -= member.size
-                if room < 0:
-                    raise ValueError(f"unpacked it is more than {MOST} times as large, or than there is room for")
+                room = _left(room, member.size)
                 tar.extract(member, folder, filter="data")
     except Exception as error:  # of a library that trusts what it reads
         shutil.rmtree(folder, ignore_errors=True)
         raise DataError(f"{archive} was not unpacked: {error}") from error
+
+
+def _left(room: int, size: int) -> int:
+    if size > room:
+        raise ValueError(f"unpacked it is more than {MOST} times as large, or than there is room for")
+    return room - size

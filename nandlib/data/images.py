@@ -17,6 +17,7 @@ from nandlib.errors import DataError
 ImageLike = str | Path | Image.Image | np.ndarray
 MOST_PIXELS = 1 << 27  # of an image: 400 MB as RGB
 ORIENTATION = ExifTags.Base.Orientation
+WHITE = 250  # of 255: what a soft edge rises to
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 
@@ -81,6 +82,16 @@ def _rgb(image: Image.Image, name: Path | str) -> Image.Image:
     return image.convert("RGB")
 
 
+def is_hidden(name: str) -> bool:
+    """What a system or a server puts beside files and folders: ``._000.png``, ``.ipynb_checkpoints``, ``@eaDir``."""
+    return name.startswith((".", "@"))
+
+
+def is_image(name: str) -> bool:
+    """Whether a file is an image that can be read, by its name."""
+    return name.lower().endswith(IMAGE_SUFFIXES) and not is_hidden(name)
+
+
 def refuse_single(images: Any, name: str) -> None:
     """Raise DataError for one image where a sequence of images is meant: its characters or rows would be taken for images."""
     one = isinstance(images, (str, Path, Image.Image))
@@ -93,17 +104,20 @@ def refuse_single(images: Any, name: str) -> None:
 def load_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
     """A mask file, or all of a folder together, as bool ``(H, W)``; resized to `size` ``(H, W)`` by nearest neighbour if given.
 
+    A pixel is marked if its brightest channel is not 0, or, in a mask that goes to white and may have soft edges, above 127. What is
+    transparent is not marked.
+
     Raises:
         DataError: If the file is no image, or the folder holds none or such of several sizes.
     """
     if path.is_dir():
-        parts = [load_mask(part, size) for part in sorted(path.iterdir()) if part.suffix.lower() in IMAGE_SUFFIXES]
+        parts = [load_mask(part, size) for part in sorted(path.iterdir()) if is_image(part.name)]
         if len({part.shape for part in parts}) != 1:
             raise DataError(f"{path}: {len(parts)} masks" + (" of several sizes" if parts else ": it must hold one or more"))
         together: np.ndarray = np.any(parts, axis=0)
         return together
-    array = mask_numbers(path)
-    marked: np.ndarray = array > (127 if array.dtype == np.uint8 and array.max(initial=0) > 127 else 0)  # 0/255, or 0 and numbers of types
+    array = _brightest(path)
+    marked: np.ndarray = array > (127 if array.dtype == np.uint8 and array.max(initial=0) >= WHITE else 0)
     if size is not None:
         marked = np.asarray(Image.fromarray(marked).resize((size[1], size[0]), Image.Resampling.NEAREST))
     return marked
@@ -117,6 +131,15 @@ def mask_numbers(path: Path) -> np.ndarray:
     """
     with _opened(path) as image:
         return np.array(image, np.int32) if image.mode.startswith("I") else np.array(_rgb(image, path).convert("L"))
+
+
+def _brightest(path: Path) -> np.ndarray:
+    """`mask_numbers`, where a colour counts by its greatest channel."""
+    with _opened(path) as image:
+        if image.mode.startswith("I"):
+            return np.array(image, np.int32)
+        shown = np.array(image.convert("RGBA").getchannel("A")) if image.has_transparency_data else 255
+        return np.minimum(np.array(_rgb(image, path)).max(2), shown)
 
 
 def turned(array: np.ndarray, position: int) -> np.ndarray:

@@ -6,6 +6,7 @@ out there, and a note says so.
 
 from __future__ import annotations
 
+import mimetypes
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,11 +21,12 @@ from tqdm.auto import tqdm
 
 from nandlib.data.config import DataConfig
 from nandlib.data.groups import GOOD, Grouping
-from nandlib.data.images import load_image, load_mask
+from nandlib.data.images import is_hidden, load_image, load_mask
 from nandlib.data.layouts import Item, Layout, layout_of
 from nandlib.errors import DataError, nearest
 
 PLAIN_NAME = re.compile(r"\w[\w .,+()-]*")
+SCANS = ("xyz", "gt")  # folders of MVTec 3D-AD that hold no photographs
 TEXT_COLUMNS = ("class", "split", "type", "group", "image", "mask")
 
 MANIFEST = pa.DataFrameSchema(
@@ -64,12 +66,12 @@ def build_manifest(root: Path, config: DataConfig, grouping: Grouping, progress:
     """Scan `root`, check every file, and group the anomaly types.
 
     Returns:
-        The manifest, sorted by class, split, type and file name, and notes on what is odd but allowed: skipped
-        files, missing and empty masks, classes without a protocol.
+        The manifest, sorted by class, split, type and file name, and notes on what is odd but allowed: skipped files, folders of a
+        class whose images are not used, missing and empty masks, classes without a protocol.
 
     Raises:
-        DataError: If the root or a folder is missing or empty, a mask has another size than its image, an image cannot
-            be read, or a type is in no group.
+        DataError: If the root or a folder is missing or empty, a training image shows a defect, a mask has another size than its image,
+            an image cannot be read, or a type is in no group.
         PresetError: If the preset or the grouping names a class or type that is not there.
     """
     if not root.is_dir():
@@ -93,6 +95,10 @@ def build_manifest(root: Path, config: DataConfig, grouping: Grouping, progress:
     with ThreadPoolExecutor(2) as pool:
         checked = list(tqdm(pool.map(check, rows), total=len(rows), desc="manifest", disable=not progress))
     notes += [row for row in checked if isinstance(row, str)]
+    trained = {str(row["class"]) for row in checked if isinstance(row, dict) and row["split"] == "train"}
+    if untrained := [name for name in names if name not in trained]:
+        raise DataError(f"class '{untrained[0]}': none of its training images can be read; " + (notes[0] if notes else "it has none"))
+    notes += list(_left_out(root, items))
     frame = MANIFEST.validate(pd.DataFrame([row for row in checked if isinstance(row, dict)], columns=list(MANIFEST.columns)))
     for (class_name, type_name), part in frame[frame["type"] != "good"].groupby(["class", "type"], sort=False):
         if missing := int((part["mask"] == "").sum()):
@@ -126,14 +132,21 @@ def _check_types(root: Path, items: Mapping[str, Sequence[Item]], config: DataCo
     for name in [*items, *sorted(present)]:
         if not PLAIN_NAME.fullmatch(name):
             raise DataError(
-                f"data.root: {root} has a folder named '{name}': names of classes and types stand in tables, commands and pages, so they "
-                f"hold letters, digits, spaces and . , + - _ ( ) only: rename the folder"
+                f"data.root: {root} has a class or type named '{name}': such names stand in tables, commands and pages, so they hold "
+                "letters, digits, spaces and . , + - _ ( ) only (an accent is one with its letter, as in Unicode's form NFC): rename it"
             )
+    present |= {part for own in items.values() for item in own if item.several for part in item.type.split("+")}
     for key, names in (("exclude_types", config.exclude_types), ("abnormal_types", config.abnormal_types)):
         for name in names:
             if name not in present:
                 raise DataError(f"data.{key}: no type '{name}' in {root}: {nearest(name, sorted(present - {GOOD}))}")
     for name, own in items.items():
+        defects = [item for item in own if item.split == "train" and item.type != GOOD]
+        if defects:
+            raise DataError(
+                f"data.root: {root}: class '{name}' has {len(defects)} training images of type '{defects[0].type}' or others "
+                f"({defects[0].image}): training is on good images alone: make them test images, or leave them out"
+            )
         anomalous = dict.fromkeys(item.type for item in own if item.type not in (GOOD, *config.exclude_types) and not item.several)
         grouping.check_types(name, list(anomalous), config.abnormal_types)
 
@@ -142,6 +155,21 @@ def _check_once(root: Path, images: Sequence[str]) -> None:
     for image, times in Counter(images).items():
         if times > 1:
             raise DataError(f"data.root: {root} names the image '{image}' {times} times: once, with all that it shows")
+
+
+def _left_out(root: Path, items: Mapping[str, Sequence[Item]]) -> Iterator[str]:
+    """A note for every folder of a class with images that are not read."""
+    for name, own in items.items():
+        known = {place for item in own for place in (item.image, item.mask)}
+        found = Counter[str]()
+        for path in sorted((root / name).rglob("*")):
+            place, folder = (each.relative_to(root).as_posix() for each in (path, path.parent))
+            picture = (mimetypes.guess_type(path.name)[0] or "").startswith("image/") and not any(
+                map(is_hidden, path.relative_to(root / name).parts)
+            )
+            if picture and path.parent.name not in SCANS and place not in known and folder not in known:
+                found[folder] += 1
+        yield from (f"not used: {count} images in {folder}" for folder, count in found.items())
 
 
 def _class_rows(class_name: str, items: Sequence[Item], config: DataConfig, grouping: Grouping) -> Iterator[dict[str, object]]:

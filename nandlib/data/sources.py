@@ -41,6 +41,7 @@ class Source(BaseModel):
     file: str = ""
     urls: tuple[str, ...] = Field(description="of the file; of its authors' page, where it is brought by hand")
     check: dict[Literal["sha256", "sha256_prefix", "git_blob", "md5"], str] = Field({}, description="empty where nothing is published")
+    parts: dict[str, str] = Field({}, description="in place of one file: name of each archive → sha256; addresses are then of their folder")
     megabytes: int = 0
     path: Path
     install: Literal["extract", "visa", "convert", "by_hand"]
@@ -51,6 +52,23 @@ class Source(BaseModel):
         """Where to download from, in order."""
         mirrors = os.environ.get(MIRROR, "").split()
         return [f"{mirror.rstrip('/')}/{self.file}" for mirror in mirrors] + list(self.urls)
+
+    def alone(self) -> list[Source]:
+        """One source for each of its `parts`, which goes to a folder of its stem."""
+        return [
+            self.model_copy(
+                update={
+                    "name": f"{self.name}/{Path(file).stem}",
+                    "file": file,
+                    "urls": tuple(f"{url}{file}" for url in self.urls),
+                    "check": {"sha256": digest},
+                    "parts": {},
+                    "megabytes": self.megabytes // len(self.parts),
+                    "path": self.path / Path(file).stem,
+                }
+            )
+            for file, digest in self.parts.items()
+        ]
 
     def describe(self) -> str:
         return f"{self.title}; {self.licence}" + (f"; about {self.megabytes} MB" if self.megabytes else "")
@@ -104,15 +122,16 @@ def _digest(path: Path, kind: str) -> str:
 def state(entry: Source, root: Path) -> str:
     """What is known of a source's place: ``missing``, ``verified``, ``changed``, or ``unverified`` (brought by hand).
 
-    Verified is a file with the hash that was recorded when it was made from a verified original, or a data set with its
-    published numbers of images.
+    Verified is a data set with its published numbers of images, or what is as it was when it was made from a verified original: a file by
+    its hash, a folder by its number of files.
     """
     target = root / entry.path
+    if entry.parts:
+        found = {state(part, root) for part in entry.alone()}
+        return next((worst for worst in ("missing", "changed", "unverified") if worst in found), "verified")
     if not target.exists():
         return "missing"
-    if entry.install == "by_hand":
-        return "unverified"
-    if target.is_dir():
+    if entry.images and target.is_dir():
         try:
             check_images(target, entry)
         except DataError:
@@ -121,7 +140,12 @@ def state(entry: Source, root: Path) -> str:
     recorded = _records(root).get(entry.name, {}).get("installed")
     if recorded is None:
         return "unverified"
-    return "verified" if recorded == _digest(target, "sha256") else "changed"
+    return "verified" if recorded == _installed(target) else "changed"
+
+
+def _installed(target: Path) -> str:
+    """What a later look at a place is compared with."""
+    return _digest(target, "sha256") if target.is_file() else f"{sum(path.is_file() for path in target.rglob('*'))} files"
 
 
 def check_images(root: Path, entry: Source) -> None:
@@ -163,16 +187,26 @@ def fetch(
             neither be found nor downloaded.
     """
     target = root / entry.path
+    if entry.parts:
+        agreed = list[bool]()
+
+        def once(_: Source) -> bool:
+            if not agreed:
+                agreed.append(accept(entry))
+            return agreed[0]
+
+        return "; ".join(fetch(part, root, local=local, accept=once, progress=progress) for part in entry.alone())
     if target.exists():
         return _report(entry, root)
     if target.is_symlink():
         target.unlink()  # a link to what is gone
-    if entry.install == "by_hand":
+    found = _find(entry, [*local, *_local_folders(root)])
+    if entry.install == "by_hand" and found is None:
+        known = "" if entry.images else ", and what is there stays unverified"
         raise DataError(
             f"{entry.title}: get it from its authors, {entry.urls[0]} ({entry.licence}), and put it, or a link to it, at {entry.path}: "
-            "no hash of it is known, so nothing is downloaded, and what is there stays unverified"
+            f"no hash of it is known, so nothing is downloaded{known}"
         )
-    found = _find(entry, [*local, *_local_folders(root)])
     if found is None and local and all(place.is_file() for place in local):
         raise DataError(f"{', '.join(map(str, local))}: not {entry.file}, or not as published: nothing was fetched")
     if found is not None and found.is_dir():
@@ -215,7 +249,7 @@ def _find(entry: Source, places: Iterable[Path]) -> Path | None:
     """
     for place in places:
         path = place if place.is_file() else place / entry.file
-        if path.is_file() and (path.name == entry.file or _fits(path, entry)):
+        if entry.file and path.is_file() and (path.name == entry.file or _fits(path, entry)):
             verify(path, entry)
             return path
         for folder in (place, place / entry.path.name, place / entry.file.split(".")[0]):
@@ -267,10 +301,12 @@ def _install(entry: Source, file: Path, target: Path) -> None:
 
         convert(file, target)
         return
+    target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     extract(file, partial)
-    ready = _arrange_visa(partial) if entry.install == "visa" else partial
+    inside = partial / target.name  # an archive that holds its folder
+    ready = _arrange_visa(partial) if entry.install == "visa" else inside if inside.is_dir() else partial
     check_images(ready, entry)
     ready.replace(target)
     shutil.rmtree(partial, ignore_errors=True)
@@ -291,7 +327,7 @@ def _records(root: Path) -> dict[str, Any]:
 
 def _record(entry: Source, root: Path, origin: str) -> None:
     target, path = root / entry.path, root / "data" / "sources.json"
-    made = {"installed": _digest(target, "sha256")} if target.is_file() else {}
+    made = {} if target.is_symlink() else {"installed": _installed(target)}
     about = {"origin": origin, "licence": entry.licence, "date": date.today().isoformat(), **entry.check, **made}
     path.parent.mkdir(parents=True, exist_ok=True)
     with NamedTemporaryFile("w", dir=path.parent, delete=False) as file:

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 import fsspec
 
 from nandlib.data.addresses import is_address
-from nandlib.data.images import IMAGE_SUFFIXES
+from nandlib.data.images import IMAGE_SUFFIXES, is_image
 from nandlib.errors import DataError
 from nandlib.streaming.results import PARTS
 
@@ -47,7 +47,7 @@ class Listing:
             if len(places) > 1:
                 raise DataError(f"{places[remote.index(True)]}: give one address, or folders and files of this machine")
             root = str(places[0]).rstrip("/")
-            found = cls((root,), root.rpartition("/")[0] if _is_image(PurePosixPath(root).name) else root)
+            found = cls((root,), root.rpartition("/")[0] if is_image(PurePosixPath(root).name) else root)
         else:
             paths = [Path(place).absolute() for place in places]
             for path in paths:
@@ -101,12 +101,8 @@ def find_images(places: Sequence[Path]) -> list[Path]:
 def _check_place(place: Path) -> None:
     if not place.exists():
         raise DataError(f"{place} does not exist: give image files, or folders of them")
-    if place.is_file() and not _is_image(place.name):
+    if place.is_file() and not is_image(place.name):
         raise DataError(f"{place} is no image: {', '.join(IMAGE_SUFFIXES)} are read")
-
-
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
 
 
 def _walk(folder: Path, without: Sequence[Path], within: Sequence[Path] = ()) -> Iterator[Path]:
@@ -121,7 +117,7 @@ def _walk(folder: Path, without: Sequence[Path], within: Sequence[Path] = ()) ->
     for name, is_folder in kinds:
         if is_folder:
             yield from _walk(folder / name, without, (*within, real))
-        elif _is_image(name):
+        elif is_image(name):
             yield folder / name
 
 
@@ -139,5 +135,5 @@ def _walk_address(address: str) -> Iterator[str]:
         found = sorted(files.find(root), key=lambda path: PurePosixPath(path).parts)
     except Exception as error:  # of any file system
         raise DataError(f"{address} cannot be listed ({error}): see whether the address is right and its package is installed") from error
-    root = root if not _is_image(PurePosixPath(root).name) else str(PurePosixPath(root).parent)
-    return (str(PurePosixPath(path).relative_to(PurePosixPath(root))) for path in found if _is_image(PurePosixPath(path).name))
+    root = root if not is_image(PurePosixPath(root).name) else str(PurePosixPath(root).parent)
+    return (str(PurePosixPath(path).relative_to(PurePosixPath(root))) for path in found if is_image(PurePosixPath(path).name))

@@ -92,7 +92,7 @@ def describe(report: dict[str, Any]) -> str:
         lines.append(f"  {name:18} {found['installed'] or '–':12} {note}".rstrip())
     lines += ["", "Weights and data that are not made here"]
     for name, entry in report["sources"].items():
-        found = entry["state"] + (f", about {entry['megabytes']} MB" if entry["state"] == "missing" else "")
+        found = entry["state"] + (f", about {entry['megabytes']} MB" if entry["state"] == "missing" and entry["megabytes"] else "")
         lines.append(f"  {name:24} {found:26} {entry['path']}")
     lines += ["", "Studies"]
     for name, study in report["studies"].items():
@@ -101,6 +101,8 @@ def describe(report: dict[str, Any]) -> str:
             continue
         lines.append(f"  {name:24} {'ready' if study['ready'] else 'needs'}")
         for key, need in study["missing"].items():
-            how = f"nand fetch {need['source']}" if need["source"] else "put it there, or change the preset"
+            source, how = sources().get(need["source"] or ""), "put it there, or change the preset"
+            if source is not None:
+                how = f"put it there, from {source.urls[0]}" if source.install == "by_hand" else f"nand fetch {source.name}"
             lines.append(f"      {key}: {need['path']} ({how})")
     return "\n".join(lines)

@@ -107,6 +107,12 @@ def _check_files(study: OpenStudy, registry: dict[str, Any]) -> None:
     own = Path("data") / study.name / "images"
     if config.data.drawn is not None and config.data.root != own:
         raise PresetError(f"{preset}: data.root must be '{own}': a study with data.drawn owns (and overwrites) that folder")
+    written, images = (study.root / own.parent).resolve(), (study.root / config.data.root).resolve()
+    if written.is_relative_to(images):
+        raise PresetError(
+            f"{preset}: data.root '{config.data.root}' holds {own.parent}, which the study itself writes to: put the images somewhere "
+            f"else, data/sets/{study.name} for example, or give the study another name"
+        )
     if config.model.training is not None:
         weights = config.model.weights
         if config.model.name != "mini" or weights is None or weights != Path("data/models") / weights.parent.name / "heads.safetensors":
@@ -127,7 +133,8 @@ def _check_files(study: OpenStudy, registry: dict[str, Any]) -> None:
                 lines.append(f"      get it there, and put it at {entry.path} (or a link to it)")
             elif entry is not None:
                 lines.append(f"      nand fetch {entry.name}              downloads it, or, without a network,")
-                lines.append(f"      nand fetch {entry.name} --from PATH  takes {entry.file} or what was unpacked from it")
+                unpacked = " or what was unpacked from it" if entry.images else ""
+                lines.append(f"      nand fetch {entry.name} --from PATH  takes {entry.file}{unpacked}")
             else:
                 lines.append(f"      put it there (or a link to it), or change {key}")
         fetched = any((entry := source_of(path)) is not None and entry.install != "by_hand" for path in missing.values())

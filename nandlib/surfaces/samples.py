@@ -10,7 +10,7 @@ import numpy as np
 import tifffile
 
 from nandlib.data.groups import ALWAYS_ABNORMAL, GOOD, groups_of
-from nandlib.data.images import load_mask
+from nandlib.data.images import is_hidden, load_mask
 from nandlib.errors import DataError, nearest
 from nandlib.surfaces.clouds import FEWEST, Cloud, as_cloud
 from nandlib.surfaces.config import DrawnParts, ScannedParts
@@ -86,24 +86,27 @@ def _scanned(root: Path, name: str, points: int) -> SurfaceSplit:
     for kind in types:
         group = ALWAYS_ABNORMAL if kind == "combined" else kind
         for path in _files(base / "test" / kind / "xyz"):
-            cloud, cells = scan(path, points)
+            cloud, cells, size = scan(path, points)
             drawn = base / "test" / kind / "gt" / f"{path.stem}.png"
-            mask = np.zeros(len(cloud), bool) if kind == GOOD else load_mask(drawn)[tuple(cells.T)]
-            test.append(Sample(cloud, group, mask))
+            mask = np.zeros(size, bool) if kind == GOOD else load_mask(drawn)
+            if mask.shape != size:
+                raise DataError(f"{drawn} has {mask.shape} pixels, its scan {size}: they must be of one size")
+            test.append(Sample(cloud, group, mask[tuple(cells.T)]))
     return SurfaceSplit(train, test)
 
 
 def _files(folder: Path) -> list[Path]:
-    found = sorted(folder.glob("*.tiff"))
+    found = sorted(path for path in folder.glob("*.tiff") if not is_hidden(path.name))
     if not found:
         raise DataError(f"{folder} holds no .tiff")
     return found
 
 
-def scan(path: Path, points: int) -> tuple[Cloud, np.ndarray]:
-    """An organised scan, thinned evenly and without the table that it lies on, and the pixel of every point ``(P, 2)``, row and column.
+def scan(path: Path, points: int) -> tuple[Cloud, np.ndarray, tuple[int, int]]:
+    """An organised scan, thinned evenly and without the table that it lies on; the pixel of every point ``(P, 2)``, row and column; and the
+    scan's size ``(H, W)``.
 
-    The table is the plane of the scan's rim; a scan whose rim holds nothing has none.
+    The table is the plane of the scan's rim; a scan of whose rim less than half was measured has none.
     """
     grid = tifffile.imread(path).astype(np.float64)
     if grid.ndim != 3 or grid.shape[2] != 3:
@@ -113,15 +116,16 @@ def scan(path: Path, points: int) -> tuple[Cloud, np.ndarray]:
     step = max(1, round(float(np.sqrt(valid.sum() / points))))
     kept = np.where(valid[::step, ::step, None], grid[::step, ::step], 0)
     cloud = as_cloud(kept, str(path))
-    return cloud, np.argwhere(valid[::step, ::step]) * step
+    return cloud, np.argwhere(valid[::step, ::step]) * step, (grid.shape[0], grid.shape[1])
 
 
 def _on_table(grid: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """``(H, W)`` bool: near the plane of the rim, found by least squares over what was near it before, a few times."""
-    rim = valid.copy()
-    rim[BORDER:-BORDER, BORDER:-BORDER] = False
+    border = np.ones_like(valid)
+    border[BORDER:-BORDER, BORDER:-BORDER] = False
+    rim = valid & border
     near = grid[rim]
-    if len(near) < FEWEST:
+    if len(near) < max(FEWEST, border.sum() / 2):
         return np.zeros_like(valid)
     distances = np.empty(valid.shape)
     for _ in range(4):

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from nandlib.data.layouts.base import folders, images
+from nandlib.data.layouts.base import Item, folders, images
 from nandlib.data.layouts.mvtec_ad import MVTecAD
+
+SEVERAL = "multiple"
 
 
 class AutoVI(MVTecAD):
-    """``<class>/train/good/*``, ``<class>/test/<type>/*``, ``<class>/ground_truth/<type>/<stem>/*``."""
+    """``<class>/train/good/*``, ``<class>/test/<type>/*``, ``<class>/ground_truth/<type>/<stem>/*``.
+
+    What lies in ``multiple`` shows several types, and is always abnormal.
+    """
 
     name = "autovi"
     described = "<class>/train/good, <class>/test/<type>, <class>/ground_truth/<type>/<stem>"
@@ -17,6 +23,10 @@ class AutoVI(MVTecAD):
     def fits(self, root: Path) -> bool:
         """Some type has folders of masks."""
         return any(images(place) for own in folders(root) for kind in folders(own / "ground_truth") for place in folders(kind)[:1])
+
+    def items(self, root: Path, class_name: str) -> list[Item]:
+        """See `Layout.items`."""
+        return [replace(item, several=item.type == SEVERAL) for item in super().items(root, class_name)]
 
     def masks(self, folder: Path) -> list[Path]:
         """A folder an image."""

@@ -11,8 +11,10 @@ import numpy as np
 import pandas as pd
 
 from nandlib.data.groups import GOOD
-from nandlib.data.images import IMAGE_SUFFIXES, mask_numbers
+from nandlib.data.images import IMAGE_SUFFIXES, is_hidden, is_image, mask_numbers
 from nandlib.errors import DataError
+
+FORM = "a csv file parted by commas, in UTF-8, or parquet"
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,13 @@ class Layout(Protocol):
 
 
 def folders(root: Path) -> list[Path]:
-    """Folders in a folder, by name."""
-    return sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    """Folders in a folder, by name, but hidden ones."""
+    return sorted(path for path in root.iterdir() if path.is_dir() and not is_hidden(path.name)) if root.is_dir() else []
 
 
 def images(folder: Path) -> list[Path]:
-    """Images in a folder, by name."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES) if folder.is_dir() else []
+    """Images in a folder, by name, but hidden ones."""
+    return sorted(path for path in folder.iterdir() if is_image(path.name)) if folder.is_dir() else []
 
 
 def some_images(folder: Path, class_name: str) -> list[Path]:
@@ -75,7 +77,7 @@ def some_images(folder: Path, class_name: str) -> list[Path]:
     """
     found = images(folder)
     if not found:
-        raise DataError(f"class '{class_name}' is empty: no image in {folder} ({', '.join(IMAGE_SUFFIXES)})")
+        raise DataError(f"class '{class_name}': no image in {folder} ({', '.join(IMAGE_SUFFIXES)}), which must hold some")
     return found
 
 
@@ -108,10 +110,10 @@ def table_of(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     try:
         frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, keep_default_na=False, dtype=str)
     except (ValueError, OSError) as error:
-        raise DataError(f"{path} cannot be read as a table: {error}") from error
+        raise DataError(f"{path} cannot be read as a table ({FORM}): {error}") from error
     missing = [name for name in columns if name not in frame]
     if missing:
-        raise DataError(f"{path} has no column '{missing[0]}': it must hold {', '.join(columns)}")
+        raise DataError(f"{path} has no column '{missing[0]}': it must hold {', '.join(columns)} ({FORM})")
     return frame
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 from nandlib.data.groups import GOOD
 from nandlib.data.layouts.base import Item, folders, images, in_order, mask_values, some_images, with_masks
+from nandlib.errors import DataError
 
 COMBINED = "combined"
 
@@ -15,7 +17,7 @@ class DSMVTec:
     """``<class>/image/<type>/*``, ``<class>/mask/<type>/<stem>_mask.*``; normal training images from MVTec AD in ``<class>/train/good``.
 
     A value stands for the type in whose folder most of its images lie. A ``combined`` image with the value of one type is of that type;
-    one with several, or with a value that no other folder has, is always abnormal.
+    one with a value that no other folder has is always abnormal, and so is any image with the values of several types.
     """
 
     name = "ds_mvtec"
@@ -32,7 +34,10 @@ class DSMVTec:
     def items(self, root: Path, class_name: str) -> list[Item]:
         """See `Layout.items`."""
         base = root / class_name
-        found = with_masks(root, "train", GOOD, some_images(base / "train" / GOOD, class_name))
+        normal = images(base / "train" / GOOD)
+        if not normal:
+            raise DataError(f"class '{class_name}': no image in {base / 'train' / GOOD}: copy MVTec AD's own {class_name}/train/good there")
+        found = with_masks(root, "train", GOOD, normal)
         found += with_masks(root, "test", GOOD, some_images(base / "image" / GOOD, class_name))
         anomalous: list[Item] = []
         for kind in (own.name for own in folders(base / "image") if own.name != GOOD):
@@ -44,12 +49,11 @@ class DSMVTec:
                 for value in values[item.image]:
                     counted[value][item.type] += 1
         names = {value: count.most_common(1)[0][0] for value, count in counted.items()}
-        resolved = [_resolved(item, values[item.image], names) if item.type == COMBINED else item for item in anomalous]
-        return in_order(found + resolved)
+        return in_order(found + [_resolved(item, values[item.image], names) for item in anomalous])
 
 
 def _resolved(item: Item, values: list[int], names: dict[int, str]) -> Item:
     types = {names.get(value, COMBINED) for value in values}
-    if len(types) == 1 and COMBINED not in types:
-        return Item(item.split, types.pop(), item.image, item.mask)
-    return Item(item.split, COMBINED, item.image, item.mask, True)
+    if item.type == COMBINED and len(types) == 1 and COMBINED not in types:
+        return replace(item, type=types.pop())
+    return replace(item, several=item.type == COMBINED or len(types) > 1)

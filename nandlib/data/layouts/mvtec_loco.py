@@ -10,6 +10,7 @@ from nandlib.data.layouts.base import Item, folders, images, in_order, mask_valu
 from nandlib.errors import DataError
 
 CONFIG = "defects_config.json"
+KINDS = ("logical_anomalies", "structural_anomalies")
 
 
 class MVTecLOCO:
@@ -23,8 +24,8 @@ class MVTecLOCO:
     described = "<class>/{train/good,test/logical_anomalies,ground_truth/logical_anomalies/<stem>}, <class>/defects_config.json"
 
     def fits(self, root: Path) -> bool:
-        """Some class has a table of values."""
-        return any((own / CONFIG).is_file() and (own / "test").is_dir() for own in folders(root))
+        """Some class has a table of values, and one of the two kinds of anomalies."""
+        return any((own / CONFIG).is_file() and any((own / "test" / kind).is_dir() for kind in KINDS) for own in folders(root))
 
     def classes(self, root: Path) -> list[str]:
         """Folders with a table of values."""

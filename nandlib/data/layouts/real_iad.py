@@ -10,14 +10,17 @@ from nandlib.data.groups import GOOD
 from nandlib.data.layouts.base import Item, folders, in_order
 from nandlib.errors import DataError
 
-NORMAL = "OK"
+NORMAL, JSONS = "OK", "realiad_jsons"
 
 
 class RealIAD:
-    """``<class>/OK/S*/*.jpg``, ``<class>/NG/<TYPE>/S*/*.jpg`` and ``*.png``, and ``realiad_jsons/<class>.json``."""
+    """``realiad_<size>/<class>/OK/S*/*.jpg``, ``…/NG/<TYPE>/S*/*.jpg`` and ``*.png``, and ``realiad_jsons/<class>.json``.
+
+    Of several sizes the first by name is read. The folder of a size is read too, or classes right beside ``realiad_jsons``.
+    """
 
     name = "real_iad"
-    described = "<class>/{OK,NG/<TYPE>}/S*, realiad_jsons/<class>.json"
+    described = "realiad_<size>/<class>/{OK,NG/<TYPE>}/S*, realiad_jsons/<class>.json"
 
     def fits(self, root: Path) -> bool:
         """Some class has its JSON file."""
@@ -25,18 +28,18 @@ class RealIAD:
 
     def classes(self, root: Path) -> list[str]:
         """Folders whose JSON file is there."""
-        return [own.name for own in folders(root) if _file(root, own.name).is_file() and (own / NORMAL).is_dir()]
+        return [own.name for own in folders(_images(root)) if _file(root, own.name).is_file() and (own / NORMAL).is_dir()]
 
     def items(self, root: Path, class_name: str) -> list[Item]:
         """See `Layout.items`."""
-        path, found = _file(root, class_name), list[Item]()
+        path, found, place = _file(root, class_name), list[Item](), (_images(root) / class_name).relative_to(root).as_posix()
         splits: tuple[Literal["train", "test"], ...] = ("train", "test")
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             for split in splits:
                 for entry in content[split]:
                     kind, image, mask = entry["anomaly_class"], entry["image_path"], entry.get("mask_path")
-                    files = f"{class_name}/{image}", f"{class_name}/{mask}" if mask else ""
+                    files = f"{place}/{image}", f"{place}/{mask}" if mask else ""
                     found.append(Item(split, GOOD if kind == NORMAL else str(kind), *files))
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
@@ -45,5 +48,13 @@ class RealIAD:
         return in_order(found)
 
 
+def _images(root: Path) -> Path:
+    """Where the classes lie."""
+    sizes = [own for own in folders(root) if own.name.startswith("realiad_") and any((part / NORMAL).is_dir() for part in folders(own))]
+    return sizes[0] if sizes else root
+
+
 def _file(root: Path, class_name: str) -> Path:
-    return root / "realiad_jsons" / f"{class_name}.json"
+    """Its JSON file, or where it should be: archives nest their folder, and a size's folder lies beside it."""
+    beside = (root / JSONS, root / JSONS / JSONS, root.parent / JSONS, root.parent / JSONS / JSONS)
+    return next((path for folder in beside if (path := folder / f"{class_name}.json").is_file()), root / JSONS / f"{class_name}.json")

@@ -53,7 +53,7 @@ class Table:
 def _fetched(root: Path, place: str) -> str:
     """A path below the folder: of an address, that of what was fetched from it."""
     if not is_address(place):
-        return place
+        return PurePosixPath(place).as_posix() if place else ""  # without "./": one file is one image
     folder = hashlib.sha256(place.encode()).hexdigest()[:16]  # files of one name from several addresses
     path = root / "fetched" / folder / PurePosixPath(urlsplit(place).path).name
     if not path.is_file():

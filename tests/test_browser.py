@@ -244,6 +244,9 @@ def test_accepting_with_a_click_on_a_page_of_ones_own(browser, own_page):
         caption = accept.locator(".nand-thumb").first.locator(".widget-html-content")
         before, after = _scores(caption.inner_text())
         assert before == after and page.locator("pre, code").count() == 0  # no code is seen
+        for label in ("image", "detector", "method", "Add as normal"):
+            expect(page.get_by_label(label, exact=True)).to_be_visible()
+        expect(page.locator(".widget-slider", has_text="threshold")).to_be_visible()
         screenshot(page, "explore_1280")
         fine.first.click()
         expect(fine.first).to_be_disabled(timeout=SOON)

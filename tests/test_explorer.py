@@ -111,6 +111,8 @@ def test_what_is_typed_joins_the_texts(explorer):
     explorer.typed.value = "word " * 60
     assert "too long" in explorer._message.value and len(explorer.texts.value) == count + 1
     assert explorer.typed.value == "word " * 60  # to be mended
+    explorer.typed.value = ";;;"
+    assert len(explorer.texts.value) == count + 1 and not explorer.typed.disabled
     explorer.typed.value = "   "
     assert explorer._message.value == "" and len(explorer.texts.value) == count + 1
 
@@ -255,6 +257,8 @@ def test_what_is_wrong_is_said_before_or_on_the_page_of_a_folder(tmp_path, monke
     (tmp_path / "a.png").write_bytes(png(0))
     said = CliRunner().invoke(app, ["explore", str(tmp_path), "--maps", str(tmp_path), "--detector", "patchcore"])
     assert "give --maps, or --detector, not both" in str(said.exception)
+    said = CliRunner().invoke(app, ["explore", str(tmp_path), "--detector", "patchcoer"])
+    assert "no detector 'patchcoer': did you mean 'patchcore'" in str(said.exception)
     empty = dict.fromkeys(("maps", "checkpoint", "normals", "model"))
     monkeypatch.setenv("NAND_EXPLORE", json.dumps({"images": [str(tmp_path)], "noun": "cloth", "detector": "patchcore", **empty}))
     assert "patchcore needs 1 normal image(s), not 0" in page().value and "nand-error" in page().value
@@ -276,6 +280,8 @@ def test_own_images(explorer):
     assert explorer._message.value == ""
     assert [name for name, _ in explorer.image.options] == ["a.png", "b.png"]
     assert "AUROC: unknown" in explorer._result.value
+    hidden = {control.description for control in (*explorer._choices.children, explorer.noun) if control.layout.display == "none"}
+    assert not hidden and explorer.threshold.layout.display is None and explorer.accepted.layout.display == "none"
     assert explorer.accept.layout.display == "none"  # nothing says what is normal
     assert [value for _, value in explorer.method.options] == ["nand"]
     explorer.upload_normals.value = upload("n0.png", "n1.png", "n2.png")

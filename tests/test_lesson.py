@@ -64,6 +64,24 @@ WRONG = {
 }
 
 
+def _other_kind(value):
+    """What prints alike, and breaks what goes on with it."""
+    return tuple(map(_other_kind, value)) if isinstance(value, tuple) else value.tolist() if np.ndim(value) else str(value)
+
+
+def _not_a_number(value):
+    return tuple(map(_not_a_number, value)) if isinstance(value, tuple) else value * np.nan
+
+
+def _in_place(number, *case):
+    """The right answer, and the first array that was given is another one afterwards."""
+    found = lesson.EXERCISES[number].reference(*case)
+    first = next(given for given in case if isinstance(given, np.ndarray))
+    first *= 2
+    first += 1
+    return found
+
+
 @pytest.mark.parametrize("number", lesson.EXERCISES)
 def test_wrong_code_is_told_what_is_wrong(number):
     for function in WRONG[number]:
@@ -74,9 +92,13 @@ def test_wrong_code_is_told_what_is_wrong(number):
         (lambda *_: ..., "not done yet"),
         (lambda *_: 1 / 0, "ZeroDivisionError"),
         (lambda *_: "x", "return numbers" if number != 5 else "return 2 things"),
+        (lambda *case: _other_kind(lesson.EXERCISES[number].reference(*case)), "return numbers"),
+        (lambda *case: _not_a_number(lesson.EXERCISES[number].reference(*case)), "is nan, it should be"),
+        (lambda *case: _in_place(number, *case), "changes what it is given"),
     ):
         solved, said = lesson.verdict(number, "a", function)
         assert not solved and words in said
+    assert lesson.verdict(number, " B) ", lesson.EXERCISES[number].reference)[0]
     assert "first write down" in lesson.verdict(number, ..., lesson.EXERCISES[number].reference)[1]
     assert lesson.check(number, "a", WRONG[number][0]) is lesson.EXERCISES[number].reference
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import ipywidgets
 
 OPTIONS = "NAND_EXPLORE"  # environment variable by which the page knows what the command was asked for
+LEFT = 120  # seconds until the kernel of a page that was closed ends: each holds the model and all maps
 CELL = "from nandlib.cli.explore import page\n\npage()"
 
 
@@ -52,6 +53,10 @@ def explore(
 
     if detector or maps or checkpoint:
         check_source(detector, maps, checkpoint)
+    if detector and not checkpoint:
+        from nandlib.detectors.fit import check_name
+
+        check_name(detector)
     for place in (images, *([[normals]] if normals else [])):
         find_images(place)  # what is wrong is said here, not in the page
     if importlib.util.find_spec("voila") is None:
@@ -63,6 +68,7 @@ def explore(
     with tempfile.TemporaryDirectory() as folder:
         notebook = _notebook(Path(folder))
         options = [f"--port={port}", "--Voila.port_retries=0", "--Voila.ip=127.0.0.1", "--Voila.auto_token=True"]
+        options += [f"--MappingKernelManager.cull_idle_timeout={LEFT}", f"--MappingKernelManager.cull_interval={LEFT // 4}"]
         command = [sys.executable, "-m", "voila", str(notebook), *options]
         token = secrets.token_urlsafe(24)  # in the environment: others of this machine see a process's arguments
         typer.echo(f"http://127.0.0.1:{port}/?token={token}  (Ctrl+C ends it)")

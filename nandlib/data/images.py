@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageFile, ImageOps
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from nandlib.errors import DataError
 
@@ -53,7 +53,9 @@ def _opened(path: Path | str, content: bytes | None = None) -> Iterator[Image.Im
     except DataError:
         raise
     except Exception as error:  # of a library that trusts what it reads
-        raise DataError(f"{path} cannot be read as an image ({error}): replace the file, or set data.on_unreadable to 'skip'") from error
+        why = "it is none that is known" if isinstance(error, UnidentifiedImageError) else str(error)
+        skip = ", or set data.on_unreadable to 'skip'" if content is None else ""
+        raise DataError(f"{path} cannot be read as an image ({why}): replace the file{skip}") from error
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -15,6 +15,7 @@ from nandlib.method.config import NandConfig, PromptConfig
 from nandlib.method.prompts import PromptSet, load_prompts
 from nandlib.models import VisionLanguageModel, load_model
 
+FAMILIES = re.compile(r"aprilgan(_\d+)?|winclip_\d+|patchcore")
 NAMES = ("aprilgan", "aprilgan_<k>", "winclip_<k>", "patchcore", *TRAINED_NAMES)
 
 
@@ -56,10 +57,9 @@ def fit_detector(
         from nandlib.detectors.trained import TRAINED
 
         return TRAINED[name].fit(normals, model or load_model("mini"), run=run)
-    match = re.fullmatch(r"(aprilgan|winclip|patchcore)(?:_(\d+))?", name)
-    if match is None or (name.startswith("patchcore_")) or name == "winclip":
-        raise PresetError(f"no detector '{name}': {nearest(name, NAMES)}")
-    family, shots = match[1], int(match[2] or 0)
+    check_name(name)
+    family, _, count = name.partition("_")
+    shots = int(count or 0)
     least = 1 if family == "patchcore" else shots
     if len(normals) < least:
         raise DataError(f"{name} needs {least} normal image(s), not {len(normals)}")
@@ -74,3 +74,9 @@ def fit_detector(
 
         return WinClip(WindowEncoder(model, window_grid), noun, references)
     return AprilGan(model, prompts or load_prompts(PromptConfig(file="aprilgan")), noun, nand, references)
+
+
+def check_name(name: str) -> None:
+    """Raise PresetError if there is no detector of that name."""
+    if name not in TRAINED_NAMES and FAMILIES.fullmatch(name) is None:
+        raise PresetError(f"no detector '{name}': {nearest(name, NAMES)}")

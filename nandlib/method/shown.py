@@ -83,7 +83,7 @@ def check_shows(name: str, score: float, level: float | None) -> None:
     if level is not None and score <= level:
         raise DataError(
             f"{name} shows nothing: its score is {score:.3g}, and half of the normal images reach {level:.3g}; "
-            "say where it is with a mask or box (Example(image, mask=...)), or leave it out"
+            "say where it is with a mask or a box, or leave it out"
         )
 
 

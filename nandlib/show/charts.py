@@ -11,6 +11,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from seaborn.utils import relative_luminance
 
 from nandlib.show.style import COLOURS, CONTEST, DELTA_COLOURS, LABELS, OURS, PAPER, SUPPRESSION_COLOURS, WIDTH, parted, pretty
 
@@ -21,6 +22,8 @@ KSHOT = {  # method of the contest → colour, marker and line
     "both": ("#56B4E9", "o--"),
     "bank": (PAPER, "^-"),
 }
+
+MID = 0.2  # luminance of a ground on which black and white are read alike
 
 
 def delta_heatmap(ours: pd.DataFrame, paper: pd.DataFrame | None = None, detector: str = "") -> Figure:
@@ -70,6 +73,8 @@ def delta_heatmap(ours: pd.DataFrame, paper: pd.DataFrame | None = None, detecto
         for (r, c), text in zip(shown, ax.texts, strict=True):
             if sure[r, c]:
                 text.set_fontweight("bold")
+        for text, colour in zip(ax.texts, ax.collections[0].get_facecolors()[np.isfinite(values).ravel()], strict=True):
+            text.set_color(".1" if relative_luminance(colour) > MID else "white")
         ax.set_title(f"{title}: mean Δ {frame.groupby('class')['delta'].mean().mean():+.1f}", fontsize=10)
         ax.tick_params(axis="y", rotation=0)
     return figure

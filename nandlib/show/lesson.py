@@ -7,6 +7,7 @@ the same space, and both are mixtures of a few concepts. Everything is seeded nu
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -205,19 +206,21 @@ def verdict(number: int, prediction: Any, function: Callable[..., Any]) -> tuple
         raise ValueError(f"there are exercises 1 to {len(EXERCISES)}, not {number}")
     exercise = EXERCISES[number]
     head = f"**Exercise {number}, {exercise.title}:**"
-    if not isinstance(prediction, str) or prediction.strip().lower() not in ("a", "b", "c"):
+    guessed = prediction.strip(" .)").lower() if isinstance(prediction, str) else ""
+    if guessed not in ("a", "b", "c"):
         return False, f'{head} first write down your prediction: "a", "b" or "c".'
     for case in exercise.cases():
-        expected = exercise.reference(*case)
+        expected, given = exercise.reference(*case), deepcopy(case)
         try:
-            got = function(*case)
+            got = function(*given)
         except Exception as error:
             return False, f"{head} your code raises {type(error).__name__}: {error}"
         problem = _difference(got, expected)
+        if not problem and not all(map(np.array_equal, given, case)):
+            problem = "your code changes what it is given (as *= and /= do), which is used again: work on a copy."
         if problem:
             return False, f"{head} {problem}"
-    right = prediction.strip().lower() == exercise.answer
-    guess = "Your prediction was right" if right else f"Your prediction was {prediction}; it is {exercise.answer}"
+    guess = "Your prediction was right" if guessed == exercise.answer else f"Your prediction was {guessed}; it is {exercise.answer}"
     return True, f"{head} ✔ the code is right. {guess}: {exercise.why}"
 
 
@@ -229,15 +232,15 @@ def _difference(got: Any, expected: Any) -> str:
         if not isinstance(got, tuple) or len(got) != len(expected):
             return f"return {len(expected)} things, the map and the score."
         return next((problem for pair in zip(got, expected, strict=True) if (problem := _difference(*pair))), "")
-    try:
-        got = np.asarray(got, float)
-    except (TypeError, ValueError):
-        return f"return numbers, not {type(got).__name__}."
-    if got.shape != np.shape(expected):
-        return f"the shape is {got.shape}, it should be {np.shape(expected)}."
+    kinds = (np.ndarray, np.number) if np.ndim(expected) else (int, float, np.number, np.ndarray)
+    if not isinstance(got, kinds) or np.asarray(got).dtype.kind not in "biuf":
+        return f"return numbers, {'an array' if np.ndim(expected) else 'one'}, not {type(got).__name__}."
+    if np.shape(got) != np.shape(expected):
+        return f"the shape is {np.shape(got)}, it should be {np.shape(expected)}."
     if not np.allclose(got, expected, atol=1e-8):
-        worst, first = np.abs(got - expected).max(), np.ravel(expected)[0]
-        return f"the values are not right yet: they differ by up to {worst:.3g} (the first is {got.flat[0]:.3f}, it should be {first:.3f})."
+        place = np.unravel_index(int(np.abs(np.subtract(got, expected, dtype=float)).argmax()), np.shape(expected))
+        wrong, right = (float(np.asarray(values)[place]) for values in (got, expected))
+        return f"the values are not right yet: the worst, at {[*map(int, place)]}, is {wrong:.3f}, it should be {right:.3f}."
     return ""
 
 

@@ -39,13 +39,16 @@ def _mathml(match: re.Match[str]) -> str:
 
 
 def _without_network(notebook: NotebookNode) -> NotebookNode:
-    """Equations as MathML, which browsers render by themselves; injected parameter cells are dropped."""
+    """Equations of texts, written or computed, as MathML, which browsers render by themselves; injected parameter cells are dropped."""
     cells = []
     for cell in notebook.cells:
         if "injected-parameters" in cell.metadata.get("tags", ()):
             continue
         if cell.cell_type == "markdown":
             cell.source = _MATH.sub(_mathml, cell.source)
+        for output in cell.get("outputs", ()):
+            if "text/markdown" in output.get("data", {}):
+                output.data["text/markdown"] = _MATH.sub(_mathml, "".join(output.data["text/markdown"]))
         cells.append(cell)
     notebook.cells = cells
     return notebook

@@ -52,7 +52,7 @@ class Accept(w.VBox):
             button.on_click(guarded(lambda k=k: self.accept(Pick(self._order[self._first + k]))))  # type: ignore[misc]
         self.undo.on_click(guarded(self.take_back))
         self.more.on_click(guarded(self._turn))
-        row = w.Layout(display="flex", flex_flow="row wrap", align_items="center", width="100%")
+        row = w.Layout(display="flex", flex_flow="row wrap", align_items="flex-start", width="100%")
         super().__init__(
             [
                 w.HTML(f"<div class='nand-note'>{HELP}</div>"),
@@ -114,7 +114,7 @@ class Accept(w.VBox):
             if here < len(self._order):
                 k = self._order[here]
                 caption.value = f"{html.escape(gallery.names[k])}<br>{answer.before[k]:.3f} → <b>{answer.after[k]:.3f}</b>"
-                self.fine[place].disabled = k in accepted
+                self.fine[place].disabled, self.fine[place].tooltip = k in accepted, f"{gallery.names[k]} is fine"
         self.undo.disabled = not self.picks
         names = [gallery.names[p.index] + (" (a box)" if p.box else "") for p in self.picks]
         self._list.value = "<div class='nand-note nand-accepted'>" + (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -52,14 +51,12 @@ class Answer:
         suppression: 1 - Π_k (1 - A_sup_k), ``(N, S, S)``.
         final: A_final, ``(N, S, S)``.
         before, after: Image scores ``(N,)``, of the map alone (``max_plus_image`` is shown as ``max``).
-        seconds: That the answer took.
     """
 
     suppression: Tensor
     final: Tensor
     before: np.ndarray
     after: np.ndarray
-    seconds: float
 
     def auroc(self, groups: Sequence[str], accepted: Sequence[str]) -> tuple[float, float, float] | None:
         """AUROC in percent before, after, and of the others alone, with good images and those of `accepted` groups counted as normal.
@@ -177,7 +174,6 @@ class Exploration:
         Raises:
             DataError: If there are picks and the gallery cannot tell examples.
         """
-        start = time.perf_counter()
         final, kept = self.base, torch.ones_like(self.base)
         for phrases in texts:
             sup = self._suppression(phrases)
@@ -190,7 +186,7 @@ class Exploration:
         score = self.gallery.nand.image_score
         how = "max" if score == "max_plus_image" else score
         before, after = (image_score(maps, how, self.gallery.nand.top_fraction).numpy() for maps in (self.base, final))
-        return Answer(1 - kept, final, before, after, time.perf_counter() - start)
+        return Answer(1 - kept, final, before, after)
 
     def nearest(self, phrases: tuple[str, ...], count: int = 3) -> list[tuple[str, float]]:
         """What the model takes a text for: the most similar generic defects, by cosine about the mean of the generic texts."""

@@ -29,7 +29,7 @@ STYLE = """<style>
 .nand-numbers td, .nand-numbers th { padding: 3px 10px 3px 0; text-align: right; font-weight: normal; }
 .nand-numbers th:first-child, .nand-numbers td:first-child { text-align: left; }
 .nand-numbers thead th { border-bottom: 1px solid rgba(128,128,128,.6); font-weight: bold; }
-.nand-note { font-size: 12px; line-height: 1.4; color: var(--jp-ui-font-color1, inherit); max-width: 60em; }
+.nand-note { overflow-wrap: anywhere; font-size: 12px; line-height: 1.4; color: var(--jp-ui-font-color1, inherit); max-width: 60em; }
 .nand-error { font-size: 13px; color: #b3261e; background: #fdecea; padding: 6px 10px; border-radius: 4px; }
 .nand-texts .jupyter-widget-tag { max-width: 100%; height: auto; white-space: normal; }
 .nand-texts input { display: none; }

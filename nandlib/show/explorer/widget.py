@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,7 @@ class Explorer(w.VBox):
         gallery: Gallery | None = None,
     ) -> None:
         keep_freed_memory()
+        self._since = time.perf_counter()  # of what is done now
         self._given, self._quiet = gallery, False
         self._root = root or (project_root() if gallery is None else Path())
         self._build(study)
@@ -67,7 +69,7 @@ class Explorer(w.VBox):
     # --- what is on the page -------------------------------------------------------------------------------------------
 
     def _build(self, study: str) -> None:
-        wide = w.Layout(width="auto", min_width="180px", flex="1 1 200px")
+        wide = {"width": "auto", "min_width": "180px", "flex": "1 1 200px"}  # each control has a layout of its own, since some are hidden
         named = {"style": {"description_width": "initial"}, "layout": wide}
         studies = self._studies(study) if self._given is None else [study]
         self.study = w.Dropdown(options=studies, value=study, description="study", **named)
@@ -100,16 +102,21 @@ class Explorer(w.VBox):
         self._own = w.Accordion([w.VBox([explain, boxes])], titles=["Your own images"], selected_index=None)
 
     def _build_texts(self, row: w.Layout, named: dict[str, Any]) -> None:
-        self.typed = w.Text(placeholder="type a text and press Enter", continuous_update=False, layout={"width": "auto"})
+        self.typed = w.Text(
+            description="Add as normal",
+            placeholder="type a text and press Enter",
+            continuous_update=False,
+            style={"description_width": "initial"},
+            layout={"width": "auto"},
+        )
         self.typed.add_class("nand-typed")
         self.texts = w.TagsInput(allow_duplicates=False, layout={"width": "100%"})
         self.texts.add_class("nand-texts")
         self.suggestion = w.Dropdown(description="phrases of the study", **named)
         self.accepted = w.SelectMultiple(description="counts as normal", rows=4, **named)
         self.threshold = w.FloatSlider(min=0, max=1, step=0.01, description="threshold", readout_format=".2f", **named)
-        label = w.HTML("<b>Add as normal</b>")
         self._ask = w.VBox(
-            [w.HTML(f"<div class='nand-note'>{HELP}</div>"), label, self.typed, self.texts]
+            [w.HTML(f"<div class='nand-note'>{HELP}</div>"), self.typed, self.texts]
             + [w.Box([self.suggestion, self.accepted, self.threshold], layout=row)]
         )
         self._message, self._result = w.HTML(), w.HTML()
@@ -146,7 +153,7 @@ class Explorer(w.VBox):
         def run(_: Any) -> None:
             if self._quiet:
                 return
-            self._message.value = ""
+            self._since, self._message.value = time.perf_counter(), ""
             try:
                 action()
             except NandError as error:
@@ -236,10 +243,13 @@ class Explorer(w.VBox):
         """What was typed joins the texts; if it is refused, it stays in its field to be mended."""
         texts = [*self.texts.value, self.typed.value]
         read_texts(texts)
-        self._set(self.typed, value="")
-        self._set(self.texts, value=[text for text in dict.fromkeys(texts) if text.strip()])
+        self._set(self.typed, value="", disabled=True)  # of what is typed meanwhile the last alone would come
+        self._set(self.texts, value=[text for text in dict.fromkeys(texts) if text.strip(" ;")])
         self._message.value = f"<div class='nand-note'>{READING}</div>"
-        self._answer()
+        try:
+            self._answer()
+        finally:
+            self.typed.disabled = False
         self._message.value = ""
 
     def _answer(self) -> None:
@@ -263,7 +273,7 @@ class Explorer(w.VBox):
         for phrases in texts:
             near = ", ".join(f"{name} ({cosine:+.2f})" for name, cosine in self.exploration.nearest(phrases))
             lines.append(f"“{html.escape(phrases[0])}” is nearest, of the model's generic defects, to: {html.escape(near)}.")
-        lines.append(f"Answered in {1000 * self.answer.seconds:.0f} ms for {len(self.gallery.names)} images.")
+        lines.append(f"Answered in {1000 * (time.perf_counter() - self._since):.0f} ms for {len(self.gallery.names)} images.")
         return f"<div class='nand-note'>{'<br>'.join(lines)}</div>"
 
     def figure(self) -> Figure:

@@ -1,5 +1,6 @@
 """The explorer: what it computes is what the study says, and no input breaks it. The tiny study stands for any."""
 
+import asyncio
 import datetime
 import io
 import json
@@ -262,6 +263,23 @@ def test_what_is_wrong_is_said_before_or_on_the_page_of_a_folder(tmp_path, monke
     empty = dict.fromkeys(("maps", "checkpoint", "normals", "model"))
     monkeypatch.setenv("NAND_EXPLORE", json.dumps({"images": [str(tmp_path)], "noun": "cloth", "detector": "patchcore", **empty}))
     assert "patchcore needs 1 normal image(s), not 0" in page().value and "nand-error" in page().value
+
+
+def test_what_is_shown_is_computed_while_nothing_is_asked(explorer, monkeypatch):
+    """Then a click has only the maps to damp."""
+    monkeypatch.setattr("nandlib.show.explorer.accept.PAUSE", 0.001)
+    explorer.exploration._picked.clear()
+
+    async def waiting():
+        explorer.accept.draw()
+        await asyncio.sleep(0)
+        assert not explorer.exploration._picked  # the page is drawn first
+        while len(explorer.exploration._picked) < len(explorer.accept._order[:8]):
+            await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(waiting(), 60))
+    shown = {pick.index for pick in explorer.exploration._picked}
+    assert shown == set(explorer.accept._order[:8])
 
 
 def test_the_next_ones(explorer):

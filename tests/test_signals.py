@@ -5,12 +5,15 @@ import pandas as pd
 import pytest
 import torch
 import wfdb
+from pydantic import ValidationError
 
+from nandlib.data.images import evenly
 from nandlib.errors import DataError, PresetError
 from nandlib.evaluation.protocol import auroc
 from nandlib.evaluation.signal_selection import COLUMNS, best_signal_candidate, select_signals
 from nandlib.method.config import ExampleConfig, PlusConfig
 from nandlib.show.contest_of_kinds import contest_figure
+from nandlib.signals import shown
 from nandlib.signals.autoencoder import MaskedAutoencoder
 from nandlib.signals.autoencoder_network import MultiScaleAutoencoder, complementary, hidden_at_random, normalised, segments_of
 from nandlib.signals.config import AutoencoderConfig, SignalStudy
@@ -74,6 +77,8 @@ def test_the_nearest_by_plain_steps(nearest):
         [NearestRecords(torch.cat([nearest.memory[:k], nearest.memory[k + 1 :]]), 3)._raw(first[k : k + 1])[0] for k in range(4)]
     )
     torch.testing.assert_close(nearest._raw(nearest.memory, skip=1)[:4], others)
+    far = NearestRecords(nearest.memory + 1e4, 3)  # as a recorder counts
+    assert float((far._raw(x + 1e4) - raw).abs().max()) < 0.05 * float(raw.max())
     more = nearest.with_more(x[-1:])
     assert more.maps(x[-1:]).amax() < nearest.maps(x[-1:]).amax()
 
@@ -145,6 +150,14 @@ def test_one_seed_gives_the_same_network(autoencoder):
         MaskedAutoencoder.fit(torch.from_numpy(SPLIT.train.signals), SMALL.model_copy(update={"segments": 7}))
 
 
+def test_of_long_records_few_windows_are_cut(monkeypatch):
+    signals = torch.from_numpy(beats(5, leads=2))
+    every = windows(signals, 17).flatten(0, 1)
+    torch.testing.assert_close(shown._some_windows(signals, 17), every)
+    monkeypatch.setattr(shown, "MOST", 40)
+    torch.testing.assert_close(shown._some_windows(signals, 17), every[evenly(len(every), 40)])
+
+
 def test_an_example_damps_what_looks_alike(nearest):
     x = torch.from_numpy(SPLIT.test.signals)
     assert torch.equal(
@@ -199,6 +212,14 @@ def test_ecg5000_is_read_in_two_parts_that_do_not_meet(archive):
     np.savez(archive, **arrays | {"typed_class": np.where(np.arange(len(arrays["typed_class"])) == 3, 0, arrays["typed_class"])})
     with pytest.raises(DataError, match=r"typed_class of beat 3 is 0, which is no type: 1 to 5 are"):
         read_ecg5000(archive, typed=True)
+    for name, value, message in (
+        ("test_abnormal", [0.0, 1.0, np.nan], "test_abnormal of beat 2 is nan: 0 or 1"),
+        ("test_abnormal", [[0], [1]], r"the array 'test_abnormal' is \(2, 1\)"),
+        ("test", np.ones((2, 3, 4)), r"the array 'test' is \(2, 3, 4\)"),
+    ):
+        np.savez(archive, **arrays | {name: np.array(value)})
+        with pytest.raises(DataError, match=message):
+            read_ecg5000(archive, typed=False)
     np.savez(archive, typed=np.zeros((2, 3)))
     with pytest.raises(DataError, match="lacks the array 'typed_class'"):
         read_ecg5000(archive, typed=True)
@@ -219,6 +240,16 @@ def test_what_cannot_be_used_is_refused(nearest, autoencoder):
             detector.maps(torch.from_numpy(good[..., :-1]))
         with pytest.raises(DataError, match=r"records of 2 x 60 \(leads x samples\), where 1 x 60 are expected"):
             detector.maps(torch.from_numpy(beats(3, leads=2)))
+        gaps = torch.from_numpy(good.copy())
+        gaps[1, 0, 5] = torch.nan
+        with pytest.raises(DataError, match="record 1 has gaps"):
+            detector.maps(gaps)
+        with pytest.raises(DataError, match="record 1 has gaps"):
+            NearestRecords.fit(gaps, 1) if detector is nearest else MaskedAutoencoder.fit(gaps, SMALL)
+    with pytest.raises(DataError, match="no normal records"):
+        MaskedAutoencoder.fit(torch.empty(0, 1, Q), SMALL)
+    with pytest.raises(ValidationError, match="multiple of 4"):
+        AutoencoderConfig(width=10)
     with pytest.raises(DataError, match="one group each"):
         Records(good, np.array(["good"]))
 
@@ -275,6 +306,14 @@ def test_ptbxl_is_read_by_its_published_folds(ptbxl):
     with pytest.raises(DataError, match=r"ptbxl_database\.csv cannot be read as a table"):
         read_ptbxl(ptbxl)
     table.to_csv(ptbxl / "ptbxl_database.csv", index=False)
+    with pytest.raises(DataError, match="100 or 500 samples a second, not 250"):
+        read_ptbxl(ptbxl, 250)
+    header = ptbxl / "records100/00004_lr.hea"
+    kept = header.read_text()
+    header.write_text(kept.replace("mV", "uV"))
+    with pytest.raises(DataError, match=r"00004_lr has the leads I \(uV\), II \(uV\), the first record I \(mV\), II \(mV\)"):
+        read_ptbxl(ptbxl)
+    header.write_text(kept)
     (ptbxl / "records100/00012_lr.dat").unlink()
     with pytest.raises(DataError, match="00012_lr: not a record in WFDB format"):
         read_ptbxl(ptbxl)

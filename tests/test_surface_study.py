@@ -137,7 +137,9 @@ def test_a_map_is_the_distance_to_the_nearest_normal_descriptor(one):
     cloud = split.test[4].cloud
     (own,) = described([cloud], (32,))
     plain = np.array([np.linalg.norm(detector.memory.numpy() - row, axis=1).min() for row in own.numpy()])
-    np.testing.assert_allclose(detector.map(cloud), plain, atol=1e-3)
+    trained = torch.cat([detector.distances(known) for known in described(split.train, (32,))])
+    assert detector.floor == pytest.approx(float(trained.median())) and detector.floor > 0
+    np.testing.assert_allclose(detector.map(cloud), np.clip(plain - detector.floor, 0, None), atol=1e-3)
     wide = SurfaceMemory(detector.memory, MemoryConfig(smooth=3)).map(cloud).numpy()
     near = np.linalg.norm(cloud.points[:, None] - cloud.points, axis=2).argsort(1)[:, :3]
     np.testing.assert_allclose(wide, plain[near].mean(1), atol=1e-3)

@@ -13,6 +13,7 @@ from nandlib.errors import DataError
 from nandlib.surfaces.anomalies import PerlinAnomaly, along_axes, displaced, on_plane, perlin_field
 from nandlib.surfaces.clouds import Cloud, as_cloud, read_cloud, write_cloud
 from nandlib.surfaces.normals import normals_of
+from nandlib.surfaces.parts import part
 
 RNG = np.random.default_rng(0)
 BALL = trimesh.creation.icosphere(4, 2.0).vertices
@@ -72,6 +73,12 @@ def test_normals_point_outward_whatever_the_order():
         assert (np.abs((found * expected[2:-2, 2:-2]).sum(-1)) > least).all()
 
 
+def test_an_open_sheet_with_relief_has_one_front():
+    """Else a dent of one piece would be a bump of another."""
+    up = [float(normals_of(part("ribbed_sheet", seed, 1500))[:, 2].mean()) for seed in range(6)]
+    assert min(up) > 0.5
+
+
 def test_a_plane_is_found_however_it_lies():
     turn = np.linalg.qr(RNG.normal(size=(3, 3)))[0]
     places = on_plane(along_axes(SHEET.reshape(-1, 3) @ turn.T + 7)[0])
@@ -104,8 +111,53 @@ def test_points_move_along_their_normals_and_nowhere_else(strength):
 
 def test_of_a_ball_one_side_is_moved():
     found = displaced(as_cloud(BALL), PerlinAnomaly(seed=1))
-    _, _, axes = np.linalg.svd(BALL - BALL.mean(0), full_matrices=False)
-    assert found.mask.any() and (BALL[found.mask] @ axes[2] > -0.3).all()
+    assert found.mask.any() and (BALL[found.mask] @ along_axes(BALL)[1][2] > -0.3).all()
+    flat = trimesh.creation.cylinder(2.0, 0.3, sections=64).subdivide().subdivide().subdivide().vertices  # thin, and closed
+    moved = flat[displaced(as_cloud(flat), PerlinAnomaly(seed=1)).mask]
+    inside = moved[np.hypot(moved[:, 0], moved[:, 1]) < 1.8]
+    assert len(inside) and len(set(np.sign(inside[:, 2]))) == 1
+
+
+@pytest.mark.parametrize("height", [1.0, 2.0, 3.0])
+def test_a_relief_that_is_seen_from_one_side_is_moved_however_it_lies(height):
+    across, down = np.meshgrid(np.linspace(-1, 1, 50), np.linspace(-1, 1, 40))
+    dome = np.stack([5 * across, 4 * down, height * np.cos(across) * np.cos(down)], -1)
+    for pose in range(6):
+        turn = np.linalg.qr(np.random.default_rng(pose).normal(size=(3, 3)))[0]
+        assert displaced(as_cloud(dome @ turn.T)).mask.mean() > 0.02
+
+
+def test_the_order_of_points_changes_nothing():
+    oval = BALL * [3, 2, 1] * (1 + BALL @ [[0.1], [0.07], [0.05]])
+    first = displaced(as_cloud(oval)).displacement
+    for seed in range(4):
+        order = np.random.default_rng(seed).permutation(len(oval))
+        np.testing.assert_allclose(displaced(as_cloud(oval[order])).displacement, first[order], atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"scale": 128},
+        {"octaves": 20},
+        {"octaves": 10**9},
+        {"lacunarity": 300},
+        {"persistence": 1e200},
+        {"strength": 0.0},
+        {"strength": 1e400},
+    ],
+)
+def test_fields_that_cannot_be_made_are_refused(wrong):
+    with pytest.raises(DataError, match="must stay below 128|strength a number but 0, and persistence one from 0 to 1"):
+        PerlinAnomaly(**wrong)
+    assert np.isfinite(perlin_field(PerlinAnomaly(scale=31, octaves=3))).all()
+
+
+def test_a_file_of_two_materials_is_one_cloud(tmp_path):
+    corners = "".join(f"v {x} {y} {x * y}\n" for x in range(5) for y in range(5))
+    faces = [f"f {k} {k + 1} {k + 6}\n" for k in range(1, 20)]
+    (tmp_path / "two.obj").write_text(f"{corners}usemtl a\n{''.join(faces[:9])}usemtl b\n{''.join(faces[9:])}")
+    assert len({tuple(point) for point in read_cloud(tmp_path / "two.obj").points}) == 25
 
 
 def test_on_the_command_line(tmp_path):

@@ -149,7 +149,7 @@ class HetNetConfig(TrainedConfig):
     )
     second_weights: Path | None = Field(None, description="of DeiT-B; or 'random'")
     second_epochs: int = Field(20, ge=1, description="of that training")
-    width: int = Field(64, ge=8, description="of the fused features and the students")
+    width: int = Field(64, ge=8, multiple_of=4, description="of the fused features and the students")
     epsilon: float = Field(1e-2, gt=0, description="added to the variance of every channel of the noise, as a share of their mean")
     boxes: int = Field(2, ge=1, description="that are replaced by noise, at most, in each training image")
     epochs: int = Field(30, ge=1)
@@ -176,6 +176,15 @@ class FaderConfig(TrainedConfig):
     gate_epochs: int = Field(20, ge=1, description="of the gates, with the U-Net frozen")
     versions: int = Field(2, ge=1, description="synthetic corruptions of each normal image")
     rate: float = Field(2e-3, gt=0)
+
+    @model_validator(mode="after")
+    def _fits(self) -> FaderConfig:
+        fold = 2 ** (len(self.widths) - 1)
+        if self.side % fold or 2 * self.cell > self.side:
+            raise ValueError(
+                f"side: {self.side} must be a multiple of {fold}, by its {len(self.widths)} widths, and hold two cells or more"
+            )
+        return self
 
 
 class TrainedDetectors(Section):

@@ -96,7 +96,11 @@ class FaderStyle(FittedDetector[FaderConfig]):
 
 
 def _corrupted(images: Sequence[ImageLike], config: FaderConfig, version: int) -> Tensor:
-    """One version of synthetic corruptions of all images, ``(n, 3, side, side)`` in [0, 1]."""
+    """One version of synthetic corruptions of all images, ``(n, 3, side, side)`` in [0, 1].
+
+    They are resized at once, what the detector sees by way of the model's own size: edges differ a little, so that somewhat more than
+    1 - `SHUT_FROM` of the normal patches teach the gates to shut.
+    """
     made = [synthetic_image(k, images, config.seed + 1000 * version, config.side)[0] for k in range(len(images))]
     return torch.from_numpy(np.stack(made)).permute(0, 3, 1, 2).float() / 255
 

@@ -52,8 +52,11 @@ class MaskedAutoencoder:
         """Train on normal records ``(M, K, Q)``; the last epoch counts.
 
         Raises:
-            DataError: If the segments do not divide a record, or the loss is no number.
+            DataError: If there are no records, they have gaps, the segments do not divide one, or the loss is no number.
         """
+        if not len(normals):
+            raise DataError("there are no normal records to train on")
+        check_shape(normals, normals.shape[1], normals.shape[2])
         if normals.shape[2] % config.segments:
             raise DataError(f"{normals.shape[2]} samples cannot be cut into {config.segments} segments: choose a number that divides them")
         cut = segments_of(normals, config.segments)

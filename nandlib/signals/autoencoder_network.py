@@ -38,7 +38,10 @@ def hidden_at_random(count: int, tokens: int, ratio: float) -> Tensor:
 
 
 def complementary(tokens: int, ratio: float, generator: torch.Generator) -> list[Tensor]:
-    """The parts of one random partition ``(tokens,)`` bool, as many as hide `ratio` each: every token is hidden in exactly one."""
+    """The ⌈1 / ratio⌉ parts of one random partition ``(tokens,)`` bool: every token is hidden in exactly one.
+
+    Each hides `ratio` of them, or less where 1 / ratio is no whole number.
+    """
     order = torch.randperm(tokens, generator=generator)
     found = []
     for part in order.tensor_split(math.ceil(1 / ratio)):

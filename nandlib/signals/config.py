@@ -19,7 +19,7 @@ class AutoencoderConfig(Section):
     local: int = Field(5, ge=1, description="δ, consecutive segments of the local set")
     mask_ratio: float = Field(0.5, gt=0, lt=1, description="θ, of either set")
     masks: int = Field(8, ge=1, description="at test, in complementary parts")
-    width: int = Field(64, ge=8)
+    width: int = Field(64, ge=8, multiple_of=4, description="of the tokens; four heads share it")
     layers: int = Field(2, ge=1, description="of the encoder")
     epochs: int = Field(60, ge=1)
     batch_size: int = Field(64, ge=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from nandlib.errors import DataError
@@ -13,11 +14,14 @@ def check_shape(signals: Tensor, leads: int, samples: int) -> Tensor:
     """Signals ``(N, K, Q)`` as they are.
 
     Raises:
-        DataError: If they have other leads or another length than the detector was trained on.
+        DataError: If they have other leads or another length than the detector was trained on, or gaps.
     """
     if signals.shape[1:] != (leads, samples):
         given = " x ".join(map(str, signals.shape[1:]))
         raise DataError(f"records of {given} (leads x samples), where {leads} x {samples} are expected: cut or resample them first")
+    gaps = ~torch.isfinite(signals).flatten(1).all(1)
+    if gaps.any():
+        raise DataError(f"record {int(gaps.int().argmax())} has gaps (values that are no numbers): fill them, or leave it out")
     return signals
 
 

@@ -50,8 +50,9 @@ class NearestRecords:
 
     def _raw(self, signals: Tensor, skip: int = 0) -> Tensor:
         """Maps before the floor; `skip`: of the nearest, which are the records themselves."""
-        found = []
+        found, centre = [], self.memory.mean((0, 2), keepdim=True)  # an offset would drown what tells them apart
         for part in check_shape(signals, self.memory.shape[1], self.memory.shape[2]).split(ROWS):
-            nearest = torch.cdist(part.flatten(1), self.memory.flatten(1)).topk(self.k + skip, largest=False).indices[:, skip:]
+            distances = torch.cdist((part - centre).flatten(1), (self.memory - centre).flatten(1))
+            nearest = distances.topk(self.k + skip, largest=False).indices[:, skip:]
             found.append((part[:, None] - self.memory[nearest]).square().mean((1, 2)))
         return torch.cat(found)

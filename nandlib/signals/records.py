@@ -110,8 +110,15 @@ def read_ecg5000(path: Path, *, typed: bool, seed: int = 0, train_share: float =
         if missing:
             raise DataError(f"{path} lacks the array '{missing[0]}': it is not ECG5000 as data/README.md describes it")
         arrays = [file[name] for name in names]
-    signals = [check_signals(own, source=f"{path}: {name}") for name, own in zip(names, arrays, strict=True) if own.ndim == 2]
+    for name, own, dimensions in zip(names, arrays, (2, 1) if typed else (2, 2, 1), strict=True):
+        if own.ndim != dimensions:
+            raise DataError(f"{path}: the array '{name}' is {own.shape}: it is not ECG5000 as data/README.md describes it")
+    signals = [check_signals(own, source=f"{path}: {name}") for name, own in zip(names[:-1], arrays[:-1], strict=True)]
     if not typed:
+        unlabelled = ~np.isin(arrays[2], (0, 1))
+        if unlabelled.any():
+            place = int(unlabelled.argmax())
+            raise DataError(f"{path}: test_abnormal of beat {place} is {arrays[2][place]}: 0 or 1 says what it is; leave it out")
         labels = np.where(arrays[2] == 1, "abnormal", GOOD)
         return Split(Records(signals[0], np.full(len(signals[0]), GOOD)), Records(signals[1], labels))
     unknown = ~np.isin(arrays[1], list(ECG5000_TYPES))
@@ -145,7 +152,10 @@ def read_ptbxl(folder: Path, rate: int = 100, progress: bool = False) -> Split:
     superclass = dict(zip(*classes, strict=True))
     found = [{superclass[code] for code in _codes(codes, folder) if code in superclass} for codes in table["scp_codes"]]
     table = table.assign(group=[_ptbxl_group(own) for own in found])[[bool(own) for own in found]]
-    column = {100: "filename_lr", 500: "filename_hr"}[rate]
+    columns = {100: "filename_lr", 500: "filename_hr"}
+    if rate not in columns:
+        raise DataError(f"PTB-XL comes with 100 or 500 samples a second, not {rate}")
+    column = columns[rate]
     train = table[table["strat_fold"].isin(PTBXL_TRAIN_FOLDS) & (table["group"] == GOOD)]
     test = table[table["strat_fold"] == PTBXL_TEST_FOLD]
     return Split(*(Records(_wfdb(folder, rows[column], progress), rows["group"].to_numpy(str)) for rows in (train, test)))
@@ -182,13 +192,19 @@ def _wfdb(folder: Path, names: Sequence[str] | pd.Series, progress: bool) -> np.
     """Records ``(N, K, Q)`` of one length."""
     import wfdb
 
-    found = list[np.ndarray]()
+    found, leads = list[np.ndarray](), list[tuple[str, str]]()
     for name in tqdm(list(names), desc="records", disable=not progress):
         try:
-            signal, _ = wfdb.rdsamp(str(folder / name))
-        except (OSError, ValueError) as error:
-            raise DataError(f"{folder / name}: not a record in WFDB format ({error})") from error
+            signal, about = wfdb.rdsamp(str(folder / name))
+        except (OSError, ValueError, TypeError) as error:  # no name at all is a TypeError
+            raise DataError(f"{folder / str(name)}: not a record in WFDB format ({error})") from error
         found.append(signal.T)
+        own = list(zip(about["sig_name"], about["units"], strict=True))
+        leads = leads or own
+        if own != leads:
+            raise DataError(
+                f"{folder / name} has the leads {_said(own)}, the first record {_said(leads)}: all must have the same, in one order"
+            )
     lengths = {own.shape for own in found}
     if len(lengths) > 1:
         raise DataError(
@@ -197,3 +213,7 @@ def _wfdb(folder: Path, names: Sequence[str] | pd.Series, progress: bool) -> np.
     if not found:
         raise DataError(f"{folder}: no record of the wanted folds")
     return check_signals(np.stack(found), source=str(folder))
+
+
+def _said(leads: Sequence[tuple[str, str]]) -> str:
+    return ", ".join(f"{name} ({unit})" for name, unit in leads)

@@ -7,7 +7,7 @@ this study: the paper knows images alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import torch
@@ -29,6 +29,19 @@ def windows(signals: Tensor, width: int) -> Tensor:
     return padded.unfold(2, width, 1).transpose(1, 2).flatten(2)
 
 
+def _some_windows(signals: Tensor, width: int) -> Tensor:
+    """At most `MOST` of all windows ``(n, K · width)``, evenly over their order: of a long record few are cut."""
+    samples = signals.shape[2]
+    places = torch.tensor(evenly(len(signals) * samples, MOST))
+    found = [windows(signals[number : number + 1], width)[0, own % samples] for number, own in _by_record(places, samples)]
+    return torch.cat(found)
+
+
+def _by_record(places: Tensor, samples: int) -> Iterator[tuple[int, Tensor]]:
+    for number in (places // samples).unique().tolist():
+        yield number, places[places // samples == number]
+
+
 class ShownSignals:
     """Regions of signals, and which way they differ from what is normal.
 
@@ -41,9 +54,9 @@ class ShownSignals:
     """
 
     def __init__(self, maps: Tensor, signals: Tensor, normals: Tensor, width: int, plus: PlusConfig = PlusConfig()) -> None:
-        self.maps, self.signals, self.width = maps, signals, width
-        every = windows(normals, width).flatten(0, 1)
-        self.normal = every[evenly(len(every), MOST)]
+        centre = normals.mean((0, 2), keepdim=True)  # else an offset would drown what tells windows apart
+        self.maps, self.signals, self.width = maps, signals - centre, width
+        self.normal = _some_windows(normals - centre, width)
         self.regions: Regions = find_regions(maps[:, None], (1, maps.shape[1]), plus)
 
     @cached_property

@@ -4,8 +4,9 @@ Known of 3D-PNAS (arXiv 2504.12856): the points are projected on a plane; a Perl
 lacunarity) is sampled at them; points move along their normals by strength · field.
 
 This study's own: the plane is that of the two leading axes of the centred points (SVD); the field is stretched to 0..1 and only what lies
-above a threshold moves the surface, so that there are places without an anomaly and a mask; a closed body, such as a ball, is projected
-like any other, so that the field runs through it: only the side that faces the plane is moved.
+above a threshold moves the surface, so that there are places without an anomaly and a mask; it covers the plane's whole extent both ways;
+the greatest displacement is a share of the cloud's diagonal; a body with two sides over the plane, such as a ball, is projected like any
+other, so that the field runs through it: only one side is moved.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ import numpy as np
 
 from nandlib.detectors.synthesis import perlin
 from nandlib.errors import DataError
-from nandlib.surfaces.clouds import Cloud
+from nandlib.surfaces.clouds import Cloud, along_axes
 from nandlib.surfaces.normals import normals_of
 
 SIDE = 128  # cells of the field on the plane
-THICK = 0.2  # of the middle extent: a cloud that is thicker has two sides
+FEW = 0.1  # of the points: where fewer face one way of the plane, the surface has one side alone
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,11 @@ class PerlinAnomaly:
 
     Attributes:
         seed: Of the field.
-        strength: Greatest displacement, as a share of the cloud's diagonal; negative: inwards.
+        strength: Greatest displacement, as a share of the cloud's diagonal, not 0; negative: inwards.
         scale: Cells of the coarsest octave along the plane.
         octaves: How many.
-        persistence: Height of each octave by that of the one before.
-        lacunarity: Cells of each octave by those of the one before.
+        persistence: Height of each octave by that of the one before, in 0..1.
+        lacunarity: Cells of each octave by those of the one before; the finest has fewer than `SIDE`.
         threshold: Of the field in 0..1, above which the surface moves.
     """
 
@@ -47,12 +48,16 @@ class PerlinAnomaly:
     threshold: float = 0.65
 
     def __post_init__(self) -> None:
-        if self.seed < 0 or not (math.isfinite(self.strength) and math.isfinite(self.persistence)):
-            raise DataError("seed is a whole number from 0 on; strength and persistence are numbers")
+        if self.seed < 0 or not math.isfinite(self.strength) or self.strength == 0 or not 0 <= self.persistence <= 1:
+            raise DataError("seed is a whole number from 0 on, strength a number but 0, and persistence one from 0 to 1")
         if not 0 <= self.threshold < 1:
             raise DataError(f"threshold is {self.threshold}: 0 or more, and below 1")
         if self.scale < 1 or self.octaves < 1 or self.lacunarity < 1:
             raise DataError("scale, octaves and lacunarity are whole numbers from 1 on")
+        if self.octaves > SIDE or self.scale * self.lacunarity ** (self.octaves - 1) >= SIDE:
+            raise DataError(
+                f"scale · lacunarity^(octaves - 1) must stay below {SIDE}, the cells of the field: give fewer or coarser octaves"
+            )
 
     @property
     def parameters(self) -> dict[str, float]:
@@ -73,19 +78,6 @@ class Displaced:
     cloud: Cloud
     mask: np.ndarray
     displacement: np.ndarray
-
-
-def along_axes(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Centred points along their own axes, the longest first, ``(P, 3)``, and these axes ``(3, 3)``, one a row.
-
-    Raises:
-        DataError: If they lie on one line.
-    """
-    centred = points - points.mean(0)
-    _, spread, axes = np.linalg.svd(centred, full_matrices=False)
-    if spread[1] <= 1e-6 * spread[0]:
-        raise DataError("the points lie on one line: there is no plane to draw an anomaly on")
-    return centred @ axes.T, axes
 
 
 def on_plane(along: np.ndarray) -> np.ndarray:
@@ -119,8 +111,8 @@ def displaced(cloud: Cloud, anomaly: PerlinAnomaly = PerlinAnomaly()) -> Displac
     cells = np.minimum((on_plane(along) * SIDE).astype(int), SIDE - 1)
     field = perlin_field(anomaly)[cells[:, 1], cells[:, 0]]
     height, normal = np.clip(field - anomaly.threshold, 0, None) / (1 - anomaly.threshold), normals_of(cloud)
-    extent = np.ptp(along, 0)
-    if extent[2] > THICK * extent[1]:  # a body with two sides over its plane: the one that faces it
-        height *= normal @ axes[2] >= 0
+    facing = normal @ axes[2] >= 0
+    if FEW < facing.mean() < 1 - FEW:
+        height *= facing
     moved = anomaly.strength * float(np.linalg.norm(np.ptp(cloud.points, 0))) * height
     return Displaced(Cloud(cloud.points + moved[:, None] * normal, cloud.grid), height > 0, moved)

@@ -64,6 +64,23 @@ def as_cloud(points: np.ndarray, source: str = "the cloud") -> Cloud:
     return Cloud(found, grid)
 
 
+def along_axes(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Centred points along their own axes, the longest first, ``(P, 3)``, and these axes ``(3, 3)``, one a row.
+
+    Along each axis the longer tail is ahead, whatever the order of the points.
+
+    Raises:
+        DataError: If they lie on one line.
+    """
+    centred = points - points.mean(0)
+    _, spread, axes = np.linalg.svd(centred, full_matrices=False)
+    if spread[1] <= 1e-6 * spread[0]:
+        raise DataError("the points lie on one line: they are no surface")
+    along = centred @ axes.T
+    ahead = np.where((along**3).sum(0) < 0, -1.0, 1.0)
+    return along * ahead, axes * ahead[:, None]
+
+
 def read_cloud(path: str | Path) -> Cloud:
     """A cloud from a file: PLY, XYZ or OBJ (by trimesh), ``.npy`` ``(P, 3)`` or ``(H, W, 3)``, or MVTec 3D-AD's organised ``.tiff``.
 
@@ -83,6 +100,8 @@ def read_cloud(path: str | Path) -> Cloud:
             import trimesh
 
             loaded = trimesh.load(path, process=False)
+            if isinstance(loaded, trimesh.Scene):  # a file of several parts or materials
+                loaded = loaded.to_geometry()
             return as_cloud(np.asarray(getattr(loaded, "vertices", np.empty((0, 3)))), str(path))
     except DataError:
         raise

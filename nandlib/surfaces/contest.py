@@ -71,7 +71,7 @@ class ScoredSurfaces:
 
     def averaged(self, distances: Sequence[Tensor]) -> list[Tensor]:
         """Maps from distances, N times ``(P,)``."""
-        return [own[near].mean(1) for own, near in zip(distances, self._near, strict=True)]
+        return [self.detector.averaged(own, near) for own, near in zip(distances, self._near, strict=True)]
 
     def highest(self, number: int, added: Tensor) -> float:
         """Maximum of a surface's map if the memory also held `added` ``(M, C)``.
@@ -83,9 +83,9 @@ class ScoredSurfaces:
         for points in self._from_highest[number]:
             if self.maps[number][points[0]] <= found:
                 break
-            rows, places = torch.from_numpy(near[points]).unique(return_inverse=True)
+            rows, places = np.unique(near[points], return_inverse=True)
             nearest = torch.minimum(distances[rows], torch.cdist(descriptors[rows], added).amin(1))
-            found = max(found, float(nearest[places].mean(1).max()))
+            found = max(found, float(self.detector.averaged(nearest, places.reshape(len(points), -1)).max()))
         return found
 
 

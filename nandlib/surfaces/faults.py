@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nandlib.surfaces.clouds import Cloud
+from nandlib.surfaces.clouds import Cloud, along_axes
 from nandlib.surfaces.normals import normals_of
 
 
@@ -72,10 +72,10 @@ def hole(place: Place) -> Made:
 
 
 def bend(place: Place) -> Made:
-    """Turned about a line across the longest axis, beyond a place along it."""
-    centred = place.points - place.points.mean(0)
-    axes = np.linalg.svd(centred, full_matrices=False)[2]
-    along, up = centred @ axes[0], centred @ axes[2]
+    """Turned about a line across the longest axis, beyond a place along it: either end, either way."""
+    own, axes = along_axes(place.points)
+    turned = place.rng.choice([-1, 1], 3)
+    (along, _, up), axes = (own * turned).T, axes * turned[:, None]
     beyond = along - (along.min() + place.rng.uniform(0.6, 0.75) * np.ptp(along))
     angle, moving = np.radians(place.rng.uniform(6, 12)), beyond > 0
     new_along = np.where(moving, along - beyond + beyond * np.cos(angle) - up * np.sin(angle), along)

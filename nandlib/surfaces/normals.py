@@ -16,8 +16,9 @@ def normals_of(cloud: Cloud, neighbours: int = NEIGHBOURS) -> np.ndarray:
     """Unit normals ``(P, 3)`` that all face one side.
 
     Cross products along the grid where the cloud is organised, else the direction of least spread of the nearest points (kNN-PCA).
-    The sign goes along the spanning tree of the surface's nearest and most parallel points (Hoppe et al., 1992), from the point that
-    lies farthest out and faces away from the centre. On an open sheet either side may be the front: all points agree on it.
+    The sign goes along the spanning tree of the surface's nearest and most parallel points (Hoppe et al., 1992); of the two sides the
+    front is the one that faces away from the centre on the whole, Σ (p - centre) · n > 0, which of a closed body is the outside. An even
+    sheet has no such side: all its points agree on one of the two.
 
     Args:
         cloud: Of the surface.
@@ -51,11 +52,12 @@ def _signs(centred: np.ndarray, found: np.ndarray, nearest: np.ndarray) -> np.nd
         own = np.flatnonzero(part == number)
         start = own[np.linalg.norm(centred[own], axis=1).argmax()]
         order, before = breadth_first_order(tree, start, directed=False)
-        signs[start] = -1 if centred[start] @ found[start] < 0 else 1
         rest = order[1:]  # in an order in which each comes after its neighbour on the tree
         turned = np.where((found[rest] * found[before[rest]]).sum(1) < 0, -1, 1)
         for place, turn in zip(rest, turned, strict=True):
             signs[place] = signs[before[place]] * turn
+        if (signs[own, None] * found[own] * centred[own]).sum() < 0:
+            signs[own] *= -1
     return signs
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 from collections.abc import Callable
+from contextlib import suppress
 
 import ipywidgets as w
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from nandlib.errors import NandError
 from nandlib.show.explorer.answer import Answer, Exploration, Pick
 from nandlib.show.explorer.drawing import Drawing
 from nandlib.show.explorer.gallery import SIDE
 from nandlib.show.explorer.page import outlined, png
 
 SHOWN, THUMB = 8, 128  # images at a time, and their side
+PAUSE = 0.1  # seconds between two pictures that are looked at ahead, in which clicks are answered
 HELP = """<b>Or show it</b>: the images with the highest scores, the region outlined that is highest. <b>This is fine</b> makes it an
 example of what counts as normal, and every region of every image that differs from normal in the same way is damped. For the image
 above, a box may be given instead of its highest region: draw it with the mouse, or move the sliders. Look at what else has faded:
@@ -129,6 +133,21 @@ class Accept(w.VBox):
             region = torch.from_numpy(self._exploration.top_region(k))[None, None].float()
             mask = F.interpolate(region, size=(SIDE, SIDE))[0, 0].numpy() > 0
             thumb.value = png(outlined(self._exploration.gallery.pictures[k], mask), THUMB)
+        self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        """Compute what the pictures show while nothing else is asked, one at a time, so that a click is answered at once."""
+        exploration, left = self._exploration, [Pick(k) for k in self._order[self._first : self._first + SHOWN]]
+
+        def one() -> None:
+            if left and exploration is self._exploration:
+                with suppress(NandError):  # said when it is clicked
+                    exploration.example(left.pop(0))
+                loop.call_later(PAUSE, one)
+
+        with suppress(RuntimeError):  # no loop: nobody waits
+            loop = asyncio.get_running_loop()
+            loop.call_later(PAUSE, one)
 
     def _turn(self) -> None:
         self._first = (self._first + SHOWN) if self._first + SHOWN < len(self._order) else 0

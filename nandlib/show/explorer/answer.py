@@ -150,11 +150,11 @@ class Exploration:
         scores, name = self.gallery.normal_scores[self.detector], self.gallery.names[pick.index]
         if pick.box is None:
             check_shows(name, float(self.base[pick.index].max()), None if scores is None else float(np.median(scores)))
-        check_new(name, self._example(pick)[0], [self._example(other)[0] for other in others])
+        check_new(name, self.example(pick)[0], [self.example(other)[0] for other in others])
 
     @torch.no_grad()
-    def _example(self, pick: Pick) -> Tensor:
-        """What a pick shows ``(T, C)``, in each position of an example."""
+    def example(self, pick: Pick) -> Tensor:
+        """What a pick shows ``(T, C)``, in each position of an example; computed once."""
         if pick not in self._picked:
             regions, describe = self.peaks[0], self.gallery.describe
             assert describe is not None  # or there would be no peaks
@@ -180,7 +180,7 @@ class Exploration:
             final, kept = suppress(final, sup), suppress(kept, sup)
         if picks:
             regions, found = self.peaks
-            examples = torch.cat([self._example(pick) for pick in picks])
+            examples = torch.cat([self.example(pick) for pick in picks])
             sup = example_suppression(found, examples, regions, self.gallery.nand.examples)
             final, kept = suppress(final, sup), suppress(kept, sup)
         score = self.gallery.nand.image_score

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch.nn.functional as F
+from bs4 import BeautifulSoup
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 from tiny_project import run
@@ -221,7 +222,8 @@ def test_the_report_needs_no_network(figures):
     page = (figures / "report.html").read_text()
     assert page.count("<section") == 1 + len(list((figures / "notebooks").glob("*.ipynb"))) == 12
     assert page.count("data:image/png;base64,") >= 10
-    assert "<math" in page
+    said = BeautifulSoup(page, "html.parser").select(".output_markdown")
+    assert "<math" in page and any(own.find("math") for own in said) and not any("$" in own.get_text() for own in said)
     assert not re.search(r"""(src|href)\s*=\s*["'](https?:)?//|@import|url\(\s*["']?https?:|<script[^>]+src""", page)
 
 

@@ -245,6 +245,31 @@ def test_scans_lose_their_table_and_keep_their_masks(scans):
         split_of("cube", ScannedParts(layout="mvtec_3d", root=scans), scans)
 
 
+def test_without_a_table_nothing_of_an_object_is_taken_for_one(scans):
+    """Scans that are cut out have nothing around them: what touches the rim in places is the object."""
+    path = scans / "dome/test/dent/xyz/000.tiff"
+    grid = tifffile.imread(path)
+    rows, columns = np.indices(grid.shape[:2])
+    grid[np.hypot(rows - 40, columns - 50) > 42] = 0  # two small places of the rim are left
+    tifffile.imwrite(path, grid)
+    measured = (grid != 0).any(2)
+    cloud, cells, size = scan(path, int(measured.sum()))
+    assert size == (80, 100) and len(cloud) == len(cells) == measured.sum()
+
+
+def test_a_mask_of_another_size_is_named(scans):
+    Image.new("L", (50, 40)).save(scans / "dome/test/dent/gt/001.png")
+    with pytest.raises(DataError, match=r"gt/001\.png has \(40, 50\) pixels, its scan \(80, 100\)"):
+        split_of("dome", ScannedParts(layout="mvtec_3d", root=scans, points=256), scans)
+
+
+def test_a_memory_of_nothing_is_refused(one):
+    with pytest.raises(DataError, match="no normal surfaces"):
+        SurfaceMemory.fit([])
+    with pytest.raises(DataError, match="a share of 0.0001 of .* normal points is none"):
+        SurfaceMemory.fit(one.tested.split.train[:1], MemoryConfig(coreset_ratio=0.0001))
+
+
 def test_their_photographs_run_through_the_ordinary_manifest(scans):
     for layout in ("mvtec_3d", "auto"):
         frame, notes = build_manifest(scans, DataConfig(root=scans, layout=layout), Grouping("types", None), progress=False)

@@ -316,3 +316,16 @@ def test_onenip_as_published(trained):
     assert found.shape == (2, 320, 320) and torch.equal(found, one.official_maps(images, prompts))
     assert not torch.equal(found, one.official_maps(images, prompts, seed=1)), "other prompts"
     assert not torch.equal(found[:1], one.official_maps(images[:1], prompts)), "another scale"
+
+
+@pytest.mark.parametrize(
+    ("config", "wrong", "why"),
+    [
+        (FaderConfig, {"side": 100}, "must be a multiple of 8"),
+        (FaderConfig, {"cell": 200}, "hold two cells"),
+        (HetNetConfig, {"width": 10}, "multiple of 4"),
+    ],
+)
+def test_sizes_that_no_network_has_are_refused(config, wrong, why):
+    with pytest.raises(ValidationError, match=why):
+        config(**wrong)

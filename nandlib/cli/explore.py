@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import ipywidgets
 
 OPTIONS = "NAND_EXPLORE"  # environment variable by which the page knows what the command was asked for
+POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'self'"  # Voilà's page asks for fonts elsewhere
 LEFT = 120  # seconds until the kernel of a page that was closed ends: each holds the model and all maps
 CELL = "from nandlib.cli.explore import page\n\npage()"
 
@@ -68,6 +69,7 @@ def explore(
     with tempfile.TemporaryDirectory() as folder:
         notebook = _notebook(Path(folder))
         options = [f"--port={port}", "--Voila.port_retries=0", "--Voila.ip=127.0.0.1", "--Voila.auto_token=True"]
+        options += [f"--Voila.tornado_settings={ {'headers': {'Content-Security-Policy': POLICY}} }"]
         options += [f"--MappingKernelManager.cull_idle_timeout={LEFT}", f"--MappingKernelManager.cull_interval={LEFT // 4}"]
         command = [sys.executable, "-m", "voila", str(notebook), *options]
         token = secrets.token_urlsafe(24)  # in the environment: others of this machine see a process's arguments

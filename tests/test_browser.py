@@ -236,8 +236,6 @@ def test_accepting_with_a_click_on_a_page_of_ones_own(browser, own_page):
         refused = requests.get(stranger, timeout=20)
         assert refused.status_code == 403 or "/login" in refused.url, "the page opens without its token"
     page = browser.new_page(viewport={"width": 1280, "height": 1500})
-    asked: list[str] = []
-    page.on("requestfinished", lambda request: asked.append(request.url))
     try:
         page.goto(own_page, timeout=START)
         accept = page.locator(".nand-accept")
@@ -268,11 +266,11 @@ def test_accepting_with_a_click_on_a_page_of_ones_own(browser, own_page):
         page.get_by_placeholder("type a text and press Enter").fill("defect; damage; flaw")
         page.keyboard.press("Enter")
         expect(page.locator(".nand-result")).to_contain_text("is nearest, of the model's generic defects", timeout=SOON)
+        expect(page.get_by_placeholder("type a text and press Enter")).to_be_focused(timeout=SOON)  # for the next one
         expect(page.locator(".nand-error")).to_have_count(0)
         page.set_viewport_size({"width": 800, "height": 1500})
         screenshot(page, "explore_800")
         assert page.evaluate("document.documentElement.scrollWidth") <= 800
-        assert asked and all(url.startswith(("http://127.0.0.1", "data:", "blob:")) for url in asked)
         assert "default-src 'self'" in requests.get(own_page, timeout=20).headers["Content-Security-Policy"]
     finally:
         page.close()

@@ -282,6 +282,22 @@ def test_what_is_shown_is_computed_while_nothing_is_asked(explorer, monkeypatch)
     assert shown == set(explorer.accept._order[:8])
 
 
+def test_what_is_looked_at_ahead_is_what_is_seen(explorer, monkeypatch):
+    monkeypatch.setattr("nandlib.show.explorer.accept.PAUSE", 0.001)
+    looked = []
+    monkeypatch.setattr(Exploration, "example", lambda _, pick: looked.append(pick.index))
+
+    async def turning():
+        for first in (0, 8):
+            explorer.accept._first = first
+            explorer.accept._look_ahead()
+        await asyncio.sleep(0.3)
+
+    asyncio.run(turning())
+    explorer.accept._first = 0
+    assert looked == explorer.accept._order[8:16]
+
+
 def test_the_next_ones(explorer):
     first = [caption.value for caption in explorer.accept._captions]
     explorer.accept.more.click()

@@ -98,6 +98,18 @@ def test_a_defect_is_not_trained_on(tmp_path):
         built(tmp_path)
 
 
+def test_what_is_excluded_may_lie_anywhere(tmp_path):
+    MINIATURES["table"](tmp_path)
+    table = tmp_path / "images.csv"
+    table.write_text(table.read_text().replace("d.png,plate,test,rust", "d.png,plate,train,rust"))
+    assert ("train", "rust") not in groups(tmp_path, exclude_types=("rust",))
+    MINIATURES["visa"](tmp_path / "visa")
+    kinds = tmp_path / "visa/plate/image_anno.csv"
+    kinds.write_text(kinds.read_text().replace('"hole, color spot"', '"hole,other"'))
+    with pytest.raises(DataError, match=r"data\.exclude_types: no type 'other'"):
+        built(tmp_path / "visa", exclude_types=("other",))
+
+
 def test_files_of_a_system_are_no_images(dataset, tmp_path):
     root = dataset()
     for place in ("bolt/test/dent/._000.png", "bolt/train/good/._x.png", ".ipynb_checkpoints/a.png", "bolt/test/@eaDir/a.png"):
@@ -164,5 +176,14 @@ def test_masks_in_colours_and_greys_mark_all_that_they_show(tmp_path):
     Image.fromarray(grey).save(tmp_path / "greys.png")
     shown = np.dstack([np.full_like(drawn, 255), drawn.max(2)])
     Image.fromarray(shown, "RGBA").save(tmp_path / "white_on_nothing.png")
+    shown[..., 3], shown[..., :3] = 0, drawn.max(2)[..., None]
+    Image.fromarray(shown, "RGBA").save(tmp_path / "nothing_is_opaque.png")
     for path in sorted(tmp_path.iterdir()):
         assert np.array_equal(load_mask(path), drawn.any(2)), path.name
+
+
+def test_noise_of_a_soft_mask_is_no_mark(tmp_path):
+    soft = np.random.default_rng(0).integers(0, 40, (40, 40)).astype(np.uint8)
+    soft[10:20, 10:20] = 200
+    Image.fromarray(soft).save(tmp_path / "soft.png")
+    assert load_mask(tmp_path / "soft.png").sum() == 100

@@ -129,6 +129,16 @@ def test_a_data_set_in_several_archives(tmp_path, server):
     fetch(thing, tmp_path / "p", accept=lambda one: asked.append(one) or True, progress=False)
     assert [one.name for one in asked] == ["thing"] and state(thing, tmp_path / "p") == "verified"
     assert {name: (tmp_path / f"p/data/thing/{name}/train/good/0.png").read_text() for name in "ab"} == {"a": "a", "b": "b"}
+    (tmp_path / "p/data/thing/a/.DS_Store").touch()
+    assert state(thing, tmp_path / "p") == "verified"
+    fetch(thing, tmp_path / "one", local=[tmp_path / "a.zip"], progress=False)
+    assert [path.name for path in (tmp_path / "one/data/thing").iterdir()] == ["a"] and state(thing, tmp_path / "one") == "missing"
+    (tmp_path / "x.zip").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"x\.zip: none of a\.zip, b\.zip as published"):
+        fetch(thing, tmp_path / "two", local=[tmp_path / "x.zip"], progress=False)
+    (tmp_path / "gone/data").mkdir(parents=True)
+    (tmp_path / "gone/data/thing").symlink_to(tmp_path / "nowhere")
+    fetch(thing, tmp_path / "gone", local=[tmp_path], progress=False)
     shutil.rmtree(tmp_path / "p/data/thing/b")
     assert state(thing, tmp_path / "p") == "missing"
     fetch(thing, tmp_path / "p", local=[tmp_path], progress=False)  # the part that is missing

@@ -44,7 +44,8 @@ def explore(
 ) -> None:
     """A page for your images: type a text, or click "this is fine", and see all maps and scores change (needs the extra 'study').
 
-    Without --detector it offers all of the study's. Examples are told from what is normal: they need --normals.
+    Without --detector it offers all of the study's. Examples are told from what is normal: they need --normals. A page that was closed,
+    or out of reach for two minutes (a machine that slept), ends: load it anew.
 
     Example:
 

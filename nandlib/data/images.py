@@ -18,6 +18,7 @@ ImageLike = str | Path | Image.Image | np.ndarray
 MOST_PIXELS = 1 << 27  # of an image: 400 MB as RGB
 ORIENTATION = ExifTags.Base.Orientation
 WHITE = 250  # of 255: what a soft edge rises to
+MOST_TYPES = 32  # values of a mask that are numbers of types
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 
@@ -91,7 +92,7 @@ def is_hidden(name: str) -> bool:
 
 def is_image(name: str) -> bool:
     """Whether a file is an image that can be read, by its name."""
-    return name.lower().endswith(IMAGE_SUFFIXES) and not is_hidden(name)
+    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
 
 
 def refuse_single(images: Any, name: str) -> None:
@@ -106,8 +107,8 @@ def refuse_single(images: Any, name: str) -> None:
 def load_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
     """A mask file, or all of a folder together, as bool ``(H, W)``; resized to `size` ``(H, W)`` by nearest neighbour if given.
 
-    A pixel is marked if its brightest channel is not 0, or, in a mask that goes to white and may have soft edges, above 127. What is
-    transparent is not marked.
+    A pixel is marked if its brightest channel is not 0, or, in a mask that goes to white or has many values, and so soft edges, above
+    127. What is transparent is not marked, if anything else is.
 
     Raises:
         DataError: If the file is no image, or the folder holds none or such of several sizes.
@@ -119,7 +120,9 @@ def load_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
         together: np.ndarray = np.any(parts, axis=0)
         return together
     array = _brightest(path)
-    marked: np.ndarray = array > (127 if array.dtype == np.uint8 and array.max(initial=0) >= WHITE else 0)
+    most = array.max(initial=0)
+    soft = array.dtype == np.uint8 and (most >= WHITE or (most > 127 and len(np.unique(array)) > MOST_TYPES))
+    marked: np.ndarray = array > (127 if soft else 0)
     if size is not None:
         marked = np.asarray(Image.fromarray(marked).resize((size[1], size[0]), Image.Resampling.NEAREST))
     return marked
@@ -140,8 +143,11 @@ def _brightest(path: Path) -> np.ndarray:
     with _opened(path) as image:
         if image.mode.startswith("I"):
             return np.array(image, np.int32)
-        shown = np.array(image.convert("RGBA").getchannel("A")) if image.has_transparency_data else 255
-        return np.minimum(np.array(_rgb(image, path)).max(2), shown)
+        bright: np.ndarray = np.array(_rgb(image, path)).max(2)
+        if not image.has_transparency_data:
+            return bright
+        shown = np.minimum(bright, np.array(image.convert("RGBA").getchannel("A")))
+        return shown if shown.any() else bright
 
 
 def turned(array: np.ndarray, position: int) -> np.ndarray:

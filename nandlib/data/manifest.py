@@ -97,7 +97,8 @@ def build_manifest(root: Path, config: DataConfig, grouping: Grouping, progress:
     notes += [row for row in checked if isinstance(row, str)]
     trained = {str(row["class"]) for row in checked if isinstance(row, dict) and row["split"] == "train"}
     if untrained := [name for name in names if name not in trained]:
-        raise DataError(f"class '{untrained[0]}': none of its training images can be read; " + (notes[0] if notes else "it has none"))
+        why = next((note for note, row in zip(checked, rows, strict=True) if isinstance(note, str) and row["class"] == untrained[0]), "")
+        raise DataError(f"class '{untrained[0]}': none of its training images can be read; {why or 'it has none'}")
     notes += list(_left_out(root, items))
     frame = MANIFEST.validate(pd.DataFrame([row for row in checked if isinstance(row, dict)], columns=list(MANIFEST.columns)))
     for (class_name, type_name), part in frame[frame["type"] != "good"].groupby(["class", "type"], sort=False):
@@ -135,13 +136,13 @@ def _check_types(root: Path, items: Mapping[str, Sequence[Item]], config: DataCo
                 f"data.root: {root} has a class or type named '{name}': such names stand in tables, commands and pages, so they hold "
                 "letters, digits, spaces and . , + - _ ( ) only (an accent is one with its letter, as in Unicode's form NFC): rename it"
             )
-    present |= {part for own in items.values() for item in own if item.several for part in item.type.split("+")}
-    for key, names in (("exclude_types", config.exclude_types), ("abnormal_types", config.abnormal_types)):
+    parts = {part for own in items.values() for item in own if item.several for part in item.type.split("+")}
+    for key, names, known in (("exclude_types", config.exclude_types, present), ("abnormal_types", config.abnormal_types, present | parts)):
         for name in names:
-            if name not in present:
-                raise DataError(f"data.{key}: no type '{name}' in {root}: {nearest(name, sorted(present - {GOOD}))}")
+            if name not in known:
+                raise DataError(f"data.{key}: no type '{name}' in {root}: {nearest(name, sorted(known - {GOOD}))}")
     for name, own in items.items():
-        defects = [item for item in own if item.split == "train" and item.type != GOOD]
+        defects = [item for item in own if item.split == "train" and item.type not in (GOOD, *config.exclude_types)]
         if defects:
             raise DataError(
                 f"data.root: {root}: class '{name}' has {len(defects)} training images of type '{defects[0].type}' or others "
@@ -158,7 +159,7 @@ def _check_once(root: Path, images: Sequence[str]) -> None:
 
 
 def _left_out(root: Path, items: Mapping[str, Sequence[Item]]) -> Iterator[str]:
-    """A note for every folder of a class with images that are not read."""
+    """A note for every folder, in that of a class, with images that are not read."""
     for name, own in items.items():
         known = {place for item in own for place in (item.image, item.mask)}
         found = Counter[str]()

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from nandlib.data.archives import extract
 from nandlib.data.download import BLOCK, FAILURES, retrieve
-from nandlib.data.images import IMAGE_SUFFIXES
+from nandlib.data.images import is_hidden, is_image
 from nandlib.errors import DataError, PresetError, nearest, without_secrets
 from nandlib.settings import RESOURCES, read_yaml
 
@@ -145,7 +145,9 @@ def state(entry: Source, root: Path) -> str:
 
 def _installed(target: Path) -> str:
     """What a later look at a place is compared with."""
-    return _digest(target, "sha256") if target.is_file() else f"{sum(path.is_file() for path in target.rglob('*'))} files"
+    if target.is_file():
+        return _digest(target, "sha256")
+    return f"{sum(path.is_file() and not is_hidden(path.name) for path in target.rglob('*'))} files"
 
 
 def check_images(root: Path, entry: Source) -> None:
@@ -156,7 +158,7 @@ def check_images(root: Path, entry: Source) -> None:
     """
     for class_name, published in (entry.images or {}).items():
         parts = (root / class_name / split for split in ("train", "test"))
-        found = tuple(sum(1 for path in part.glob(entry.pattern) if path.suffix.lower() in IMAGE_SUFFIXES) for part in parts)
+        found = tuple(sum(1 for path in part.glob(entry.pattern) if is_image(path.name)) for part in parts)
         if found != published:
             raise DataError(
                 f"{root} is not {entry.title}: class '{class_name}' has {found[0]} training and {found[1]} test images, "
@@ -187,7 +189,14 @@ def fetch(
             neither be found nor downloaded.
     """
     target = root / entry.path
+    if target.is_symlink() and not target.exists():
+        target.unlink()  # a link to what is gone
     if entry.parts:
+        parts = entry.alone()
+        if local and all(place.is_file() for place in local):  # some of them
+            parts = [part for part in parts if _find(part, local)]
+            if not parts:
+                raise DataError(f"{', '.join(map(str, local))}: none of {', '.join(entry.parts)} as published: nothing was fetched")
         agreed = list[bool]()
 
         def once(_: Source) -> bool:
@@ -195,11 +204,9 @@ def fetch(
                 agreed.append(accept(entry))
             return agreed[0]
 
-        return "; ".join(fetch(part, root, local=local, accept=once, progress=progress) for part in entry.alone())
+        return "; ".join(fetch(part, root, local=local, accept=once, progress=progress) for part in parts)
     if target.exists():
         return _report(entry, root)
-    if target.is_symlink():
-        target.unlink()  # a link to what is gone
     found = _find(entry, [*local, *_local_folders(root)])
     if entry.install == "by_hand" and found is None:
         known = "" if entry.images else ", and what is there stays unverified"

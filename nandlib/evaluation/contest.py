@@ -89,8 +89,8 @@ class Contest:
     network: PatchCore
     regions: Regions
     found: list[Tensor]
-    paths: Sequence[Path] = ()
-    types: Sequence[str] = ()
+    paths: Sequence[Path]
+    types: Sequence[str]
     config: ExampleConfig = ExampleConfig()
     _known: dict[tuple[int, str], Tensor] = field(default_factory=dict, repr=False)
 

@@ -206,7 +206,7 @@ def verdict(number: int, prediction: Any, function: Callable[..., Any]) -> tuple
         raise ValueError(f"there are exercises 1 to {len(EXERCISES)}, not {number}")
     exercise = EXERCISES[number]
     head = f"**Exercise {number}, {exercise.title}:**"
-    guessed = prediction.strip(" .)").lower() if isinstance(prediction, str) else ""
+    guessed = prediction.strip().strip(" .)").lower() if isinstance(prediction, str) else ""
     if guessed not in ("a", "b", "c"):
         return False, f'{head} first write down your prediction: "a", "b" or "c".'
     for case in exercise.cases():

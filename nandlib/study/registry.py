@@ -134,7 +134,7 @@ def _check_files(study: OpenStudy, registry: dict[str, Any]) -> None:
             elif entry is not None:
                 lines.append(f"      nand fetch {entry.name}              downloads it, or, without a network,")
                 unpacked = " or what was unpacked from it" if entry.images else ""
-                lines.append(f"      nand fetch {entry.name} --from PATH  takes {entry.file}{unpacked}")
+                lines.append(f"      nand fetch {entry.name} --from PATH  takes {entry.file or ', '.join(entry.parts)}{unpacked}")
             else:
                 lines.append(f"      put it there (or a link to it), or change {key}")
         fetched = any((entry := source_of(path)) is not None and entry.install != "by_hand" for path in missing.values())

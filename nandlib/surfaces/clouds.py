@@ -67,7 +67,7 @@ def as_cloud(points: np.ndarray, source: str = "the cloud") -> Cloud:
 def along_axes(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Centred points along their own axes, the longest first, ``(P, 3)``, and these axes ``(3, 3)``, one a row.
 
-    Along each axis the longer tail is ahead, whatever the order of the points.
+    Along each axis the longer tail is ahead, whatever the order of the points; a cloud that is symmetric about one has no such tail.
 
     Raises:
         DataError: If they lie on one line.

@@ -78,7 +78,7 @@ def _drawn(name: str, data: DrawnParts) -> SurfaceSplit:
 
 def _scanned(root: Path, name: str, points: int) -> SurfaceSplit:
     base = root / name
-    types = sorted(own.name for own in (base / "test").glob("*") if own.is_dir())
+    types = sorted(own.name for own in (base / "test").glob("*") if own.is_dir() and not is_hidden(own.name))
     if not types:
         raise DataError(f"{base / 'test'} holds no folder: {root} must be MVTec 3D-AD, <class>/test/<type>/xyz/*.tiff")
     train = [scan(path, points)[0] for path in _files(base / "train/good/xyz")]

@@ -36,6 +36,7 @@ class Accept(w.VBox):
 
     def __init__(self, changed: Callable[[], None], guarded: Callable[[Callable[[], None]], Callable[[object], None]]) -> None:
         self.picks: list[Pick] = []
+        self._next: asyncio.TimerHandle | None = None
         self._changed, self._first = changed, 0
         self._thumbs = [w.Image(format="png", layout={"width": "100%", "max_width": f"{THUMB}px"}) for _ in range(SHOWN)]
         self._captions = [w.HTML() for _ in range(SHOWN)]
@@ -138,16 +139,18 @@ class Accept(w.VBox):
     def _look_ahead(self) -> None:
         """Compute what the pictures show while nothing else is asked, one at a time, so that a click is answered at once."""
         exploration, left = self._exploration, [Pick(k) for k in self._order[self._first : self._first + SHOWN]]
+        if self._next is not None:
+            self._next.cancel()  # of pictures that are seen no more
 
         def one() -> None:
-            if left and exploration is self._exploration:
+            if left:
                 with suppress(NandError):  # said when it is clicked
                     exploration.example(left.pop(0))
-                loop.call_later(PAUSE, one)
+                self._next = loop.call_later(PAUSE, one)
 
         with suppress(RuntimeError):  # no loop: nobody waits
             loop = asyncio.get_running_loop()
-            loop.call_later(PAUSE, one)
+            self._next = loop.call_later(PAUSE, one)
 
     def _turn(self) -> None:
         self._first = (self._first + SHOWN) if self._first + SHOWN < len(self._order) else 0

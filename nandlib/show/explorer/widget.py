@@ -250,6 +250,7 @@ class Explorer(w.VBox):
             self._answer()
         finally:
             self.typed.disabled = False
+            self.typed.focus()  # which a field that is disabled loses
         self._message.value = ""
 
     def _answer(self) -> None:

@@ -197,14 +197,8 @@ def fetch(
             parts = [part for part in parts if _find(part, local)]
             if not parts:
                 raise DataError(f"{', '.join(map(str, local))}: none of {', '.join(entry.parts)} as published: nothing was fetched")
-        agreed = list[bool]()
-
-        def once(_: Source) -> bool:
-            if not agreed:
-                agreed.append(accept(entry))
-            return agreed[0]
-
-        return "; ".join(fetch(part, root, local=local, accept=once, progress=progress) for part in parts)
+        agreed = cache(lambda: accept(entry))  # asked once
+        return "; ".join(fetch(part, root, local=local, accept=lambda _: agreed(), progress=progress) for part in parts)
     if target.exists():
         return _report(entry, root)
     found = _find(entry, [*local, *_local_folders(root)])

@@ -50,8 +50,7 @@ def _signs(centred: np.ndarray, found: np.ndarray, nearest: np.ndarray) -> np.nd
     count, part = connected_components(tree, directed=False)
     for number in range(count):
         own = np.flatnonzero(part == number)
-        start = own[np.linalg.norm(centred[own], axis=1).argmax()]
-        order, before = breadth_first_order(tree, start, directed=False)
+        order, before = breadth_first_order(tree, own[0], directed=False)
         rest = order[1:]  # in an order in which each comes after its neighbour on the tree
         turned = np.where((found[rest] * found[before[rest]]).sum(1) < 0, -1, 1)
         for place, turn in zip(rest, turned, strict=True):

@@ -18,6 +18,7 @@ from nandlib.detectors.patchcore import MEAN, STD, PatchCore, _full_network
 from nandlib.errors import DataError
 from nandlib.method.config import NandConfig, PromptConfig
 from nandlib.method.prompts import load_prompts
+from nandlib.models import Placement
 from nandlib.settings import RANDOM
 
 
@@ -53,7 +54,7 @@ def plain_input(image):
 def test_embedding_of_torchvisions_network(resnet):
     network, path = resnet
     batch = torch.randn(1, 3, 256, 256, generator=torch.Generator().manual_seed(1))
-    ours = _full_network(path).train()
+    ours = _full_network(path, Placement()).train()
     ours.feature_extractor.eval()
     with torch.no_grad():
         expected = plain_embedding(network, batch).permute(0, 2, 3, 1).reshape(-1, 1536)

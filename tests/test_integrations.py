@@ -201,8 +201,11 @@ def test_a_crop_is_damped_where_the_model_looks(folder, model):
     module.model.memory_bank = torch.randn(8, 128)
     adapted = adapt_module(module.eval(), "hair", model=model, noun="cloth")
     (path, *_) = sorted((folder / "test").rglob("*.png"))
-    raw = AnomalibDetector(module)([path])[0].numpy()
-    assert raw.shape == (48, 48)
+    framed = AnomalibDetector(module)([path])[0].numpy()
+    raw = framed[24:72, 24:72]
+    assert (
+        framed.shape == (96, 96) and np.count_nonzero(framed) == np.count_nonzero(raw) > 0
+    )  # the map of the whole image: nothing around the crop
     crop = resized(path, 96)[24:72, 24:72]
     expected = add_normality(lambda _: [raw], "hair", model=model, noun="cloth")([crop])[0]
     with torch.no_grad():
@@ -211,6 +214,8 @@ def test_a_crop_is_damped_where_the_model_looks(folder, model):
     np.testing.assert_allclose(final, expected, rtol=0.02)  # one grey level
     whole = add_normality(lambda _: [raw], "hair", model=model, noun="cloth")([path])[0]
     assert np.abs(final - whole).max() > 5 * np.abs(final - expected).max()
+    plain = add_normality(AnomalibDetector(module), "hair", model=model, noun="cloth")([path])[0]  # A_sup of the whole, on its map
+    np.testing.assert_array_equal(plain, add_normality(lambda _: [framed], "hair", model=model, noun="cloth")([path])[0])
 
 
 def test_a_model_without_maps_is_refused():
@@ -259,7 +264,9 @@ def test_estimator_takes_a_trained_detector_and_refuses_nonsense(model):
     for wrong, message in (({"texts": "hair"}, r'texts=\["hair"\]'), ({"contamination": 0.7}, "between 0 and 0.5")):
         with pytest.raises(DataError, match=message):
             NormalityDetector(fixed, model=model, **wrong).fit(images(2, 0))
-    for few in ([], np.zeros((0, 8, 8, 3), np.uint8), "image.png"):
+    with pytest.raises(DataError, match="must be a sequence"):
+        NormalityDetector(fixed, model=model).fit("image.png")
+    for few in ([], np.zeros((0, 8, 8, 3), np.uint8)):
         with pytest.raises(DataError, match="one or more"):
             NormalityDetector(fixed, model=model).fit(few)
     with pytest.raises(DataError, match="two or more for PatchCore"):

@@ -161,6 +161,12 @@ def test_no_server_is_a_message():
         Endpoint("http://127.0.0.1:9/v1", "m", KEY, retries=0).ask("x")
 
 
+def test_decimals_are_no_enumeration():
+    said = [f"{k}.5 mm deep hole" for k in range(5)] + ["a dent", "a crack", "a hole", "a spot", "a stain"]
+    assert parse_phrases(json.dumps(said)) == said
+    assert parse_phrases("\n".join(f"{k}. {phrase}" for k, phrase in enumerate(said, 1))) == said
+
+
 def test_answers_in_a_code_block():
     assert parse_phrases("```json\n" + json.dumps(PHRASES) + "\n```") == PHRASES
     assert REQUEST.count("{") == 2

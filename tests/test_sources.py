@@ -11,6 +11,7 @@ import zipfile
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -373,9 +374,10 @@ def test_one_message_lists_all_that_the_papers_study_lacks(tmp_path, monkeypatch
     assert doctor.exit_code == 1
     assert len(json.loads(doctor.stdout)["studies"]["mvtec_ad"]["missing"]) == 5
     assert CliRunner().invoke(app, ["doctor", "mini"]).exit_code == 0
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10**12))  # whatever this machine has
     refused = CliRunner().invoke(app, ["fetch", "mvtec_ad"])
     assert "CC BY-NC-SA 4.0" in refused.stdout
-    assert "was not accepted" in str(refused.exception) or "MB free" in str(refused.exception)
+    assert "was not accepted" in str(refused.exception)
     lost = CliRunner().invoke(app, ["fetch", "aprilgan_visa", "--from", "/nowhere"])
     assert "there is no such folder or file" in str(lost.exception)
 

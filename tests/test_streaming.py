@@ -222,16 +222,17 @@ def test_readers_preprocess_while_the_network_works(images, model, tmp_path):
         seen.add(threading.get_ident())
         return torch.from_numpy(np.asarray(picture, np.float32).transpose(2, 0, 1).copy())
 
-    def maps(batch):
-        sizes.append(len(batch))
-        return batch.mean(1)
+    class Mean(TorchDetector):
+        def maps(self, batch):
+            sizes.append(len(batch))
+            return batch.mean(1)
 
-    detector = TorchDetector(preprocess, maps)
+    detector = Mean(preprocess)
     nothing = add_normality(detector, "hair", model=model).remove("hair")
     run(nothing, images, tmp_path / "out", how=How(store="shards", overlays=False, batch=12))
     assert max(sizes) == 12 and seen and threading.get_ident() not in seen
     stored = {name: array for path in (tmp_path / "out/shards").glob("*.safetensors") for name, array in load_file(path).items()}
-    one_by_one = {name: maps(preprocess(Image.open(images / name))[None])[0].numpy() for name in stored}
+    one_by_one = {name: detector.maps(preprocess(Image.open(images / name))[None])[0].numpy() for name in stored}
     assert len(stored) == 70 and all(np.array_equal(stored[name], one_by_one[name]) for name in stored)
 
 
@@ -329,8 +330,8 @@ def test_a_full_disk_and_a_folder_that_cannot_be_written_to_are_named(images, ad
     run(adapted, images, tmp_path / "out")
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
     (tmp_path / "file").write_text("no folder")
-    for place in (tmp_path / "file", Path("/proc/results")):
-        with pytest.raises(DataError, match=f"{place} cannot be written to .*give the right to write there"):
+    for place, mend in ((tmp_path / "file", "a file has the name"), (Path("/proc/results"), "give the right to write there")):
+        with pytest.raises(DataError, match=f"{place} cannot be written to .*{mend}"):
             run(adapted, images, place)
 
 

@@ -20,7 +20,7 @@ from nandlib.method.adapt import AdaptedDetector
 from nandlib.method.descriptors import Descriptors
 from nandlib.method.normality import add_normality
 from nandlib.study.images import image_paths
-from nandlib.study.model import model_of
+from nandlib.study.model import model_of, placement
 from nandlib.study.open_study import OpenStudy
 
 COLUMNS = ["method", "k", "adapt_s", "image_ms", "bytes"]
@@ -50,7 +50,7 @@ def normality_cost(study: OpenStudy, ks: Sequence[int] = KS) -> pd.DataFrame:
     paths, groups = image_paths(study, class_name), study.rows(class_name, "test")["group"].to_numpy()
     tested, model = paths[:IMAGES], model_of(study)
     normals = image_paths(study, class_name, "train")
-    detector = PatchCore(model, normals, study.config.patchcore)
+    detector = PatchCore(model, normals, study.resolved(study.config.patchcore), placement(study))
     own = [path for path, name in zip(paths, groups, strict=True) if name == group]
     level = Descriptors(detector, model).level or 0.0
     own = [path for path, single in zip(own, detector(own), strict=True) if single.max() > level]  # an example must show something

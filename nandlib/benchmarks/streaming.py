@@ -30,7 +30,7 @@ from nandlib.streaming.here import Here
 from nandlib.streaming.listing import Listing
 from nandlib.streaming.work import How
 from nandlib.study.images import image_paths
-from nandlib.study.model import model_of
+from nandlib.study.model import model_of, placement
 from nandlib.study.open_study import OpenStudy
 
 COLUMNS = ["what", "images_s", "ratio", "to"]
@@ -53,7 +53,7 @@ def streaming_rates(study: OpenStudy, images: int = IMAGES, repeats: int = REPEA
     """
     class_name = study.classes()[0]
     model, normals = model_of(study), image_paths(study, class_name, "train")
-    detector = PatchCore(model, normals, study.config.patchcore)
+    detector = PatchCore(model, normals, study.resolved(study.config.patchcore), placement(study))
     with tempfile.TemporaryDirectory() as folder:
         listing = copies(image_paths(study, class_name), images, Path(folder) / "images")
         nothing = add_normality(detector, "x", model=model).remove("x")

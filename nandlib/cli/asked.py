@@ -11,6 +11,7 @@ import typer
 
 from nandlib.cli.app import progress
 from nandlib.errors import DataError
+from nandlib.settings import EMBEDDED_HEADS, RESOURCES
 
 if TYPE_CHECKING:
     from nandlib.data.maps import Detector, MapFolder
@@ -81,7 +82,7 @@ class Setting:
         from nandlib.streaming.listing import find_images
         from nandlib.streaming.results import digest
 
-        named = {"checkpoint": self.checkpoint, "model": self.weights, "clip": self.clip}
+        named = {"checkpoint": self.checkpoint, "model": self.weights or EMBEDDED_HEADS, "clip": self.clip}
         files = {name: [path] if path else [] for name, path in named.items()}
         files |= {"normals": find_images([self.normals]) if self.normals else [], "accept": find_images(self.accept) if self.accept else []}
         if maps is not None:  # which say where an example shows it
@@ -90,7 +91,13 @@ class Setting:
         held = {name: digest(b"".join(digest(path.read_bytes()) for path in own)).hex() if own else None for name, own in there.items()}
         words = {"texts": self.texts, "noun": self.noun, "method": self.method, "detector": self.detector or "maps"}
         words |= {"tower": "clip" if self.clip else "mini", "device": self.device}
-        return {"nandlib": version("nandlib"), **words, **held}
+        return {"nandlib": version("nandlib"), "code": digest(_code()).hex(), **words, **held}
+
+
+def _code() -> bytes:
+    """Of all that maps and scores come from, however often a version is changed."""
+    rooms = ("data", "detectors", "integrations", "method", "models", "streaming")
+    return b"".join(path.read_bytes() for room in rooms for path in sorted((RESOURCES.parent / room).rglob("*.py")))
 
 
 def check_device(device: str) -> None:

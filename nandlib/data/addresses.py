@@ -14,6 +14,12 @@ def is_address(place: Path | str) -> bool:
     return isinstance(place, str) and "://" in place
 
 
+def local_path(place: Path | str) -> Path | str:
+    """``file:///images`` as a path of this machine; all else as it is."""
+    scheme, found, path = str(place).partition("://")
+    return Path(path) if found and scheme in ("file", "local") else place
+
+
 def read(path: str) -> bytes:
     """The content of a file or address.
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from nandlib.settings import Section
+
+Catalogue = Literal["mvtec_ad", "validation"]
 
 
 class DrawnConfig(Section):
     """The embedded data set, drawn when the study runs."""
 
-    catalogue: Literal["mvtec_ad", "validation"] = Field(
-        "mvtec_ad", description="products in the image of MVTec AD, or those of validation"
-    )
+    catalogue: Catalogue = Field("mvtec_ad", description="products in the image of MVTec AD, or those of validation")
     seed: int = 0
     size: int = Field(256, ge=64, le=1024, description="side of the images in pixels")
     n_train: int = Field(16, ge=1, description="train/good images a class")
@@ -32,9 +32,21 @@ class DataConfig(Section):
         "mvtec_ad", description="how it lies there; auto: the first that fits"
     )
     drawn: DrawnConfig | None = None
+    catalogue: Catalogue | None = Field(None, description="products of drawn images, where another study draws them")
     groups: str = Field("types", description="'types' (each type its own group), 'mvtec_ad' (Table 1), or a YAML file")
     classes: tuple[str, ...] | None = Field(None, description="use only these classes")
     exclude_classes: tuple[str, ...] = ()
     exclude_types: tuple[str, ...] = Field((), description="types left out of the test set ('combined' in the paper)")
     abnormal_types: tuple[str, ...] = Field((), description="types that are in no group and always stay abnormal")
     on_unreadable: Literal["error", "skip"] = "error"
+
+    @model_validator(mode="after")
+    def _one_catalogue(self) -> DataConfig:
+        if self.drawn and self.catalogue:
+            raise ValueError("catalogue says what another study has drawn: leave it out beside drawn, which has its own")
+        return self
+
+    @property
+    def products(self) -> Catalogue | None:
+        """The catalogue that the images were drawn from, here or by another study; None if they are not drawn."""
+        return self.drawn.catalogue if self.drawn else self.catalogue

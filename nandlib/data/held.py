@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +13,12 @@ from safetensors import SafetensorError
 
 from nandlib.errors import DataError
 
+_SAID = {
+    errno.ENAMETOOLONG: "rename the image to something shorter",
+    errno.EISDIR: "a folder has that name: rename it",
+    errno.EEXIST: "a file has the name of the folder: rename it, or give another folder",
+    errno.ENOTDIR: "a file has the name of a folder above it: rename it, or give another folder",
+}
 _MEND = "make room or give the right to write there, and run the same command again: what is finished is kept"
 
 
@@ -35,7 +42,7 @@ def held(folder: Path) -> Iterator[None]:
             number = owner.read_text() or number
         raise DataError(f"{folder}: process {number} is at work there: wait until it has ended, or take another folder") from error
     except OSError as error:
-        raise DataError(f"{folder} cannot be written to ({error.strerror or error}): {_MEND}") from error
+        raise DataError(f"{folder} cannot be written to ({error.strerror or error}): {_SAID.get(error.errno or 0, _MEND)}") from error
     try:
         yield
     finally:
@@ -57,4 +64,5 @@ def written(path: Path, write: Callable[[Path], object]) -> None:
     except (OSError, SafetensorError) as error:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
-        raise DataError(f"{path} cannot be written ({getattr(error, 'strerror', None) or error}): {_MEND}") from error
+        mend = _SAID.get(getattr(error, "errno", 0) or 0, _MEND)
+        raise DataError(f"{path} cannot be written ({getattr(error, 'strerror', None) or error}): {mend}") from error

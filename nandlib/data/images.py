@@ -55,7 +55,7 @@ def _opened(path: Path | str, content: bytes | None = None) -> Iterator[Image.Im
         raise
     except Exception as error:  # of a library that trusts what it reads
         why = "it is none that is known" if isinstance(error, UnidentifiedImageError) else str(error)
-        skip = ", or set data.on_unreadable to 'skip'" if content is None else ""
+        skip = ", or, in a study, set data.on_unreadable to 'skip'" if content is None else ""
         raise DataError(f"{path} cannot be read as an image ({why}): replace the file{skip}") from error
 
 
@@ -97,7 +97,7 @@ def is_image(name: str) -> bool:
 
 def refuse_single(images: Any, name: str) -> None:
     """Raise DataError for one image where a sequence of images is meant: its characters or rows would be taken for images."""
-    one = isinstance(images, (str, Path, Image.Image))
+    one = isinstance(images, (str, Path, Image.Image)) or not hasattr(images, "__len__")
     if isinstance(images, np.ndarray) and images.dtype.kind in "buif" and images.size:
         one = images.ndim == 2 or (images.ndim == 3 and images.shape[-1] in (1, 3, 4))  # a stack of grey images is wider
     if one:
@@ -119,13 +119,28 @@ def load_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
             raise DataError(f"{path}: {len(parts)} masks" + (" of several sizes" if parts else ": it must hold one or more"))
         together: np.ndarray = np.any(parts, axis=0)
         return together
-    array = _brightest(path)
-    most = array.max(initial=0)
-    soft = array.dtype == np.uint8 and (most >= WHITE or (most > 127 and len(np.unique(array)) > MOST_TYPES))
-    marked: np.ndarray = array > (127 if soft else 0)
+    found = marked(_brightest(path))
     if size is not None:
-        marked = np.asarray(Image.fromarray(marked).resize((size[1], size[0]), Image.Resampling.NEAREST))
-    return marked
+        found = np.asarray(Image.fromarray(found).resize((size[1], size[0]), Image.Resampling.NEAREST))
+    return found
+
+
+def marked(mask: np.ndarray) -> np.ndarray:
+    """Which pixels of a mask ``(H, W)`` are marked: those that are not 0, or, in an 8-bit mask that goes to white or has many values, and
+    so soft edges, above 127; numbers with a point, which lie in [0, 1], from 0.5.
+
+    Raises:
+        DataError: If numbers with a point lie elsewhere.
+    """
+    most = mask.max(initial=0)
+    if mask.dtype.kind == "f":
+        if not (np.isfinite(mask).all() and mask.min(initial=0) >= 0 and most <= 1):
+            raise DataError("a mask of numbers with a point must lie in 0..1: give true and false, or uint8")
+        half: np.ndarray = mask >= 0.5
+        return half
+    soft = mask.dtype == np.uint8 and (most >= WHITE or (most > 127 and len(np.unique(mask)) > MOST_TYPES))
+    found: np.ndarray = mask > (127 if soft else 0)
+    return found
 
 
 def mask_numbers(path: Path) -> np.ndarray:
@@ -177,6 +192,8 @@ def as_image(image: ImageLike) -> Image.Image:
         if image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,), (4,)):
             raise DataError(f"an image array must be (H, W) or (H, W, 3), not {image.shape}")
         return Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image).convert("RGB")
+    if not isinstance(image, Image.Image):
+        raise DataError(f"an image is a path, a PIL image or a uint8 array (H, W, 3), not {type(image).__name__}")
     return _rgb(_upright(image) if isinstance(image, ImageFile.ImageFile) else image, "the image")
 
 

@@ -35,7 +35,7 @@ class MapFolder:
         self.folder = Path(folder)
         self.image_root = None if image_root is None else Path(image_root)
         if not self.folder.is_dir():
-            raise DataError(f"{self.folder} is not a folder of anomaly maps")
+            raise DataError(f"{self.folder} is not a folder of anomaly maps (a detector of a name is made by nandlib.fit_detector)")
 
     def path_of(self, image: str | Path) -> Path:
         """The map file of an image.

@@ -63,9 +63,13 @@ class ReferenceDistance(TorchDetector):
     """
 
     def __init__(self, model: VisionLanguageModel, references: Sequence[Image.Image], nand: NandConfig = NandConfig()) -> None:
-        memory = [t.flatten(0, 1) for t in model.raw_tokens(torch.stack([model.preprocess(image) for image in references]))]
-        grid = model.encode_image(model.preprocess(references[0])[None]).grid
-        super().__init__(model.preprocess, lambda batch: reference_map(model.raw_tokens(batch), memory, grid=grid, nand=nand))
+        super().__init__(model.preprocess)
+        self._model, self._nand = model, nand
+        self._memory = [t.flatten(0, 1) for t in model.raw_tokens(torch.stack([model.preprocess(image) for image in references]))]
+        self._grid = model.encode_image(model.preprocess(references[0])[None]).grid
+
+    def maps(self, batch: Tensor) -> Tensor:
+        return reference_map(self._model.raw_tokens(batch), self._memory, grid=self._grid, nand=self._nand)
 
 
 class AprilGan(TorchDetector):
@@ -87,15 +91,15 @@ class AprilGan(TorchDetector):
         nand: NandConfig = NandConfig(),
         references: Sequence[Image.Image] = (),
     ) -> None:
+        super().__init__(model.preprocess)
+        self._model, self._nand = model, nand
         sentences = (prompts.abnormal(class_name), prompts.normal(class_name))
-        texts = torch.stack([prompt_ensemble(model.encode_text(s), prompts.config.average) for s in sentences])
-        temperature = nand.temperature or model.temperature
-        distance = ReferenceDistance(model, references, nand) if references else None
+        self._texts = torch.stack([prompt_ensemble(model.encode_text(s), prompts.config.average) for s in sentences])
+        self._temperature = nand.temperature or model.temperature
+        self._distance = ReferenceDistance(model, references, nand) if references else None
 
-        def maps(batch: Tensor) -> Tensor:
-            features = model.encode_image(batch)
-            abnormal, normal = similarities(features.tokens, texts).unbind(1)
-            zero_shot = anomaly_map(abnormal, normal, grid=features.grid, temperature=temperature, nand=nand)
-            return zero_shot if distance is None else zero_shot + distance.maps(batch)
-
-        super().__init__(model.preprocess, maps)
+    def maps(self, batch: Tensor) -> Tensor:
+        features = self._model.encode_image(batch)
+        abnormal, normal = similarities(features.tokens, self._texts).unbind(1)
+        zero_shot = anomaly_map(abnormal, normal, grid=features.grid, temperature=self._temperature, nand=self._nand)
+        return zero_shot if self._distance is None else zero_shot + self._distance.maps(batch)

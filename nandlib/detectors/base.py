@@ -14,15 +14,18 @@ from nandlib.data.images import ImageLike
 
 
 class TorchDetector:
-    """A detector on preprocessed tensors; callable on images of any kind.
+    """A detector on preprocessed tensors; callable on images of any kind. It can be copied and pickled.
 
     Args:
         preprocess: RGB image to the input ``(3, S, S)``.
-        maps: Inputs ``(N, 3, S, S)`` to maps ``(N, H, W)``.
     """
 
-    def __init__(self, preprocess: Callable[[Image.Image], Tensor], maps: Callable[[Tensor], Tensor]) -> None:
-        self.preprocess, self.maps = preprocess, maps
+    def __init__(self, preprocess: Callable[[Image.Image], Tensor]) -> None:
+        self.preprocess = preprocess
+
+    def maps(self, batch: Tensor) -> Tensor:
+        """Inputs ``(N, 3, S, S)`` to maps ``(N, H, W)``."""
+        raise NotImplementedError
 
     @torch.no_grad()
     def __call__(self, images: Sequence[ImageLike], batch_size: int = 8) -> np.ndarray:

@@ -31,6 +31,8 @@ class WinClipConfig(Section):
 class PatchCoreConfig(Section):
     """PatchCore."""
 
+    weight_fields: ClassVar[tuple[str, ...]] = ("backbone_weights",)
+
     seed: int = 0
     coreset_ratio: Annotated[float, Field(gt=0, le=1)] = 0.1
     coreset_projection: bool = Field(False, description="choose the coreset after a random projection, as anomalib does")
@@ -54,7 +56,7 @@ class TrainedConfig(Section):
     weight_fields: ClassVar[tuple[str, ...]] = ("backbone_weights",)
 
     size: Literal["embedded", "full"] = Field("embedded", description="full: the published backbone, sizes and schedule")
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     backbone: Literal["embedded", "efficientnet_b4", "wide_resnet50_2", "resnet50"] = "embedded"
     backbone_weights: Path | None = Field(None, description="of a published backbone; or 'random'")
     image_size: int = Field(0, ge=0, description="side of the input of a published backbone")

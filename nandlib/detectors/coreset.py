@@ -11,6 +11,8 @@ import torch
 from anomalib.models.components import KCenterGreedy, SparseRandomProjection
 from torch import Tensor
 
+from nandlib.errors import DataError
+
 WITHIN = 2  # times the share that is kept at last: what a shard gives to the choice across shards
 
 
@@ -46,7 +48,14 @@ def coreset(bank: Tensor, ratio: float, seed: int, projected: bool = False) -> T
         seed: Of the first choice and of the projection: anomalib draws it from numpy's global state.
         projected: Choose by distances after anomalib's sparse random projection to the Johnson-Lindenstrauss dimension (about
             300 for 400,000 descriptors): less exact, and faster where C is larger.
+
+    Raises:
+        DataError: If that is none.
     """
+    if int(ratio * len(bank)) < 1:
+        raise DataError(
+            f"a share of {ratio:g} of {len(bank)} patches is none: raise coreset_ratio, or max_patches, or give more normal images"
+        )
     with torch.random.fork_rng(devices=[]), redirect_stderr(io.StringIO()):  # its progress bar cannot be switched off
         torch.manual_seed(seed)
         if not projected:  # a third dimension makes it work on the descriptors as they are

@@ -51,6 +51,7 @@ class FaderStyle(FittedDetector[FaderConfig]):
         return F.interpolate(lost, size=(self.features.size,) * 2, mode="bilinear", align_corners=False)[:, 0]
 
     @classmethod
+    @torch.random.fork_rng(devices=[])
     def fit(
         cls,
         normals: Images | Sequence[ImageLike],

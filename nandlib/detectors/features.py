@@ -33,6 +33,7 @@ class FrozenFeatures:
         layers: Inputs ``(N, 3, S, S)`` to maps ``(N, C_i, h_i, w_i)`` on `device`.
         size: S.
         device: Where it runs, and what is trained on it.
+        resampling: By which `preprocess` squashes images to S x S.
     """
 
     name: str
@@ -40,6 +41,7 @@ class FrozenFeatures:
     layers: Callable[[Tensor], list[Tensor]]
     size: int
     device: str = "cpu"
+    resampling: Image.Resampling = Image.Resampling.BICUBIC
 
     @torch.no_grad()
     def shapes(self, image: ImageLike) -> Tensor:
@@ -125,4 +127,4 @@ def published_features(config: TrainedConfig, device: str = "cpu") -> FrozenFeat
         return [layer.contiguous() for layer in backbone(batch.to(device))]
 
     name = "{}@{}:{}".format(config.backbone, config.image_size, ",".join(map(str, config.stages)))
-    return FrozenFeatures(name, prepare, layers, config.image_size, device)
+    return FrozenFeatures(name, prepare, layers, config.image_size, device, Image.Resampling.BILINEAR)

@@ -51,13 +51,15 @@ def fit_detector(
         PresetError: If there is no detector of that name.
         DataError: If there are too few normal images.
     """
-    if not isinstance(normals, Mapping):  # of several classes, which some are trained on
+    check_name(name)
+    if not isinstance(normals, Mapping):
         refuse_single(normals, "normals")
+    elif name not in TRAINED_NAMES:
+        raise DataError(f"{name} is for images of one class: give their list, not {len(normals)} classes")
     if name in TRAINED_NAMES:
         from nandlib.detectors.trained import TRAINED
 
         return TRAINED[name].fit(normals, model or load_model("mini"), run=run)
-    check_name(name)
     family, _, count = name.partition("_")
     shots = int(count or 0)
     least = 1 if family == "patchcore" else shots

@@ -115,8 +115,9 @@ class FittedDetector(TorchDetector, Generic[C]):
             raise DataError(f"this {self.name} knows no class '{class_name}': {nearest(class_name, known)}")
         self.features, self.tensors, self.fitted, self.class_name = features, tensors, fit, class_name
         self.placed = {key: tensor.to(features.device) for key, tensor in tensors.items()}
-        self._build()
-        super().__init__(features.preprocess, self._above_floor)
+        with torch.random.fork_rng(devices=[]):  # what networks begin with is replaced
+            self._build()
+        super().__init__(features.preprocess)
 
     def _build(self) -> None:
         """Networks from `placed`, the tensors where the backbone runs."""
@@ -142,7 +143,7 @@ class FittedDetector(TorchDetector, Generic[C]):
         return self.describe(self.features.layers(batch))
 
     @torch.no_grad()
-    def _above_floor(self, batch: Tensor) -> Tensor:
+    def maps(self, batch: Tensor) -> Tensor:
         with whole_float32():
             raw = self.raw_maps(self._see(batch)).cpu()
         return raw if self.fitted.config.official else (raw - self.fitted.floors[str(self.class_name)]).clamp_min(0)

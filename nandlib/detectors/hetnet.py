@@ -79,6 +79,7 @@ class HetNetStyle(FittedDetector[HetNetConfig]):
         return smooth_map(self._scores(seen), (self.features.size, self.features.size))
 
     @classmethod
+    @torch.random.fork_rng(devices=[])
     def fit(
         cls,
         normals: Images | Sequence[ImageLike],

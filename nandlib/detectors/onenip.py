@@ -62,6 +62,7 @@ class OneNip(RebuildingDetector[OneNipConfig]):
         return joined_map(distances, refined, scale_of(distances)).cpu()
 
     @classmethod
+    @torch.random.fork_rng(devices=[])
     def fit(
         cls,
         normals: Images | Sequence[ImageLike],
@@ -84,7 +85,7 @@ class OneNip(RebuildingDetector[OneNipConfig]):
 
         def synthetic(batch: Sequence[int], version: int, progress: bool = False) -> tuple[Tensor, Tensor]:
             """Features and masks of one version of synthetic images."""
-            made = [synthetic_image(k, paths, config.seed + 1000 * version, features.size) for k in batch]
+            made = [synthetic_image(k, paths, config.seed + 1000 * version, features.size, features.resampling) for k in batch]
             found = features.of([Image.fromarray(pixels) for pixels, _ in made], stacked, progress)
             return (found - mean) / std, torch.stack([torch.from_numpy(mask) for _, mask in made]).float()
 

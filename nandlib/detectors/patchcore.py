@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from nandlib.detectors.config import PatchCoreConfig
 from nandlib.detectors.coreset import coreset, coreset_of_shards
 from nandlib.errors import DataError, ModelError
 from nandlib.models import Placement, VisionLanguageModel
+from nandlib.models.base import whole_float32
 from nandlib.models.checkpoints import read_state
 from nandlib.settings import RANDOM
 
@@ -38,6 +40,20 @@ class _Descriptors(nn.Module):
         return {"descriptors": self.backbone(batch)}
 
 
+class _Placed(nn.Module):
+    """A feature extractor that runs as a `Placement` says. What is made of its features, distances above all, is in float32: in bfloat16
+    the squares of which a distance is the difference have lost it."""
+
+    def __init__(self, extractor: nn.Module, placement: Placement) -> None:
+        super().__init__()
+        self.extractor, self.placement = extractor, placement
+
+    def forward(self, batch: Tensor) -> dict[str, Tensor]:
+        with self.placement.running():
+            return {name: feature.float() for name, feature in self.extractor(batch).items()}
+
+
+@torch.random.fork_rng(devices=[])  # the placeholder draws weights
 def _embedded_network(backbone: nn.Module) -> PatchcoreModel:
     placeholder = nn.Sequential(OrderedDict(descriptors=nn.Conv2d(3, 1, 1)))  # replaced below
     network = PatchcoreModel(
@@ -50,7 +66,7 @@ def _embedded_network(backbone: nn.Module) -> PatchcoreModel:
     return network
 
 
-def _full_network(weights: Path) -> PatchcoreModel:
+def _full_network(weights: Path, placement: Placement) -> PatchcoreModel:
     """The paper's backbone: wide_resnet50_2, layers 2 and 3, with weights from a file (timm's tv_in1k), or random ones.
 
     Raises:
@@ -59,12 +75,12 @@ def _full_network(weights: Path) -> PatchcoreModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = PatchcoreModel(layers=["layer2", "layer3"], backbone="wide_resnet50_2", pre_trained=False, num_neighbors=1)
-    if weights == RANDOM:
-        return network
-    missing = network.feature_extractor.feature_extractor.load_state_dict(read_state(weights), strict=False).missing_keys
-    if missing:
-        raise ModelError(f"{weights} lacks {len(missing)} weights of wide_resnet50_2, such as '{missing[0]}'")
-    return network
+    if weights != RANDOM:
+        missing = network.feature_extractor.feature_extractor.load_state_dict(read_state(weights), strict=False).missing_keys
+        if missing:
+            raise ModelError(f"{weights} lacks {len(missing)} weights of wide_resnet50_2, such as '{missing[0]}'")
+    network.feature_extractor = _Placed(network.feature_extractor, placement)  # type: ignore[assignment]  # only called
+    return network.to(placement.device)
 
 
 class _Maps(AnomalyMapGenerator):
@@ -111,8 +127,7 @@ def _patch_banks(
     for first in range(0, len(normals), size):
         shard, bank = normals[first : first + size], torch.empty(0)
         for start, batch in zip(range(0, len(shard), batch_size), inputs(shard, preprocess, batch_size), strict=True):
-            with placement.running():
-                patches = network(batch.to(placement.device)).float().cpu().unflatten(0, (len(batch), -1))
+            patches = network(batch.to(placement.device)).cpu().unflatten(0, (len(batch), -1))
             network.embedding_store.clear()
             most = patches.shape[1] if config.max_patches is None else min(patches.shape[1], max(1, config.max_patches // size))
             if not len(bank):
@@ -143,6 +158,7 @@ class PatchCore(TorchDetector):
         batch_size: Images per forward pass.
 
     Raises:
+        DataError: If there are no normal images, or the coreset would be empty.
         ModelError: If the backbone's weights are missing or do not fit.
     """
 
@@ -155,8 +171,10 @@ class PatchCore(TorchDetector):
         batch_size: int = 8,
     ) -> None:
         normals = tuple(image if isinstance(image, (str, Path)) else image.copy() for image in normals)  # the caller's may change
+        if not normals:
+            raise DataError("PatchCore is fitted on normal images: none were given")
         if config.backbone_weights is not None:
-            network, preprocess = _full_network(config.backbone_weights).to(placement.device), _imagenet
+            network, preprocess = _full_network(config.backbone_weights, placement), _imagenet
         elif model is None:
             raise ModelError("PatchCore needs a model that lends its backbone, or patchcore.backbone_weights")
         else:
@@ -168,12 +186,15 @@ class PatchCore(TorchDetector):
         self._placement, self.ratio = placement, config.coreset_ratio
         self._model, self._config, self._batch_size = model, config, batch_size
         self._size = (SIZE, SIZE) if config.backbone_weights is not None or model is None else (model.image_size,) * 2
+        super().__init__(preprocess)
 
-        def maps(batch: Tensor) -> Tensor:
-            with placement.running():
-                return network(batch.to(placement.device)).anomaly_map[:, 0].float().cpu()
+    def maps(self, batch: Tensor) -> Tensor:
+        return self._maps(self._network, batch)
 
-        super().__init__(preprocess, maps)
+    def _maps(self, network: PatchcoreModel, batch: Tensor) -> Tensor:
+        with whole_float32():
+            found: Tensor = network(batch.to(self._placement.device)).anomaly_map[:, 0].cpu()
+        return found
 
     def with_more(self, images: Sequence[ImageLike]) -> PatchCore:
         """Fitted anew, on its normal images and these."""
@@ -199,10 +220,9 @@ class PatchCore(TorchDetector):
         """Descriptors ``(N, C, h, w)`` of images' patches, as those in `memory` are."""
         network, found = self._network, []
         for batch in inputs(images, self.preprocess, batch_size):
-            with self._placement.running():
-                features = network.feature_extractor(batch.to(self._placement.device))
-                pooled = {name: network.feature_pooler(feature) for name, feature in features.items()}
-                found.append(network.generate_embedding(pooled).float().cpu())
+            features = network.feature_extractor(batch.to(self._placement.device))
+            pooled = {name: network.feature_pooler(feature) for name, feature in features.items()}
+            found.append(network.generate_embedding(pooled).cpu())
         return torch.cat(found)
 
     def maps_of(self, patch_scores: Tensor) -> Tensor:
@@ -221,16 +241,11 @@ class PatchCore(TorchDetector):
         Raises:
             DataError: If nothing is left in the memory without an image.
         """
-        memory, maps = self._network.memory_bank, []
-        try:
-            for index in range(len(self._normals)) if indices is None else indices:
-                rest = memory[self._origin != index]
-                if not len(rest):
-                    raise DataError(
-                        f"PatchCore's memory holds nothing but normal image {index}: raise patchcore.coreset_ratio or max_patches"
-                    )
-                self._network.memory_bank = rest
-                maps.append(self.maps(self.preprocess(as_image(self._normals[index]))[None]))
-        finally:
-            self._network.memory_bank = memory
+        maps, alone = [], copy.copy(self._network)  # whose memory is its own: others may be asking this detector
+        for index in range(len(self._normals)) if indices is None else indices:
+            rest = self.memory[self._origin != index]
+            if not len(rest):
+                raise DataError(f"PatchCore's memory holds nothing but normal image {index}: raise patchcore.coreset_ratio or max_patches")
+            alone._buffers = {**alone._buffers, "memory_bank": rest}
+            maps.append(self._maps(alone, self.preprocess(as_image(self._normals[index]))[None]))
         return torch.cat(maps)

@@ -45,6 +45,7 @@ class Pbas(FittedDetector[PbasConfig]):
         return self._patches(seen).amax((1, 2))
 
     @classmethod
+    @torch.random.fork_rng(devices=[])
     def fit(
         cls,
         normals: Images | Sequence[ImageLike],

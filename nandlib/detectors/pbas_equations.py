@@ -87,7 +87,8 @@ def synthesise(features: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
     """
     offset = features - centres
     distance = offset.norm(dim=1)
-    return features + (offset / distance[:, None] * distance.mean() * BEYOND).detach(), distance
+    direction = offset / distance.clamp_min(torch.finfo(distance.dtype).tiny)[:, None]  # 0 at a centre, as of a single normal image
+    return features + (direction * distance.mean() * BEYOND).detach(), distance
 
 
 def losses(projected: Tensor, bank: Tensor, discriminator: nn.Module) -> dict[str, Tensor]:

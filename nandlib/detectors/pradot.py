@@ -75,6 +75,7 @@ class Pradot(FittedDetector[PradotConfig]):
         return torch.stack(found).mean(0)
 
     @classmethod
+    @torch.random.fork_rng(devices=[])
     def fit(
         cls,
         normals: Images | Sequence[ImageLike],

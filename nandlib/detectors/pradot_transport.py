@@ -29,7 +29,7 @@ def prototype_places(grid: tuple[int, int], per_cell: float) -> Tensor:
     midpoints of a coarser grid of ⌊h · per_cell⌋ × ⌊w · per_cell⌋."""
     if per_cell > 1:
         return grid_places(grid).repeat(int(per_cell), 1)
-    sides = [int(side * per_cell) for side in grid]
+    sides = [max(1, int(side * per_cell)) for side in grid]
     return _places(*((torch.arange(side) + 0.5) / side for side in sides))
 
 

@@ -125,16 +125,18 @@ def cutpaste_anomaly(image: np.ndarray, rng: np.random.Generator) -> tuple[np.nd
     return made, mask
 
 
-def synthetic_image(number: int, images: Sequence[ImageLike], seed: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+def synthetic_image(
+    number: int, images: Sequence[ImageLike], seed: int, size: int, resampling: Image.Resampling = Image.Resampling.BICUBIC
+) -> tuple[np.ndarray, np.ndarray]:
     """One normal image with a synthetic anomaly, uint8 ``(S, S, 3)``, and its mask ``(S, S)``: CutPaste or a texture, half each.
 
     Textures are other training images, each with three of ten changes (published: the Describable Textures, which are not free to pass
-    on, with the same changes).
+    on, with the same changes). `resampling` is that of the detector's own input, so that outside the mask nothing has changed.
     """
     rng = np.random.default_rng([seed, number])
 
     def pixels(image: ImageLike) -> np.ndarray:
-        return np.asarray(as_image(image).resize((size, size), Image.Resampling.BICUBIC), np.float32)
+        return np.asarray(as_image(image).resize((size, size), resampling), np.float32)
 
     normal = pixels(images[number])
     if rng.random() < 0.5:

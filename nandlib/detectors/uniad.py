@@ -33,6 +33,7 @@ class UniAd(RebuildingDetector[UniAdConfig]):
         return distance_map(self.network(seen), seen, (self.features.size, self.features.size))
 
     @classmethod
+    @torch.random.fork_rng(devices=[])
     def fit(
         cls,
         normals: Images | Sequence[ImageLike],

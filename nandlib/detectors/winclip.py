@@ -8,7 +8,7 @@ image tower has no transformer to pass a window through. Everything after the em
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -23,13 +23,14 @@ from torch import Tensor, nn
 from nandlib.detectors.base import TorchDetector
 from nandlib.models import Placement, VisionLanguageModel
 from nandlib.models.clip import clip_input, encode_tokens, load_clip, tokens_first
+from nandlib.models.last import LastAnswer
 
 SCALES = (2, 3)  # sides of the windows in patches
 Embeddings = tuple[Tensor, list[Tensor], Tensor]  # (N, D), one (N, n_windows, D) a scale, (N, P, C)
 
 
 class _Encoder:
-    """Remembers the embeddings of the last batch and the texts of the last class, which several detectors share.
+    """Remembers the embeddings of the last batch (`LastAnswer`) and the texts of the last class, which several detectors share.
 
     Attributes:
         preprocess: RGB of any size to the encoder's input.
@@ -42,8 +43,11 @@ class _Encoder:
     grid_size: tuple[int, int]
     masks: list[Tensor]
     temperature: float
-    _last: tuple[Tensor, Embeddings] | None = None
     _last_texts: tuple[str, Tensor] | None = None
+
+    @cached_property
+    def _last(self) -> LastAnswer[Embeddings]:
+        return LastAnswer()
 
     def encode(self, batch: Tensor) -> Embeddings:
         """Embeddings of the images, of their windows and of their patches."""
@@ -54,10 +58,7 @@ class _Encoder:
         raise NotImplementedError
 
     def __call__(self, batch: Tensor) -> Embeddings:
-        last = self._last
-        if last is None or last[0] is not batch:
-            self._last = last = (batch, self.encode(batch))
-        return last[1]
+        return self._last(batch, lambda: self.encode(batch))
 
     def texts(self, class_name: str) -> Tensor:
         """WinCLIP's own compositional prompts for a class: ``(2, D)``, rows normal and anomalous."""
@@ -179,5 +180,9 @@ class WinClip(TorchDetector):
 
     def __init__(self, encoder: _Encoder, class_name: str, references: Sequence[Image.Image] = ()) -> None:
         shots = torch.stack([encoder.preprocess(image) for image in references]) if references else None
-        network = EncodedWinClip(encoder, class_name, shots).eval()
-        super().__init__(encoder.preprocess, lambda batch: network(batch).anomaly_map)
+        super().__init__(encoder.preprocess)
+        self._network = EncodedWinClip(encoder, class_name, shots).eval()
+
+    def maps(self, batch: Tensor) -> Tensor:
+        found: Tensor = self._network(batch).anomaly_map
+        return found

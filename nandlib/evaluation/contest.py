@@ -34,6 +34,7 @@ from nandlib.method.examples import both, probability, region_directions, residu
 from nandlib.method.operators import resize_map, suppress
 from nandlib.method.plus import Regions, find_regions
 from nandlib.study.class_maps import ClassMaps
+from nandlib.study.fitted import patchcore_of
 from nandlib.study.images import image_paths
 from nandlib.study.model import model_of
 from nandlib.study.open_study import OpenStudy
@@ -194,7 +195,7 @@ def contests(study: OpenStudy, class_name: str, detectors: Sequence[str] = ("pat
     refuse_other_scores(study, "the contest")
     maps = ClassMaps.of(study, class_name)
     batch, paths, rows = maps.batch(), image_paths(study, class_name), study.rows(class_name, "test")
-    network = PatchCore(model_of(study), image_paths(study, class_name, "train"), study.config.patchcore)
+    network = patchcore_of(study, lambda: model_of(study), class_name)
     descriptors = network.describe(paths)
     differences = [residuals(image, network.memory) for image in descriptors.flatten(2).transpose(1, 2)]
     for detector in detectors:

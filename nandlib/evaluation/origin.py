@@ -24,10 +24,10 @@ def type_origin(product: Product, type_name: str) -> str:
 
 def type_origins(study: OpenStudy) -> pd.DataFrame:
     """Table 1 with its origins: class, group, type, n_images, origin."""
-    types, drawn = table1(study.manifest), study.config.data.drawn
-    if drawn is None:
+    types, products = table1(study.manifest), study.config.data.products
+    if products is None:
         return types.assign(origin=GIVEN)
-    catalogue = CATALOGUES[drawn.catalogue]
+    catalogue = CATALOGUES[products]
     return types.assign(origin=[type_origin(catalogue[row[0]], row[2]) for row in types.itertuples(index=False)])
 
 

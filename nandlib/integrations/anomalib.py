@@ -14,8 +14,10 @@ import torch
 from anomalib.data import InferenceBatch
 from anomalib.models.components import AnomalibModule
 from PIL import Image
-from torch import Tensor
-from torchvision.transforms.v2 import Compose, Normalize
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision import transforms as first
+from torchvision.transforms.v2 import CenterCrop, Compose, Normalize
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from nandlib.data.images import ImageLike, as_image
@@ -24,27 +26,39 @@ from nandlib.errors import ModelError, nearest
 from nandlib.method.adapt import AdaptedDetector
 from nandlib.method.normality import add_normality
 
+CROPS, COMPOSED, NORMALISES = (CenterCrop, first.CenterCrop), (Compose, first.Compose), (Normalize, first.Normalize)
+
 
 class AnomalibDetector:
     """A trained anomalib model as a detector: images to raw anomaly maps, neither normalised nor thresholded.
 
+    A map shows the whole image: of a model that crops the centre it is 0 around that, where the model does not look.
+
     Args:
         module: Any anomalib model whose predictions have an ``anomaly_map``.
+        floor: Taken from the maps, which end at 0 then: for a model whose maps may be negative (Fastflow), the least value of normal
+            images' maps.
     """
 
-    def __init__(self, module: AnomalibModule) -> None:
-        self.module = module.eval()
+    def __init__(self, module: AnomalibModule, floor: float | None = None) -> None:
+        self.module, self.floor = module.eval(), floor
 
     @torch.no_grad()
     def __call__(self, images: Sequence[ImageLike]) -> list[Tensor]:
-        """One map ``(H, W)`` an image, of the size that the model's pre-processor gives it."""
+        """One map ``(H, W)`` an image, of the size to which the model's pre-processor brings it before it crops."""
         return [self._map(as_image(image)) for image in images]
 
     def _map(self, image: Image.Image) -> Tensor:
-        batch = pil_to_tensor(image)[None].float() / 255
+        whole = batch = pil_to_tensor(image)[None].float() / 255
         if self.module.pre_processor:
             batch = self.module.pre_processor(batch)
-        return _anomaly_map(self.module, self.module.model(batch.to(self.module.device)))[0]
+        found = _anomaly_map(self.module, self.module.model(batch.to(self.module.device)))[0]
+        found = found if self.floor is None else (found - self.floor).clamp_min(0)
+        steps = _steps(getattr(self.module.pre_processor, "transform", None))
+        for place, step in enumerate(steps):
+            if isinstance(step, CROPS):
+                return _uncropped(found, Compose(steps[:place])(whole) if place else whole, batch)
+        return found
 
 
 def load_module(name: str, checkpoint: str | Path) -> AnomalibModule:
@@ -87,8 +101,8 @@ def adapt_module(module: AnomalibModule, text: str | Sequence[str] = (), **optio
     export the result; `nandlib.integrations.onnx` exports an adapted detector of the embedded model.
 
     Args:
-        module: Trained; any anomalib model whose predictions have an ``anomaly_map``. It is put into evaluation mode and stays
-            unadapted; the two share their weights.
+        module: Trained; any anomalib model whose predictions have an ``anomaly_map`` of 0 or more. It is put into evaluation mode and
+            stays unadapted; the two share their weights.
         text: A phrase, or several for the same thing; more normalities by calling this on the result.
         options: As for `nandlib.add_normality`: ``examples``, ``model``, ``noun``, ``method``, ``normals``, and so on.
 
@@ -100,6 +114,8 @@ def adapt_module(module: AnomalibModule, text: str | Sequence[str] = (), **optio
         >>> predictions = Engine().predict(adapted, data_path="carpet/test")  # doctest: +SKIP
     """
     adapted = copy.copy(module)
+    for own in ("_modules", "_parameters", "_buffers"):  # the dictionaries too, or what is set on one would be set on both
+        setattr(adapted, own, dict(getattr(module, own)))
     if isinstance(adapted, _WithNormality):
         adapted.normality = add_normality(adapted.normality, text, **options)
         return adapted
@@ -144,7 +160,7 @@ class _WithNormality(AnomalibModule):
         score = predictions.pred_score
         if score is not None:
             factor = torch.where(before > 0, after / before.clamp_min(torch.finfo(before.dtype).tiny), torch.ones_like(before))
-            score = score * factor.reshape(score.shape)
+            score = torch.where(score > 0, score * factor.reshape(score.shape), score)
         return predictions._replace(anomaly_map=final.to(maps).reshape(predictions.anomaly_map.shape), pred_score=score)
 
 
@@ -156,10 +172,21 @@ def _anomaly_map(module: AnomalibModule, predictions: Any) -> Tensor:
     return maps[:, 0] if maps.ndim == 4 else maps
 
 
+def _uncropped(found: Tensor, whole: Tensor, cropped: Tensor) -> Tensor:
+    """A map ``(h, w)`` of what was cropped ``(1, 3, H', W')`` from the centre of the whole ``(1, 3, H, W)``, as one of the whole."""
+    (height, width), (tall, wide) = whole.shape[-2:], cropped.shape[-2:]
+    if tall > height or wide > width:
+        raise ModelError(f"an image of {width} x {height} pixels is smaller than the {wide} x {tall} that the model crops: resize it first")
+    found = found if found.shape == (tall, wide) else F.interpolate(found[None, None], (tall, wide), mode="bilinear")[0, 0]
+    map_of_all, top, left = found.new_zeros(height, width), round((height - tall) / 2), round((width - wide) / 2)
+    map_of_all[top : top + tall, left : left + wide] = found
+    return map_of_all
+
+
 def _as_seen(image: Tensor, pre_processor: Any) -> Image.Image:
     """The preprocessed image ``(3, H, W)`` of a model as a picture again."""
     for step in reversed(_steps(getattr(pre_processor, "transform", None))):
-        if isinstance(step, Normalize):
+        if isinstance(step, NORMALISES):
             mean, std = (torch.as_tensor(v, device=image.device)[:, None, None] for v in (step.mean, step.std))
             image = image * std + mean
     pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
@@ -168,4 +195,5 @@ def _as_seen(image: Tensor, pre_processor: Any) -> Image.Image:
 
 def _steps(transform: Any) -> list[Any]:
     """A transform, or the parts of a composed one, in order."""
-    return [part for inner in transform.transforms for part in _steps(inner)] if isinstance(transform, Compose) else [transform]
+    parts = transform if isinstance(transform, nn.Sequential) else transform.transforms if isinstance(transform, COMPOSED) else None
+    return [transform] if parts is None else [step for part in parts for step in _steps(part)]

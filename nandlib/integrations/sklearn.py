@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from nandlib.data.images import ImageLike
-from nandlib.data.maps import Detector
+from nandlib.data.images import ImageLike, refuse_single
+from nandlib.data.maps import Detector, check_maps
 from nandlib.detectors.fit import fit_detector
 from nandlib.errors import DataError
 from nandlib.method.adapt import AdaptedDetector
@@ -62,19 +61,24 @@ class NormalityDetector(OutlierMixin, BaseEstimator):
         """Fit the detector, if it is a name, and the threshold on normal images; `y` is ignored.
 
         Raises:
-            DataError: If there is no image, `texts` is one string, or `contamination` is not between 0 and 0.5.
+            DataError: If there is no image, one is given for a list, `texts` is one string, a setting has no meaning, or the detector's
+                maps are not as they must be.
         """
-        X = [] if isinstance(X, (str, Path)) else list(X)
+        refuse_single(X, "X")
+        refuse_single(self.examples, "examples")
+        if self.method not in ("nand", "nand_plus"):
+            raise DataError(f"method is {self.method!r}: 'nand' or 'nand_plus'")
+        X = list(X)
         if not X or (self.detector == "patchcore" and len(X) < 2):
             raise DataError("fit needs a sequence of normal images: one or more, two or more for PatchCore")
-        if isinstance(self.texts, str):
+        if self.texts is None or isinstance(self.texts, str):
             raise DataError(f'texts must be a sequence of phrases: texts=["{self.texts}"]')
         if not 0 <= self.contamination <= 0.5:
             raise DataError(f"contamination must be between 0 and 0.5, not {self.contamination}")
         model = self.model or load_model("mini")
         base = fit_detector(self.detector, model, noun=self.noun, normals=X) if isinstance(self.detector, str) else self.detector
         normal_maps = base.normal_maps(range(len(X))) if isinstance(self.detector, str) and hasattr(base, "normal_maps") else base(X)
-        self.offset_ = float(np.quantile(-_maxima(normal_maps), self.contamination))
+        self.offset_ = float(np.quantile(-_maxima(normal_maps, X, base), self.contamination))
         self.detector_: AdaptedDetector | Detector = base
         for text, examples in [*((text, ()) for text in self.texts), *([((), self.examples)] if len(self.examples) else [])]:
             more = {} if isinstance(self.detector_, AdaptedDetector) else self._options(model, X)
@@ -88,7 +92,7 @@ class NormalityDetector(OutlierMixin, BaseEstimator):
     def score_samples(self, X: Sequence[ImageLike]) -> np.ndarray:
         """``(N,)``, larger is more normal: minus the maximum of the adapted anomaly map."""
         check_is_fitted(self)
-        return -_maxima(self.detector_(X))
+        return -_maxima(self.detector_(X), X, self.detector_)
 
     def decision_function(self, X: Sequence[ImageLike]) -> np.ndarray:
         """``(N,)``: `score_samples` less `offset_`; negative for outliers."""
@@ -101,8 +105,8 @@ class NormalityDetector(OutlierMixin, BaseEstimator):
     def anomaly_maps(self, X: Sequence[ImageLike]) -> list[np.ndarray]:
         """A_final: one float32 ``(H, W)`` map an image."""
         check_is_fitted(self)
-        return [np.asarray(single, np.float32) for single in self.detector_(X)]
+        return check_maps(self.detector_(X), len(X), type(self.detector_).__name__)
 
 
-def _maxima(maps: Any) -> np.ndarray:
-    return np.array([float(np.asarray(single).max()) for single in maps])
+def _maxima(maps: Any, images: Sequence[ImageLike], detector: Any) -> np.ndarray:
+    return np.array([float(single.max()) for single in check_maps(maps, len(images), type(detector).__name__)])

@@ -24,7 +24,7 @@ from nandlib.method.detection import text_feature
 from nandlib.method.examples import Example, both
 from nandlib.method.operators import image_score, similarities, suppress
 from nandlib.method.plus import Regions, find_regions
-from nandlib.method.prompts import PromptSet
+from nandlib.method.prompts import PromptSet, checked_phrases, refuse_repeated
 from nandlib.method.shown import Shown, as_example
 from nandlib.method.suppression import Similarities, Texts, suppression
 from nandlib.method.threshold import Threshold, certain_threshold, conformal_threshold
@@ -75,13 +75,12 @@ class AdaptedDetector:
             DataError: If there is neither text nor example, a phrase is empty, the name is taken, or an example is none: its score is not
                 above that of normal images, its mask does not fit, or it was given before.
         """
-        phrases = (text,) if isinstance(text, str) else tuple(text)
-        if isinstance(examples, Example):
-            raise DataError("examples must be a sequence, not one: [example]")
+        phrases = checked_phrases(text)
         refuse_single(examples, "examples")
-        if not (phrases or len(examples)) or not all(phrase.strip() for phrase in phrases):
+        if not (phrases or len(examples)):
             raise DataError("a normality needs at least one phrase that is not empty, or an example")
         name = name or (phrases[0] if phrases else "example")
+        refuse_repeated(phrases, self.normalities)
         if name in self.names:
             raise DataError(f"normality '{name}' is added already: give another name, or remove it first")
         said = {**self.normalities, name: phrases} if phrases else self.normalities
@@ -92,14 +91,16 @@ class AdaptedDetector:
         return self.shown.add(name, given, self._base([example.image for example in given]))
 
     def remove(self, name: str) -> AdaptedDetector:
-        """Without the normality of that name.
+        """Without the normality of that name. A threshold that `recalibrate` set goes with it: it holds for what was added then.
 
         Raises:
             DataError: If there is none of that name.
         """
         if name not in self.names:
             raise DataError(f"no normality '{name}' to take back: {nearest(name, self.names)}")
-        return replace(self, normalities={k: v for k, v in self.normalities.items() if k != name}, shown=self.shown.remove(name))
+        rest = {key: own for key, own in self.normalities.items() if key != name}
+        kept = None if self.threshold is not None and self.threshold.fresh else self.threshold
+        return replace(self, normalities=rest, shown=self.shown.remove(name), threshold=kept)
 
     @property
     def names(self) -> list[str]:
@@ -194,7 +195,7 @@ class AdaptedDetector:
 
     def damp(self, images: Sequence[ImageLike], base: Sequence[np.ndarray]) -> list[np.ndarray]:
         """A_final of anomaly maps that are at hand already: `base` has one ``(H, W)`` map an image, in place of the detector's."""
-        final = [torch.from_numpy(single) for single in base]
+        final = [torch.from_numpy(single if self.names else single.copy()) for single in base]  # never the detector's own
         for maps in self.suppression_maps(images, base).values() if self.names else ():
             final = [suppress(anomaly, torch.from_numpy(sup)) for anomaly, sup in zip(final, maps, strict=True)]
         return [anomaly.numpy() for anomaly in final]
@@ -262,7 +263,7 @@ class AdaptedDetector:
             normals: Normal images that the detector was not trained on.
             rejects: Images that were rejected; whether rightly is not known.
             accepted, rejected: Images that should pass from now on, and such as should still be rejected; not those given as examples.
-            level: Share of false alarms of the threshold, where `calibrate` has set none.
+            level: Share of false alarms of the threshold, where `calibrate` has set none (that of `recalibrate` is of what was added).
 
         Raises:
             DataError: If nothing was added, there are no normal images, one image is given for a list, or an image as two kinds.
@@ -275,8 +276,8 @@ class AdaptedDetector:
             raise DataError("a check needs an added normality and some normal images: give normals=[...]")
         refuse_contradictions(kinds)
         scores = {kind: self._before_and_after(images) for kind, images in kinds.items()}
-        value = conformal_threshold(scores["normals"].before, level)[0] if self.threshold is None else self.threshold.value
-        return check(**scores, threshold=value)
+        own = None if self.threshold is None or self.threshold.fresh else self.threshold.value
+        return check(**scores, threshold=conformal_threshold(scores["normals"].before, level)[0] if own is None else own)
 
     def save(self, folder: str | Path) -> Path:
         """Write everything but the base detector and the model: ``adapted.yaml`` and ``adapted.safetensors`` (`nandlib.method.saved`).
@@ -333,7 +334,7 @@ class AdaptedDetector:
         said = found.prompts.prompt_set(folder), found.noun, found.nand, found.normalities
         adapted = cls(detector, model, *said, shown, found.others, token, threshold)
         texts = tensors.get("texts", torch.empty(0))
-        if texts.shape != adapted.texts.shape or float((texts * adapted.texts).sum(-1).min()) < 1 - 1e-4:
+        if texts.shape != adapted.texts.shape or not float((texts * adapted.texts).sum(-1).min()) >= 1 - 1e-4:
             raise DataError(f"{folder} was saved with another vision-language model: its texts have other features; load(…, model=…)")
         return adapted
 

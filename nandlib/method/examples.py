@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nandlib.data.images import ImageLike, as_image, turned
+from nandlib.data.images import ImageLike, as_image, marked, turned
 from nandlib.errors import DataError
 from nandlib.method.config import ExampleConfig, PlusConfig
 from nandlib.method.plus import Regions, find_regions
@@ -40,7 +40,7 @@ class Example:
 
     Attributes:
         image: Path, PIL image or uint8 array.
-        mask: ``(H, W)`` of the image's size, true where it is shown.
+        mask: ``(H, W)`` of the image's size, true where it is shown (`nandlib.data.images.marked`).
         box: ``(left, top, right, bottom)`` in pixels of the image; what lies outside it is left out.
         point: ``(x, y)`` in pixels of the image: the region of the anomaly map that it lies in.
     """
@@ -62,17 +62,21 @@ class Example:
         if sum(given is not None for given in (self.mask, self.box, self.point)) > 1:
             raise DataError("an example takes a mask, a box or a point: one of them")
         width, height = size
+        if self.point is not None and (np.shape(self.point) != (2,) or not np.isfinite(self.point).all()):
+            raise DataError(f"the point {self.point!r} of an example must be two numbers: x, y")
         if self.point is not None and not (0 <= self.point[0] < width and 0 <= self.point[1] < height):
             raise DataError(f"the point {self.point} lies outside the example, which has {width} x {height} pixels")
         if self.mask is not None:
             mask = np.asarray(self.mask)
+            if mask.dtype.kind not in "buif":
+                raise DataError(f"the mask of an example must be an array (H, W) of numbers, not {self.mask!r}")
             if mask.shape != (height, width):
                 raise DataError(f"the mask has {mask.shape[::-1]} pixels, its example {width} x {height}: they must be of one size")
-            found = mask > 0
+            found = marked(mask)
         elif self.box is not None:
-            if len(self.box) != 4 or not np.isfinite(self.box).all():
-                raise DataError(f"the box {self.box} of an example must be four numbers: left, top, right, bottom")
-            left, top, right, bottom = (max(0, round(side)) for side in self.box)
+            if np.shape(self.box) != (4,) or np.asarray(self.box).dtype.kind not in "buif" or not np.isfinite(self.box).all():
+                raise DataError(f"the box {self.box!r} of an example must be four numbers: left, top, right, bottom")
+            left, top, right, bottom = (max(0, round(float(side))) for side in self.box)
             found = np.zeros((height, width), bool)
             found[top:bottom, left:right] = True
         else:

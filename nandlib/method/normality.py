@@ -65,6 +65,9 @@ def add_normality(
         >>> adapted = add_normality(detector, examples=["rejected_yesterday.png"])  # doctest: +SKIP
     """
     refuse_single(normals, "normals")
+    for key, word in {"noun": noun, "name": name or ""}.items():
+        if not isinstance(word, str):
+            raise DataError(f"{key} must be text, not {word!r}")
     if isinstance(detector, AdaptedDetector):
         kept = (model, prompts, method) == (None, None, None) and noun == "object" and nand == NandConfig() and not (len(normals) or others)
         if not kept:
@@ -77,6 +80,8 @@ def add_normality(
     _check(nand, normals, others)
     if isinstance(detector, (str, Path)):
         detector = MapFolder(detector)
+    elif not callable(detector):
+        raise DataError(f"a detector gives anomaly maps of images when it is called; {detector!r} cannot be called")
     model = model or load_model("mini")
     prompts = prompts or load_prompts(PromptConfig(file="aprilgan"))
     token = mean_token(model, normals) if nand.method == "nand_plus" and nand.plus.calibrate else None

@@ -12,7 +12,7 @@ from nandlib.method.config import PromptConfig
 from nandlib.settings import RESOURCES, read_yaml, resource
 
 MOST_TEXTS = 8  # normalities at once
-MOST_WORDS = 40  # of a phrase: no text model here reads more than about 48 tokens
+MOST_LETTERS, MOST_WORDS = 400, 40  # of a phrase: no text model here reads more than about 48 tokens
 
 
 @dataclass(frozen=True)
@@ -134,6 +134,35 @@ def _fields(sentence: Any) -> list[str]:
         return ["?"]
 
 
+def checked_phrases(text: str | Sequence[str]) -> tuple[str, ...]:
+    """A phrase, or phrases for the same thing.
+
+    Raises:
+        DataError: If one is no text, empty, or longer than the text model reads.
+    """
+    phrases = (text,) if isinstance(text, str) else tuple(text) if isinstance(text, Sequence) else (text,)
+    for phrase in phrases:
+        if not isinstance(phrase, str):
+            raise DataError(f"a normality is said in words, a phrase or a sequence of phrases: {phrase!r} is none")
+        if not phrase.strip():
+            raise DataError("a normality needs at least one phrase that is not empty, or an example")
+        if len(phrase.split()) > MOST_WORDS or len(phrase) > MOST_LETTERS:
+            raise DataError(f"“{phrase[:40]}…” is too long: the text model would not read its end; use at most {MOST_WORDS} words")
+    return phrases
+
+
+def refuse_repeated(phrases: Sequence[str], normalities: Mapping[str, Sequence[str]]) -> None:
+    """Raise DataError if one of the phrases, but for spaces and capitals, is that of a normality: it would be damped twice."""
+
+    def spelled(phrase: str) -> str:
+        return " ".join(phrase.split()).lower()
+
+    known = {spelled(phrase): name for name, own in normalities.items() for phrase in own}
+    for phrase in phrases:
+        if spelled(phrase) in known:
+            raise DataError(f"“{phrase}” was added already, as '{known[spelled(phrase)]}': it would be damped twice")
+
+
 def read_texts(lines: Sequence[str]) -> list[tuple[str, ...]]:
     """What a user typed as normalities: one a line, its phrases parted by ``;``. Empty lines and repetitions are dropped.
 
@@ -144,7 +173,4 @@ def read_texts(lines: Sequence[str]) -> list[tuple[str, ...]]:
     texts = list(dict.fromkeys(phrases for phrases in found if phrases))
     if len(texts) > MOST_TEXTS:
         raise DataError(f"{len(texts)} texts at once are too many: at most {MOST_TEXTS}, since every one damps the maps further")
-    for phrase in (p for phrases in texts for p in phrases):
-        if len(phrase.split()) > MOST_WORDS or len(phrase) > 400:
-            raise DataError(f"“{phrase[:40]}…” is too long: the text model would not read its end; use at most {MOST_WORDS} words")
-    return texts
+    return [checked_phrases(phrases) for phrases in texts]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from pydantic import Field, ValidationError
 from ruamel.yaml import YAML
 from safetensors import SafetensorError
@@ -44,7 +45,7 @@ class Words(Section):
 class Cut(Section):
     """A `nandlib.method.threshold.Threshold`."""
 
-    value: float
+    value: float = Field(allow_inf_nan=False)
     level: float = Field(ge=0, le=1)
     n_normals: int = Field(ge=1)
     confidence: float | None = None
@@ -138,15 +139,29 @@ def read(folder: Path) -> tuple[Saved, dict[str, Tensor]]:
         key = ".".join(map(str, problem["loc"])) or "the file"
         raise DataError(f"{paths[0]}: {key}: {problem['msg']} (this version of nandlib reads format 1)") from None
     try:
-        return saved, {name: tensor.clone() for name, tensor in load_file(paths[1]).items()}  # aligned as a new tensor is
+        tensors = {name: tensor.clone() for name, tensor in load_file(paths[1]).items()}  # aligned as a new tensor is
     except SafetensorError as error:
         raise DataError(f"{paths[1]} is not a safetensors file: {error}") from error
+    widths = {name: tensor.shape[1] for name, tensor in tensors.items() if name.startswith((SHOWN, "normal_patches")) and tensor.ndim == 2}
+    for name, tensor in tensors.items():
+        if (
+            tensor.dtype != torch.float32
+            or not tensor.numel()
+            or not tensor.isfinite().all()
+            or tensor.ndim != (name != "normal_token") + 1
+        ):
+            raise DataError(f"{paths[1]} is damaged: '{name}' holds no features; save the detector again")
+    if missing := next((name for name in saved.shown if SHOWN + name not in tensors), None):
+        raise DataError(f"{paths[1]} is damaged: it lacks the examples of '{missing}'; save the detector again")
+    if len(set(widths.values())) > 1:
+        raise DataError(f"{paths[1]} is damaged: {', '.join(widths)} are features of several widths; save the detector again")
+    return saved, tensors
 
 
 def shown(tensors: Mapping[str, Tensor], order: Sequence[str]) -> dict[str, Tensor]:
     """The examples among the tensors, by the name of their normality, in the order in which they were added (as far as it is known)."""
     found = {name.removeprefix(SHOWN): tensor for name, tensor in tensors.items() if name.startswith(SHOWN)}
-    return {name: found[name] for name in dict.fromkeys((*order, *found)) if name in found}
+    return {name: found[name] for name in dict.fromkeys((*order, *found))}
 
 
 def _replace(path: Path, fill: Callable[[Path], None]) -> None:

@@ -28,6 +28,11 @@ class Threshold:
     n_normals: int
     confidence: float | None = None
 
+    @property
+    def fresh(self) -> bool:
+        """Whether it is one of scores after an addition: it promises nothing of any other detector."""
+        return self.confidence is not None
+
 
 def conformal_threshold(normals: ArrayLike, level: float) -> tuple[float, float]:
     """A threshold that a new normal image exceeds with a probability of at most `level`, if it is exchangeable with those given.

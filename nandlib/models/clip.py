@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from nandlib.errors import ModelError
 from nandlib.models.base import ImageFeatures, Placement
 from nandlib.models.checkpoints import read_state
+from nandlib.models.last import LastAnswer
 from nandlib.settings import RANDOM
 
 if TYPE_CHECKING:
@@ -127,12 +128,11 @@ class ClipModel:
     temperature = 100.0
     image_size = IMAGE_SIZE
     n_layers = len(BLOCKS)
-    _last: tuple[Tensor, list[Tensor], Tensor] | None = None
 
     def __init__(
         self, clip: CLIP, projections: Projections, tokenizer: Callable[[list[str]], Tensor], placement: Placement = Placement()
     ) -> None:
-        self.placement = placement
+        self.placement, self._last = placement, LastAnswer[tuple[list[Tensor], Tensor]]()
         self.clip = clip.eval().requires_grad_(False).to(placement.device)
         self.projections = projections.eval().requires_grad_(False).to(placement.device)
         self.tokenizer, self.tower = tokenizer, tokens_first(self.clip.visual)
@@ -163,12 +163,9 @@ class ClipModel:
     def _forward(self, batch: Tensor) -> tuple[list[Tensor], Tensor]:
         """Raw tokens after each of `BLOCKS` without CLS, ``(N, P, width)``, and the projected CLS ``(N, D)``; float32.
 
-        Those of the last batch (the tensor itself) are remembered: a detector and a normality that see the same images share one pass.
+        Those of the last batch are remembered (`LastAnswer`): a detector and a normality that see the same images share one pass.
         """
-        last = self._last  # which another thread may replace
-        if last is None or last[0] is not batch:
-            self._last = last = (batch, *self._passed(batch))
-        return last[1:]
+        return self._last(batch, lambda: self._passed(batch))
 
     def _passed(self, batch: Tensor) -> tuple[list[Tensor], Tensor]:
         run = self._compiled or self.tower.forward_intermediates

@@ -23,6 +23,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from nandlib.errors import ModelError
 from nandlib.models.base import ImageFeatures, Placement
+from nandlib.models.last import LastAnswer
 from nandlib.settings import EMBEDDED_HEADS
 
 if TYPE_CHECKING:
@@ -85,14 +86,12 @@ def _fold_batch_norms(module: nn.Module) -> None:
 class ImageTower(nn.Module):
     """EfficientNet-Lite0 up to its last block: ``(N, 3, 320, 320)`` to six stage outputs, strides 4 to 32, channels last in memory.
 
-    It takes a batch to its device, and remembers the last one (the tensor itself, and whether autocast was on): detectors that see the
-    same images share one pass.
+    It takes a batch to its device, and remembers the last one (`LastAnswer`): detectors that see the same images share one pass.
     """
-
-    _last: tuple[Tensor, bool, list[Tensor]] | None = None
 
     def __init__(self) -> None:
         super().__init__()
+        self._last = LastAnswer[list[Tensor]]()
         network = _packaged_network().eval()
         _fold_batch_norms(network)
         self.stem = nn.Sequential(network.conv_stem, network.bn1)
@@ -103,11 +102,7 @@ class ImageTower(nn.Module):
         if torch.compiler.is_compiling():  # an exported graph remembers nothing
             return self._stages(batch)
         device = next(self.parameters()).device
-        autocast = torch.is_autocast_enabled(device.type)
-        last = self._last  # which another thread may replace
-        if last is None or last[0] is not batch or last[1] != autocast:
-            self._last = last = (batch, autocast, self._stages(batch.to(device)))
-        return last[2]
+        return self._last(batch, lambda: self._stages(batch.to(device)), torch.is_autocast_enabled(device.type))
 
     def _stages(self, batch: Tensor) -> list[Tensor]:
         x, stages = self.stem(batch), []

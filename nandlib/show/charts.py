@@ -139,7 +139,7 @@ def control_bars(table: pd.DataFrame) -> Figure:
         part = table[table["detector"] == detector]
         colours = [OURS if c == "its text" else PAPER if c == "mask oracle" else "0.7" for c in part["control"]]
         bars = ax.barh(part["control"], part["delta"], color=colours)
-        ax.bar_label(bars, fmt="%+.1f", fontsize=8, padding=3)
+        ax.bar_label(bars, fmt="{:+z.1f}", fontsize=8, padding=3)
         ax.axvline(0, color="0.4", lw=0.8)
         ax.margins(x=0.22)
         ax.set(xlabel="mean Δ AUROC (points)", title=LABELS.get(detector, detector))
@@ -234,15 +234,15 @@ def frontier(table: pd.DataFrame) -> Figure:
         ax.plot([0, reach], [0, reach * slope], "--", color="0.3", lw=1.2, label="the paper's rule, scaled")
         ax.plot(line["removed_own"], line["removed_other"], "o-", color=OURS, mfc="white", label="nand_plus, other priors")
         for kind, colour, marker, label in (
-            ("nand", "0.3", "s", "nand (the paper's)"),
+            ("nand", "0.3", "s", "the paper's rule"),
             ("plus", OURS, "o", "nand_plus"),
             ("known", PAPER, "D", "closed world"),
             ("open", PAPER, "X", "half of the names wrong"),
         ):
             point = own[own["kind"] == kind]
             ax.plot(point["removed_own"], point["removed_other"], marker, color=colour, ms=8, label=label, zorder=3)
-        ax.set(xlabel="removed of the added type (%)", title=LABELS.get(detector, detector), xlim=(0, None))
-    axes[0].set(ylabel="removed of other types (%)", ylim=(0, None))
+        ax.set(xlabel="removed of the added type (%)", title=LABELS.get(detector, detector))
+    axes[0].set(ylabel="removed of other types (%)", xlim=(0, None), ylim=(0, None))  # of all panels, once all are drawn
     handles, labels = axes[-1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=8, frameon=False)
     sns.despine(figure)
@@ -296,7 +296,7 @@ def edge_scatter(table: pd.DataFrame) -> Figure:
         tick for tick in (50, 100, 200, 500, 1000, 2000, 5000, 10_000) if 0.7 * table["mflops"].min() < tick < 1.4 * table["mflops"].max()
     ]
     ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
-    ax.set(xlabel="million multiplications and additions an image", ylabel="AUROC, any defect (%)")
+    ax.set(xlabel="million multiplications and additions an image (logarithmic)", ylabel="AUROC, any defect (%)")
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     sns.despine(figure)
     return figure

@@ -23,7 +23,6 @@ WAYS = {  # column → name, colour and marker
     "auroc_plus": ("a text, nand_plus", OURS, "D"),
     "auroc_both": ("text and one example", "#009E73", "^"),
 }
-MEASURES = ["auroc_any", "auroc_official", "published"]
 TABLE3 = {  # columns of `every_way` → heads
     "study": "images",
     "detector": "detector",
@@ -53,8 +52,9 @@ def comparison(figures: Path, studies: Sequence[str]) -> pd.DataFrame:
         studies: Their names.
 
     Returns:
-        ``study``, ``detector``; any defect against normal images, by the map's maximum and by the official score, and the published
-        value on MVTec AD (image AUROC in percent); mean over groups before (``auroc_before``) and with a text by the paper's rule
+        ``study``, ``detector``; any defect against normal images, by the map's maximum (``auroc_any``) and by the official score, and by
+        what lies far from the defect alone (`nandlib.evaluation.background`; missing without masks), all image AUROC in percent, and the
+        published value on MVTec AD; mean over groups before (``auroc_before``) and with a text by the paper's rule
         (``auroc_after``, ``delta`` with its interval) and by `nand_plus` (``auroc_plus``), and with text and one example
         (``auroc_both``, over ten draws); by how much less other groups score then (``removed_plus``, inside masks, ``removed_both``, of
         the image score, in percent); `COST` as in `nandlib.benchmarks.detectors.COLUMNS`.
@@ -67,12 +67,15 @@ def _rows(folder: Path) -> Iterator[dict[str, object]]:
     means, steps = read_table(folder / "detectors.csv").set_index("detector"), read_table(folder / "plus/ablation.csv")
     plus = steps[steps["kind"] == "plus"].set_index("detector")
     shown = read_table(folder / "kshot/detectors.csv").set_index(["detector", "method"])
+    far = folder / "measure/background.csv"
+    elsewhere = read_table(far).groupby("detector")["auroc_background"].mean() if far.is_file() else pd.Series(dtype=float)
     for cost in read_table(folder / "model/detectors.csv").to_dict("records"):
         name = cost["detector"]
         paper, own, both = means.loc[name], plus.loc[name], shown.loc[(name, "both")]
         yield {
             "detector": name,
             "auroc_any": cost["auroc_map"],
+            "auroc_background": elsewhere.get(name, np.nan),
             "auroc_official": cost["auroc_official"],
             "published": PUBLISHED_A0.get(name, np.nan),
             **paper[["auroc_before", "auroc_after", "delta", "delta_low", "delta_high", "n_improved", "n_better", "n_groups"]],

@@ -14,11 +14,13 @@ def write_contests(root: Path) -> Path:
 
     mpl.use("Agg")
     from nandlib.show.charts import kshot_curves
-    from nandlib.show.style import save, use_style
+    from nandlib.show.style import IMAGES, save, use_style
 
     use_style()
-    studies = [open_study(path.stem, root) for path in presets(root)]
-    ran = {study.config.title: study for study in studies if (study.figures / "kshot/intervals.csv").is_file()}
+    names, known = [path.stem for path in presets(root)], list(IMAGES)
+    names.sort(key=lambda name: (known.index(name) if name in known else len(known), name))
+    studies = [open_study(name, root) for name in names]
+    ran = {IMAGES.get(study.name, study.config.title): study for study in studies if (study.figures / "kshot/intervals.csv").is_file()}
     figure = kshot_curves(*({title: study.kshot(name) for title, study in ran.items()} for name in ("summary", "intervals")))
     path = root / "figures/kshot.png"
     save(figure, path)

@@ -1,15 +1,18 @@
-"""A table of README: what became of detectors whose settings were chosen anew."""
+"""Tables of README: what became of detectors whose settings were chosen anew, and where the gain of every detector sits."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
+
+from nandlib.evaluation.uncertainty import SHARED, SPECIFIC
 from nandlib.show.scale_tables import markdown
-from nandlib.show.style import LABELS
+from nandlib.show.style import IMAGES, LABELS
 from nandlib.study.frames import read_table
 
-REAL = {"magnetic_tile": "Magnetic Tile", "bottle": "MVTec AD's bottle", "pcb": "circuit boards"}
-NAMES = {"mini_detectors": "drawn (mini)", **REAL}
+DRAWN, REAL = IMAGES["mini"], {name: IMAGES[name] for name in ("magnetic_tile", "bottle", "pcb")}
+NAMES = {"mini_detectors": DRAWN, **REAL}
 
 
 def settings(root: Path) -> str:
@@ -29,3 +32,24 @@ def settings(root: Path) -> str:
 
 def _change(before: float, after: float) -> str:
     return f"{before:.1f} → {after:.1f}"
+
+
+def trained_origins(root: Path) -> str:
+    """Gain by the paper's rule on the drawn images, by where the defect comes from (`nandlib.evaluation.origin`)."""
+    origins = read_table(root / "figures/mini_detectors/origins.csv")
+    shown = read_table(root / "figures/mini_detectors/model/detectors.csv")["detector"]
+    rows = []
+    for detector in shown:
+        own = origins[origins["detector"] == detector].set_index("origin")
+        rows.append([LABELS[detector], *(f"{gained(own.loc[origin])}, {improved(own.loc[origin])}" for origin in (SHARED, SPECIFIC))])
+    return markdown(["detector", "defects drawn by what also drew training images", "product-specific defects"], rows)
+
+
+def gained(row: pd.Series) -> str:
+    """Points gained, with the 95 % interval."""
+    return f"{row['delta']:+.1f} [{row['delta_low']:+.1f}, {row['delta_high']:+.1f}]"
+
+
+def improved(row: pd.Series) -> str:
+    """How many groups improve, and how many are significantly better and worse."""
+    return f"{row['n_improved']:.0f} of {row['n_groups']:.0f} ({row['n_better']:.0f}, {row['n_worse']:.0f})"

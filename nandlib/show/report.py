@@ -129,7 +129,9 @@ def _glance(study: OpenStudy) -> str:
             "after": table["auroc_after"].map(number),
             "Δ [95 %]": [f"{r.delta:+.1f} [{r.delta_low:+.1f}, {r.delta_high:+.1f}]" for r in table.itertuples()],
             "share of the gap that is closed": table["gap_closed"].map(lambda closed: f"{number(closed, '.0f')} %"),
-            "groups improved (significantly)": [f"{r.n_improved} ({r.n_better}) of {r.n_groups}" for r in table.itertuples()],
+            "groups improved (significantly better, worse)": [
+                f"{r.n_improved} of {r.n_groups} ({r.n_better}, {r.n_worse})" for r in table.itertuples()
+            ],
             "paper: before": table["paper_before"].map(number),
             "paper: after": table["paper_after"].map(number),
         }
@@ -144,7 +146,7 @@ def write_report(study: OpenStudy) -> Path:
         DataError: If a notebook of the study has not been executed.
     """
     paths = [study.figures / "notebooks" / source.name for source in notebooks_of(study)]
-    return _write(study, paths, glance=_glance(study), same_data=study.compared and not study.config.data.drawn)
+    return _write(study, paths, glance=_glance(study), same_data=study.compared and not study.config.data.products)
 
 
 def write_kind_report(study: Place[SignalStudy | SurfaceStudy]) -> Path:

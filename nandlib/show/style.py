@@ -49,6 +49,13 @@ COLOURS = {  # of detectors, in every figure that tells them by colour
     "hetnet_style": "#CA9161",
     "fader_style": "#56B4E9",
 }
+IMAGES = {  # of studies whose results are committed, as figures and pages name and order them
+    "mini": "drawn images",
+    "mini_detectors": "drawn images",
+    "magnetic_tile": "Magnetic Tile",
+    "bottle": "MVTec AD's bottle",
+    "pcb": "circuit boards",
+}
 CONTEST = {  # methods of `nandlib.evaluation.contest`
     "nothing": "nothing added",
     "text": "text",

@@ -18,7 +18,9 @@ def table2_layout(deltas: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Its columns, and the paper's values where class and group are the same.
     """
-    values = ["auroc_before", "auroc_after", "delta", "auroc_others"]
+    values, printed = ["auroc_before", "auroc_after", "delta", "auroc_others"], paper.table2()
+    places = printed.reset_index(names="place")[["place", "class", "group"]]
+    deltas = deltas.merge(places, on=["class", "group"], how="left").sort_values("place", kind="stable")  # others last, as they come
     means = deltas.groupby("class", sort=False)[values].mean()
     rows = []
     for class_name, part in deltas.groupby("class", sort=False):
@@ -26,7 +28,6 @@ def table2_layout(deltas: pd.DataFrame) -> pd.DataFrame:
         rows += part[["class", "group", *values, "origin"]].to_dict("records")
     rows.append({"class": "average", "group": "average", **means.mean()})
     table = pd.DataFrame(rows).fillna({"origin": ""})
-    printed = paper.table2()
     if not set(deltas["class"]) & set(printed["class"]):
         return table
     published = printed.rename(columns={"auroc_before": "paper_before", "auroc_after": "paper_after"})
@@ -75,9 +76,14 @@ def gap_closed(row: pd.Series) -> str:
     return f"{row['gap_closed']:.0f}% of the gap{between}"
 
 
+def rounded(table: pd.DataFrame) -> pd.DataFrame:
+    """A table to one decimal; what rounds to nothing has no sign."""
+    return table.assign(**{str(column): table[column].round(1) + 0.0 for column in table.select_dtypes("float")})
+
+
 def markdown(table: pd.DataFrame) -> str:
     """A table as Markdown, AUROC to one decimal, counts as they are."""
-    shown = table.copy()
+    shown = rounded(table)
     for column in shown.select_dtypes("float"):
         shown[column] = shown[column].map(lambda v: "–" if pd.isna(v) else f"{v:.1f}")
     return shown.to_markdown(index=False, disable_numparse=True) + "\n"

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from nandlib.detectors.aprilgan import ReferenceDistance
 from nandlib.detectors.base import TorchDetector
-from nandlib.detectors.config import TOGETHER, TRAINED_NAMES, DetectorName, PatchCoreConfig
+from nandlib.detectors.config import TOGETHER, TRAINED_NAMES, DetectorName
 from nandlib.detectors.fitted import FittedDetector
 from nandlib.detectors.patchcore import PatchCore
 from nandlib.detectors.trained import TRAINED
@@ -26,8 +26,9 @@ from nandlib.detectors.winclip import ClipWindowEncoder, WinClip, WindowEncoder
 from nandlib.method.operators import resize_map
 from nandlib.models import VisionLanguageModel
 from nandlib.study.fingerprint import content, digest, source_code, weight_contents
+from nandlib.study.fitted import patchcore_of
 from nandlib.study.images import batches, image_paths, some_normals
-from nandlib.study.model import model_of, placement
+from nandlib.study.model import model_of
 from nandlib.study.open_study import OpenStudy
 from nandlib.study.rows import Rows
 from nandlib.study.shots import normal_shots, window_encoder
@@ -169,7 +170,7 @@ class Maps:
     def _build(self, name: DetectorName, class_name: str) -> TorchDetector:
         if name == "patchcore" or name in TRAINED:
             start, fitted = time.perf_counter(), len(self.joint)
-            found = self._patchcore_of(class_name) if name == "patchcore" else self._trained(name, class_name)
+            found = patchcore_of(self.study, lambda: self._model, class_name) if name == "patchcore" else self._trained(name, class_name)
             if name not in TOGETHER or len(self.joint) > fitted:
                 self.seconds.setdefault(name, []).append(time.perf_counter() - start)
             return found
@@ -177,10 +178,6 @@ class Maps:
         if name.startswith("winclip"):
             return WinClip(self._encoder, class_name, references)
         return ReferenceDistance(self._model, references, self.config.nand)
-
-    def _patchcore_of(self, class_name: str) -> PatchCore:
-        lent = self._model if self.config.patchcore.backbone_weights is None else None
-        return PatchCore(lent, image_paths(self.study, class_name, "train"), self._patchcore, placement(self.study))
 
     def _trained(self, name: str, class_name: str) -> FittedDetector[Any]:
         """Trained on this class, or once on all of them."""
@@ -191,9 +188,7 @@ class Maps:
         return self.joint[name].of_class(class_name)
 
     def _fitted(self, name: str, stem: str, classes: Sequence[str]) -> FittedDetector[Any]:
-        folder, config = self.study.states, self.config.trained.of(name)
-        named = {key: getattr(config, key) for key in config.weight_fields}
-        config = config.model_copy(update={key: self.study.resolve(path) for key, path in named.items() if path is not None})
+        folder, config = self.study.states, self.study.resolved(self.config.trained.of(name))
         run = Run(folder / f"{stem}.pt", self.progress, self.config.model.device)
         normals = {class_name: image_paths(self.study, class_name, "train") for class_name in classes}
         with torch.enable_grad():
@@ -209,10 +204,3 @@ class Maps:
     @cached_property
     def _encoder(self) -> WindowEncoder | ClipWindowEncoder:
         return window_encoder(self.study, lambda: self._model)
-
-    @property
-    def _patchcore(self) -> PatchCoreConfig:
-        config = self.config.patchcore
-        if config.backbone_weights is None:
-            return config
-        return config.model_copy(update={"backbone_weights": self.study.resolve(config.backbone_weights)})

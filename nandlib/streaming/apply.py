@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -46,8 +46,8 @@ def apply(
     """Write adapted maps, overlays and scores to a folder; what is there already and has not changed stays.
 
     The folder gets ``shards/`` (`nandlib.streaming.results`), ``maps/`` and ``overlays/`` as `how` says, and ``scores.csv``: image,
-    score_before, score_after (maxima of A and A_final), removed (share of the sum of A that is gone, in percent). Memory grows by about a
-    kilobyte an image, for names and scores.
+    score_before, score_after (maxima of A and A_final), removed (share of the sum of A that is gone, in percent); with maps in shards
+    ``maps.csv``: image, file. Memory grows by about a kilobyte an image, for names and scores.
 
     Args:
         adapted: Gives the adapted detector; called only if there is something to do.
@@ -60,7 +60,7 @@ def apply(
         progress: Show a progress bar.
 
     Returns:
-        A table of `nandlib.streaming.results.SCHEMA`, a row an image.
+        A table of `nandlib.streaming.results.SCHEMA`, a row an image that was there when the folders were walked.
 
     Raises:
         DataError: If two images would have the same results, the folder holds results of another setting or is being written to, an image
@@ -68,14 +68,14 @@ def apply(
     """
     results = Results(out.absolute())  # workers of a cluster stand in other folders
     asked = {**setting, "store": how.store, "overlays": how.overlays, "batch": how.batch, "threads": engine.threads}
-    count = len(listing)
+    count, seen = len(listing), list[str]()
     with results.held(asked), tqdm(total=count, desc="apply", unit="image", disable=not progress) as bar:
-        shards = _shards(listing, _whole(results, how), maps, how, shard_size(count, how.batch), bar.update)
+        shards = _shards(_noted(listing, seen), listing, _whole(results, how), maps, how, shard_size(count, how.batch), bar.update)
         if (first := next(shards, None)) is not None:
             for done in engine(Work(_ready(adapted()), listing, results, how), chain([first], shards)):
                 bar.update(done)
-        table = results.summary(listing)
-    if lost := count - len(table):
+        table = results.summary(seen, how.store == "shards")
+    if (lost := len(seen) - len(table)) > 0:
         raise DataError(f"{out}: results of {lost} images went missing meanwhile: run the same command again, it makes what is missing")
     return table
 
@@ -104,7 +104,15 @@ def _whole(results: Results, how: How) -> dict[str, tuple[int, Digest | None]]:
     return {name: (row.generation, row.digest if stays(name, row) else None) for name, row in results.known().items()}
 
 
+def _noted(names: Iterable[str], seen: list[str]) -> Iterator[str]:
+    """Names, which are noted: folders may get and lose images meanwhile."""
+    for name in names:
+        seen.append(name)
+        yield name
+
+
 def _shards(
+    names: Iterator[str],
     listing: Listing,
     known: Mapping[str, tuple[int, Digest | None]],
     maps: Detector | None,
@@ -114,7 +122,7 @@ def _shards(
 ) -> Iterator[Shard]:
     """What is new or has changed, in shards. After a run that was killed they are those that it would have made."""
     pending, stems = defaultdict[int, list[str]](list), dict[PurePosixPath, set[str]]()  # of the folders that we are in
-    for name in listing:
+    for name in names:
         path = PurePosixPath(name)
         stems = {folder: own for folder, own in stems.items() if folder in path.parents}
         own = stems.setdefault(path.parent, set())
@@ -131,5 +139,5 @@ def _shards(
         pending[generation].append(name)
         if len(pending[generation]) == size:
             yield Shard(tuple(pending.pop(generation)), generation)
-    for generation, names in pending.items():
-        yield Shard(tuple(names), generation)
+    for generation, rest in pending.items():
+        yield Shard(tuple(rest), generation)

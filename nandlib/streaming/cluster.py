@@ -18,6 +18,7 @@ from nandlib.memory import keep_freed_memory
 from nandlib.streaming.here import AHEAD
 
 Part = TypeVar("Part")
+RETRIES = 10  # of a part whose worker or node dies: what kills every worker would be tried for ever
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Cluster:
         try:
             if mine:
                 _knock(self.address)
-                ray.init(self.address or "local", include_dashboard=False, log_to_driver=False, configure_logging=False)
+                _init(self.address)
             yield from self._run(work, parts)
         except RayTaskError as error:
             if isinstance(error.cause, NandError):
@@ -76,7 +77,7 @@ class Cluster:
     def _run(self, work: Callable[[Part], int], parts: Iterator[Part]) -> Iterator[int]:
         self._check_room()
         processors = max(1, int(ray.cluster_resources().get("CPU", 1)) // self.threads)
-        do = ray.remote(_do).options(num_cpus=self.threads, num_gpus=self.gpus, max_retries=-1)  # of processes and nodes that die
+        do = ray.remote(_do).options(num_cpus=self.threads, num_gpus=self.gpus, max_retries=RETRIES)  # of processes and nodes that die
         held = [ray.put(work)]  # in a list: a worker fetches it once, and not with every part
         running = {do.remote(held, self.threads, part) for part in islice(parts, self.workers or AHEAD * processors)}
         while running:
@@ -98,6 +99,13 @@ def _do(held: list[Any], threads: int, part: Any) -> int:
         keep_freed_memory()
         _works[reference] = ray.get(reference)
     return _works[reference](part)
+
+
+def _init(address: str | None) -> None:
+    try:
+        ray.init(address or "local", include_dashboard=False, log_to_driver=False, configure_logging=False)
+    except (ValueError, RuntimeError) as error:  # no address, or a cluster of another version
+        raise EngineError(f"the Ray cluster {address} cannot be reached ({error}): give host:port, ray://host:port or auto") from error
 
 
 def _knock(address: str | None) -> None:

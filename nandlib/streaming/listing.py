@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 
 import fsspec
 
-from nandlib.data.addresses import is_address
-from nandlib.data.images import IMAGE_SUFFIXES, is_image
+from nandlib.data.addresses import is_address, local_path
+from nandlib.data.images import IMAGE_SUFFIXES, is_hidden, is_image
 from nandlib.errors import DataError
 from nandlib.streaming.results import PARTS
 
@@ -42,6 +42,7 @@ class Listing:
         Raises:
             DataError: If a place does not exist, a file is no image by its name, nothing is found, or addresses and paths are mixed.
         """
+        places = [local_path(place) for place in places]
         remote = [is_address(place) for place in places]
         if any(remote):
             if len(places) > 1:
@@ -49,7 +50,7 @@ class Listing:
             root = str(places[0]).rstrip("/")
             found = cls((root,), root.rpartition("/")[0] if is_image(PurePosixPath(root).name) else root)
         else:
-            paths = [Path(place).absolute() for place in places]
+            paths = [_absolute(Path(place)) for place in places]
             for path in paths:
                 _check_place(path)
             real = [path.resolve() for path in paths]
@@ -79,6 +80,11 @@ class Listing:
         return (_name(path, self.root) for path in paths)
 
 
+def _absolute(place: Path) -> Path:
+    """With no ``..`` in it: names are cut from paths. Links stay, unless a ``..`` may lead out of one."""
+    return place.resolve() if ".." in place.parts else place.absolute()
+
+
 def _name(path: Path, root: str) -> str:
     name = path.relative_to(root).as_posix()
     try:
@@ -106,12 +112,18 @@ def _check_place(place: Path) -> None:
 
 
 def _walk(folder: Path, without: Sequence[Path], within: Sequence[Path] = ()) -> Iterator[Path]:
-    """Links to folders are followed, unless they lead back to one that they are `within`; what `nand apply` has written is left out."""
+    """Links to folders are followed, unless they lead back to one that they are `within`; what `nand apply` has written is left out, and
+    what a system puts beside images."""
     real = folder.resolve()
     if real in within or any(real.is_relative_to(own) for own in without):
         return
-    with os.scandir(folder) as entries:
-        kinds = sorted((entry.name, _is_folder(entry)) for entry in entries)
+    try:
+        with os.scandir(folder) as entries:
+            kinds = sorted((entry.name, _is_folder(entry)) for entry in entries if not is_hidden(entry.name))
+    except (FileNotFoundError, NotADirectoryError):
+        if not within:
+            raise
+        return  # it has gone since it was seen
     if within and {("setting.json", False), ("shards", True)} <= set(kinds):  # results of another run, whose overlays are no images
         kinds = [(name, is_folder) for name, is_folder in kinds if name not in PARTS]
     for name, is_folder in kinds:
@@ -132,8 +144,10 @@ def _walk_address(address: str) -> Iterator[str]:
     """Names below an address; a file system that is not here lists them at once."""
     try:
         files, root = fsspec.core.url_to_fs(address)
-        found = sorted(files.find(root), key=lambda path: PurePosixPath(path).parts)
+        found = sorted(map(PurePosixPath, files.find(root)), key=lambda path: path.parts)
     except Exception as error:  # of any file system
         raise DataError(f"{address} cannot be listed ({error}): see whether the address is right and its package is installed") from error
-    root = root if not is_image(PurePosixPath(root).name) else str(PurePosixPath(root).parent)
-    return (str(PurePosixPath(path).relative_to(PurePosixPath(root))) for path in found if is_image(PurePosixPath(path).name))
+    top = PurePosixPath(root).parent if is_image(PurePosixPath(root).name) else PurePosixPath(root)
+    results = {path.parent / part for path in found if path.name == "setting.json" and path.parent != top for part in PARTS}
+    names = (path.relative_to(top) for path in found if is_image(path.name) and not results & set(path.parents))
+    return (str(name) for name in names if not any(map(is_hidden, name.parts)))

@@ -103,28 +103,34 @@ class Results:
     def known(self) -> dict[str, Known]:
         """The latest row of every image that has one, by its name."""
         found: dict[str, Known] = {}
-        for path in sorted(self.shards.glob("*.parquet")):
+        for path in self._tables():
             table, maps = _read(path).select(["image", "digest", "problem"]), path.with_suffix(".safetensors").is_file()
             for image, own, problem in zip(*(column.to_pylist() for column in table.columns), strict=True):
                 row = Known(_generation(path), own, problem is not None, maps)
                 found[image] = max(found.get(image, row), row)
         return found
 
+    def _tables(self) -> list[Path]:
+        """Of scores, by their names: copies that somebody made of them are none."""
+        return sorted(path for path in self.shards.glob("*.parquet") if _NAME.fullmatch(path.name))
+
     def write(self, shard: Shard, rows: Sequence[Mapping[str, Any]]) -> None:
         """The last file of a shard: once it is there, the shard is done."""
         table = pa.Table.from_pylist([dict(row) for row in rows], SCHEMA)
         written(self.shards / f"{shard.name}.parquet", lambda partial: pq.write_table(table, partial))
 
-    def summary(self, names: Iterable[str]) -> pa.Table:
+    def summary(self, names: Iterable[str], maps_of_shards: bool = False) -> pa.Table:
         """`SCHEMA`'s rows of images, the latest of each, sorted by name; ``scores.csv`` and ``unreadable.csv`` are made from it.
 
         Args:
             names: Of the images that are there now: others have rows, and are left out.
+            maps_of_shards: Write ``maps.csv``: which file holds the map of which image (of one that has changed, a new file).
         """
         parts = []
-        for path in self.shards.glob("*.parquet"):
+        for path in self._tables():
             table = _read(path)
-            parts.append(table.append_column("generation", pa.array([_generation(path)] * len(table), pa.int32())))
+            table = table.append_column("generation", pa.array([_generation(path)] * len(table), pa.int32()))
+            parts.append(table.append_column("file", pa.array([f"shards/{path.stem}.safetensors"] * len(table), pa.string())))
         table = pa.concat_tables(parts)
         here = pa.table({"image": pa.array(names, pa.string())})
         latest = table.group_by("image").aggregate([("generation", "max")]).join(here, "image", join_type="inner")
@@ -132,13 +138,17 @@ class Results:
         problem = pc.is_valid(table["problem"])
         scores, unreadable = table.filter(pc.invert(problem)).select(COLUMNS), table.filter(problem).select(["image", "problem"])
         written(self.folder / "scores.csv", lambda partial: pyarrow.csv.write_csv(scores, partial, _CSV))
+        if maps_of_shards:
+            there = table.filter(pc.invert(problem)).select(["image", "file"])
+            written(self.folder / "maps.csv", lambda partial: pyarrow.csv.write_csv(there, partial, _CSV))
         if len(unreadable):
             written(self.folder / "unreadable.csv", lambda partial: pyarrow.csv.write_csv(unreadable, partial, _CSV))
         else:
             (self.folder / "unreadable.csv").unlink(missing_ok=True)
-        return table
+        return table.drop_columns(["file"])
 
 
+_NAME = re.compile(r"\d+-[0-9a-f]{32}\.parquet")
 _CSV = pyarrow.csv.WriteOptions(quoting_style="needed")
 
 
@@ -162,6 +172,8 @@ def _refuse_others(path: Path, setting: Mapping[str, Any]) -> None:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"{path} is damaged ({error}): remove {path.parent}, or give another folder") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{path} is damaged (no JSON object): remove {path.parent}, or give another folder")
     if other := next((key for key in sorted({*found, *setting}) if found.get(key) != setting.get(key)), None):
         raise DataError(
             f"{path.parent} holds results of another setting ({other}: {found.get(other)!r} there, {setting.get(other)!r} now): "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -50,8 +51,8 @@ class How:
         return of_map + ([results.folder / f"overlays/{stem}.png"] if self.overlays else [])
 
     def there(self, results: Results, name: str) -> bool:
-        """Whether they are there."""
-        return all(path.is_file() for path in self.files(results, name))
+        """Whether they are there, and not empty, as a machine that fell may leave them."""
+        return all(path.is_file() and path.stat().st_size for path in self.files(results, name))
 
     def read(self, detector: Any, listing: Listing, name: str) -> tuple[Digest, bytes | DataError]:
         """What has changed if an image has, and the image's content: nothing and why, if that cannot be read and is skipped."""
@@ -99,12 +100,12 @@ class Work:
             DataError: If an image cannot be read, a map is not as it must be, or a file cannot be written.
         """
         rows, maps = [], dict[str, torch.Tensor]()
+        for path in (path for name in shard.images for path in self.how.files(self.results, name)):
+            with suppress(OSError):  # there is none, or writing will say why it cannot be replaced
+                path.unlink()  # of another content: if this run is stopped, no row vouches for it
         for batch in batched(ahead(self._read, shard.images, 2 * self.how.batch), self.how.batch):
             ready = [one for one in batch if one.image is not None]
             found = self._scores(ready, maps) if ready else {}
-            for one in (one for one in batch if one.image is None):  # what is there is of another content
-                for path in self.how.files(self.results, one.name):
-                    path.unlink(missing_ok=True)
             rows += [{"image": one.name, "digest": one.digest, "problem": one.problem, **found.get(one.name, {})} for one in batch]
         if self.how.store == "shards":
             written(self.results.shards / f"{shard.name}.safetensors", partial(save_file, maps))
@@ -140,7 +141,7 @@ class Work:
         for one, image, base, after in zip(ready, images, before, self.adapted.damp(pictures, before), strict=True):
             stem = PurePosixPath(one.name).with_suffix("")
             if self.how.store == "shards":
-                maps[one.name] = torch.from_numpy(after)
+                maps[one.name] = torch.from_numpy(np.ascontiguousarray(after))
             else:
                 written(self.results.folder / f"maps/{stem}.npy", partial(_save, array=after))
             if self.how.overlays:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import grimp
 
+from nandlib.errors import DataError
 from nandlib.settings import RANDOM
 
 if TYPE_CHECKING:
@@ -58,9 +59,18 @@ def content(paths: Sequence[Path]) -> list[str]:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """SHA-256 of a file's content.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read ({error.strerror}): bring it back, or, of an image, run the stage 'manifest' again"
+        ) from error
 
 
 def weight_contents(study: OpenStudy, *keys: str) -> dict[str, str]:

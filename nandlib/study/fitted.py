@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from nandlib.detectors.aprilgan import AprilGan
 from nandlib.detectors.base import TorchDetector
 from nandlib.detectors.config import TOGETHER, TRAINED_NAMES
+from nandlib.detectors.fitted import FittedDetector
 from nandlib.detectors.patchcore import PatchCore
 from nandlib.detectors.trained import TRAINED
 from nandlib.detectors.winclip import WinClip
 from nandlib.models import VisionLanguageModel
 from nandlib.study.images import image_paths
+from nandlib.study.model import placement
 from nandlib.study.open_study import OpenStudy
 from nandlib.study.shots import normal_shots, window_encoder
 
@@ -23,16 +26,29 @@ def fitted_detectors(study: OpenStudy, name: str, model: VisionLanguageModel, cl
         ModelError: If a state is missing: the stage ``maps`` writes it.
     """
     if name in TOGETHER:
-        one = TRAINED[name].load(study.states / f"{name}.safetensors", model)
+        one = _trained(study, name, model, name)
         return {class_name: one.of_class(class_name) for class_name in classes}
     return {class_name: _of_class(study, name, model, class_name) for class_name in classes}
 
 
+def patchcore_of(study: OpenStudy, model: Callable[[], VisionLanguageModel], class_name: str) -> PatchCore:
+    """PatchCore by the study's settings, fitted on a class; the model is asked for where it lends its backbone."""
+    config = study.resolved(study.config.patchcore)
+    lent = model() if config.backbone_weights is None else None
+    return PatchCore(lent, image_paths(study, class_name, "train"), config, placement(study))
+
+
+def _trained(study: OpenStudy, name: str, model: VisionLanguageModel, stem: str) -> FittedDetector[Any]:
+    config = study.resolved(study.config.trained.of(name))
+    weights = {key: getattr(config, key) for key in config.weight_fields}
+    return TRAINED[name].load(study.states / f"{stem}.safetensors", model, device=study.config.model.device, **weights)
+
+
 def _of_class(study: OpenStudy, name: str, model: VisionLanguageModel, class_name: str) -> TorchDetector:
     if name in TRAINED_NAMES:
-        return TRAINED[name].load(study.states / f"{name}_{class_name}.safetensors", model)
+        return _trained(study, name, model, f"{name}_{class_name}")
     if name == "patchcore":
-        return PatchCore(model, image_paths(study, class_name, "train"), study.config.patchcore)
+        return patchcore_of(study, lambda: model, class_name)
     shots = normal_shots(study, class_name, name)
     if name.startswith("winclip"):
         return WinClip(window_encoder(study, lambda: model), class_name, shots)

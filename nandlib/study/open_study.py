@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -13,10 +13,12 @@ from nandlib.data.groups import Grouping, load_grouping
 from nandlib.data.manifest import read_manifest
 from nandlib.errors import DataError, PresetError, nearest
 from nandlib.method.prompts import PromptSet, load_prompts
-from nandlib.settings import RANDOM
+from nandlib.settings import RANDOM, Section
 from nandlib.study.frames import SCORES, read_table, write_scores
 from nandlib.study.place import Place
 from nandlib.study.preset import Study, load_study
+
+S = TypeVar("S", bound=Section)
 
 
 def project_root(start: Path | None = None) -> Path:
@@ -48,6 +50,11 @@ class OpenStudy(Place[Study]):
     def resolve(self, path: Path) -> Path:
         """A path of the preset; `RANDOM` stays what it is."""
         return path if path == RANDOM else self.root / path
+
+    def resolved(self, settings: S) -> S:
+        """Settings whose files of weights are paths from here (`resolve`)."""
+        named = {key: getattr(settings, key) for key in settings.weight_fields}
+        return settings.model_copy(update={key: self.resolve(path) for key, path in named.items() if path is not None})
 
     @property
     def watermark(self) -> str:

@@ -29,7 +29,7 @@ REQUEST = "Generate concise phrases describing defects of type '{type}' in {noun
 FEWEST, MOST, MOST_WORDS = 5, 10, 12
 LONGEST_WAIT = 300  # seconds, whatever a server asks for
 ATTEMPTS = 3  # at a valid answer
-_ENUMERATION = re.compile(r"^\s*(?:[-*•–]|\(?\d+[.)])\s*")
+_ENUMERATION = re.compile(r"^\s*(?:[-*•–]|\(?\d+[.)](?!\d))\s*")  # no decimal
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from nandlib.data.held import written
 from nandlib.data.sources import source_of
 from nandlib.errors import DataError, PresetError
 from nandlib.settings import EMBEDDED_HEADS, RANDOM, RESOURCES, read_yaml, resource
@@ -50,8 +51,15 @@ def _yaml() -> YAML:
 
 
 def read_registry(root: Path) -> dict[str, Any]:
-    """The content of ``params.yaml``."""
-    return _yaml().load((root / "params.yaml").read_text(encoding="utf-8"))
+    """The content of ``params.yaml``.
+
+    Raises:
+        PresetError: If it holds no registry.
+    """
+    found = _yaml().load((root / "params.yaml").read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise PresetError(f"{root / 'params.yaml'} holds no registry of studies: bring it back ('git checkout params.yaml')")
+    return found
 
 
 def presets(root: Path) -> list[Path]:
@@ -89,9 +97,13 @@ def register(preset: Path, root: Path) -> str:
                 f"give model.weights another name, or take models.{model} out of params.yaml"
             )
         registry["models"] = models | {model: training.model_dump()}
-    with (root / "params.yaml").open("w", encoding="utf-8") as file:
-        file.write(HEADER)
-        _yaml().dump({key: registry[key] for key in ("studies", "drawn", "compared", "models")}, file)
+
+    def content(partial: Path) -> None:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(HEADER)
+            _yaml().dump({key: registry[key] for key in ("studies", "drawn", "compared", "models")}, file)
+
+    written(root / "params.yaml", content)
     return name
 
 

@@ -4,13 +4,14 @@ something that it depends on has changed."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -45,7 +46,10 @@ def keep_only(folder: Path, names: Sequence[str]) -> None:
 
 def is_current(path: Path, fingerprint: str) -> bool:
     """Whether a file is there and was made from the same."""
-    return path.is_file() and metadata(path).get("fingerprint") == fingerprint
+    try:
+        return path.is_file() and metadata(path).get("fingerprint") == fingerprint
+    except DataError:  # damaged: made again
+        return False
 
 
 def bring_up_to_date(path: Path, fingerprint: str, make: Callable[[], Made]) -> None:
@@ -62,9 +66,23 @@ def save(path: Path, tensors: Mapping[str, Tensor], own: Mapping[str, str], fing
     written(path, lambda partial: save_file(ready, partial, entry))
 
 
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """A file that is read tensor by tensor.
+
+    Raises:
+        DataError: If it is damaged.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path} is damaged ({error}): remove it, and run the study again: what is missing is made again") from error
+
+
 def metadata(path: Path) -> dict[str, str]:
     """Of a file."""
-    with safe_open(path, "pt") as file:
+    with opened(path) as file:
         return json.loads((file.metadata() or {}).get("nandlib", "{}"))
 
 
@@ -92,7 +110,7 @@ class StoredRows:
 
     def __init__(self, files: Sequence[Path], name: str) -> None:
         self._files, self._name, self._last = files, name, (-1, torch.empty(0))
-        with safe_open(files[-1], "pt") as file:
+        with opened(files[-1]) as file:
             last, *row = file.get_slice(name).get_shape()
         self.shape = (SHARD * (len(files) - 1) + last, *row)
 
@@ -110,7 +128,7 @@ class StoredRows:
 
     def _shard(self, number: int) -> Tensor:
         if self._last[0] != number:
-            with safe_open(self._files[number], "pt") as file:
+            with opened(self._files[number]) as file:
                 self._last = (number, file.get_tensor(self._name))
         return self._last[1]
 
@@ -127,10 +145,10 @@ def load(folder: Path) -> tuple[dict[str, Rows], dict[str, str]]:
         raise DataError(f"{folder} holds no file of a stage (*.safetensors): run the study first, 'nand study run NAME'")
     for _, own in groupby(files, key=lambda path: path.name.rpartition("_")[0]):
         split = list(own)
-        with safe_open(split[0], "pt") as file:
+        with opened(split[0]) as file:
             found |= {name: StoredRows(split, name) for name in file.keys()}  # noqa: SIM118
     if (folder / WHOLE).is_file():
-        with safe_open(folder / WHOLE, "pt") as file:
+        with opened(folder / WHOLE) as file:
             found |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     return found, metadata(files[0])
 

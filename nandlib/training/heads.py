@@ -139,6 +139,7 @@ def text_bank(drawing: auxiliary.Drawing = "shared") -> dict[str, list[str]]:
     return bank
 
 
+@torch.random.fork_rng(devices=[])
 def train_heads(
     patches: PatchSet,
     *,

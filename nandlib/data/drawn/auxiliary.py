@@ -198,7 +198,8 @@ def _structure(rng: Rng, size: int, background: Array, surface: Array, labels: n
 
 
 def _add_defect(image: Array, region: Mask, background: Array, which: int, rng: Rng, drawing: Drawing) -> tuple[Array, Mask]:
-    """Draw one defect; again (at most 5 times) if it changes its own pixels by less than 4% on average."""
+    """Draw one defect; again (at most 5 times) if it changes the colour channel that changes most by less than 8% on
+    average over its own pixels, or has less than 0.05% of the image."""
     name, family = list(FAMILIES.items())[which]
 
     def attempt() -> Array:

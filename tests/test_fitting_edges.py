@@ -1,0 +1,125 @@
+"""What detectors are fitted on and loaded with at the edges: one image, one class, no patch, reused memory, published sizes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pydantic import ValidationError
+from test_trained_detectors import CONFIGS, FULL, NORMALS
+from torch import Tensor
+
+from nandlib import fit_detector
+from nandlib.detectors.config import PatchCoreConfig, PbasConfig
+from nandlib.detectors.features import published_features
+from nandlib.detectors.patchcore import PatchCore
+from nandlib.detectors.pradot_transport import prototype_places
+from nandlib.detectors.synthesis import synthetic_image
+from nandlib.detectors.trained import TRAINED
+from nandlib.errors import DataError
+from nandlib.models import Placement
+from nandlib.models.last import LastAnswer
+from nandlib.settings import RANDOM
+from nandlib.study.fitted import fitted_detectors
+from nandlib.study.open_study import OpenStudy
+from nandlib.study.preset import load_study
+
+IMAGES = NORMALS["narrow"]
+ROOT = Path(__file__).parents[1]
+
+
+def test_a_buffer_that_is_written_again_is_looked_at_again(model):
+    detector = fit_detector("aprilgan", model=model, noun="plate")
+    first, second = (detector.preprocess(image)[None] for image in (IMAGES[0], NORMALS["wide"][0]))
+    buffer = first.clone()
+    before = detector.maps(buffer).clone()
+    buffer.copy_(second)
+    after = detector.maps(buffer)
+    assert torch.equal(before, detector.maps(first)) and torch.equal(after, detector.maps(second))
+    assert not torch.equal(before, after)
+
+
+def test_the_last_answer_is_given_again_only_to_the_same_question():
+    asked, last, batch = [], LastAnswer[Tensor](), torch.zeros(2)
+
+    def answer():
+        asked.append(1)
+        return batch * 2
+
+    assert last(batch, answer) is last(batch, answer) and len(asked) == 1
+    last(batch, answer, "autocast")
+    assert len(asked) == 2
+    last(batch.clone(), answer)
+    assert len(asked) == 3
+    with torch.inference_mode():  # whose tensors no gradient can pass
+        last(batch, answer)
+    batch.requires_grad_()
+    with torch.no_grad():
+        last(batch, answer)
+    assert last(batch, answer).requires_grad and len(asked) == 6
+
+
+@pytest.mark.parametrize("images", [IMAGES[:1], [IMAGES[0]] * 2], ids=["one", "twice the same"])
+def test_pbas_is_trained_on_one_image(model, images):
+    assert np.isfinite(TRAINED["pbas"].fit(images, model, PbasConfig(width=32, hidden=16, epochs=2, stages=(3, 4)))(images)).all()
+
+
+def test_what_cannot_be_fitted_is_refused(model):
+    for config in (PatchCoreConfig(coreset_ratio=0.001), PatchCoreConfig(max_patches=3)):
+        with pytest.raises(DataError, match="of .* patches is none: raise coreset_ratio"):
+            PatchCore(model, IMAGES[:1], config)
+    with pytest.raises(DataError, match="none were given"):
+        PatchCore(model, [])
+    for name in ("patchcore", "aprilgan_1"):
+        with pytest.raises(DataError, match=f"{name} is for images of one class"):
+            fit_detector(name, model=model, normals=NORMALS)
+    with pytest.raises(ValidationError, match="greater than or equal to 0"):
+        PbasConfig(seed=-1)
+    assert len(prototype_places((20, 20), 0.02)) == 1
+
+
+@pytest.mark.parametrize("name", [*TRAINED, "patchcore"])
+def test_nobody_elses_random_numbers_change(model, name):
+    images = NORMALS if name in ("uniad", "onenip") else IMAGES[:2]
+    before = torch.get_rng_state()
+    if name == "patchcore":
+        PatchCore(model, images)
+    else:
+        TRAINED[name].fit(images, model, CONFIGS[name].model_copy(update={"epochs": 1})).of_class(
+            "narrow" if images is NORMALS else "object"
+        )
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_synthetic_images_are_resampled_as_clean_ones_are():
+    rng = np.random.default_rng(0)
+    grainy = Image.fromarray(rng.integers(0, 255, (300, 300, 3), dtype=np.uint8))
+    features = published_features(FULL["onenip"])
+    clean = features.preprocess(grainy)
+    for resampling, same in ((features.resampling, True), (Image.Resampling.BICUBIC, False)):
+        made, mask = synthetic_image(0, [grainy], 0, features.size, resampling)
+        outside = ~torch.from_numpy(mask)
+        found = features.preprocess(Image.fromarray(made))
+        assert outside.any() and torch.equal(found[:, outside], clean[:, outside]) == same
+
+
+def test_distances_are_in_float32_whatever_the_features_are():
+    config, images = PatchCoreConfig(backbone_weights=RANDOM, coreset_ratio=1.0), IMAGES[:1]
+    rough = PatchCore(None, images, config, Placement(precision="autocast"))
+    described = rough.describe(IMAGES[1:2])[0].flatten(1).T.double()
+    nearest = torch.cdist(described, rough.memory.double()).amin(1)
+    expected = rough.maps_of(nearest.float().view(1, 32, 32))
+    found = rough.maps(rough.preprocess(IMAGES[1])[None])
+    assert (found - expected).abs().max() < 1e-3 * expected.max()
+
+
+def test_published_sizes_come_back_with_their_weights(tmp_path):
+    study = OpenStudy(tmp_path, load_study(ROOT / "studies/mvtec_ad_detectors_random.yaml"))
+    study.states.mkdir(parents=True)
+    one = TRAINED["pbas"].fit(IMAGES[:2], None, study.config.trained.of("pbas").model_copy(update={"epochs": 1}))
+    one.save(study.states / "pbas_plate.safetensors")
+    np.testing.assert_array_equal(fitted_detectors(study, "pbas", None, ["plate"])["plate"](IMAGES[:1]), one(IMAGES[:1]))
+    assert study.resolved(study.config.patchcore).backbone_weights == RANDOM
+    full = study.config.patchcore.model_copy(update={"backbone_weights": Path("data/weights/x.pth")})
+    assert study.resolved(full).backbone_weights == tmp_path / "data/weights/x.pth"

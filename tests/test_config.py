@@ -54,6 +54,7 @@ def test_every_preset_of_the_repository_is_valid(preset):
     [
         ("nand: {}", "nand: {temprature: 3}", r"mine.yaml: unknown key 'nand.temprature': did you mean 'temperature'\?"),
         ("figures: {}", "figurs: {}", r"unknown key 'figurs': did you mean 'figures'\?"),
+        ("data: {root: data/mine}", "data: {root: a, drawn: {}, catalogue: mvtec_ad}", "leave it out beside drawn"),
         ("data: {root: data/mine}", "data: {root: a, drawn: {sead: 1}}", r"unknown key 'data.drawn.sead': did you mean 'seed'\?"),
         ("[aprilgan]", "[april_gan]", r"key 'detectors.0' is 'april_gan': did you mean 'aprilgan'\?"),
         ("nand: {}", "nand: {layer_aggregation: men}", r"key 'nand.layer_aggregation' is 'men': did you mean 'mean'\?"),

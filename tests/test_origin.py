@@ -1,5 +1,7 @@
 """Which defects are drawn by what drew the training images: by code, and the means over either kind."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +13,9 @@ from nandlib.data.groups import load_grouping
 from nandlib.evaluation.origin import SHARED, SPECIFIC, type_origin
 from nandlib.evaluation.protocol import delta_table
 from nandlib.evaluation.uncertainty import origin_table, resample, uncertainty
+from nandlib.study.preset import load_study
+
+ROOT = Path(__file__).parents[1]
 
 
 def foreign(image, region, rng):
@@ -21,6 +26,15 @@ def test_what_draws_a_type_decides():
     faults = {"a": mark(scratch), "b": change(bent=True), "c": both(change(bent=True), mark(hole)), "d": mark(foreign)}
     product = Product(lambda *_: None, faults)
     assert {name: type_origin(product, name) for name in faults} == {"a": SHARED, "b": SPECIFIC, "c": SHARED, "d": SPECIFIC}
+
+
+def test_who_has_drawn_the_images_is_known_in_every_study_of_them():
+    one, every = (pd.read_csv(ROOT / f"figures/{name}/deltas.csv") for name in ("mini", "mini_detectors"))
+    keys = ["class", "group"]
+    assert one.groupby(keys)["origin"].first().equals(every.groupby(keys)["origin"].first())
+    assert set(every["origin"]) == {SHARED, SPECIFIC}
+    assert load_study(ROOT / "studies/mini_detectors.yaml").data.products == load_study(ROOT / "studies/mini.yaml").data.products
+    assert load_study(ROOT / "studies/pcb.yaml").data.products is None
 
 
 def test_no_group_of_the_papers_mixes_origins():

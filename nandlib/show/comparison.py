@@ -78,7 +78,7 @@ def _rows(folder: Path) -> Iterator[dict[str, object]]:
             "auroc_background": elsewhere.get(name, np.nan),
             "auroc_official": cost["auroc_official"],
             "published": PUBLISHED_A0.get(name, np.nan),
-            **paper[["auroc_before", "auroc_after", "delta", "delta_low", "delta_high", "n_improved", "n_better", "n_groups"]],
+            **paper[["auroc_before", "auroc_after", "delta", "delta_low", "delta_high", "n_improved", "n_better", "n_worse", "n_groups"]],
             "auroc_plus": own["auroc_after"],
             "delta_plus": own["delta"],
             "removed_plus": own["removed_other"],

@@ -21,9 +21,9 @@ def contest_figure(summary: pd.DataFrame, intervals: pd.DataFrame, things: str) 
         things: What is shown, in the plural.
     """
     ways = {
-        "nothing": ("nothing added", "0.45", "s"),
-        "examples": ("k examples", OURS, "o"),
-        "bank": (f"k {things} into the memory", PAPER, "^"),
+        "nothing": ("nothing added", "0.45", "o"),
+        "examples": ("k examples", OURS, "s"),
+        "bank": (f"k {things} into the memory", PAPER, "D"),
     }
     detectors = list(dict.fromkeys(summary["detector"]))
     figure, axes = plt.subplots(1, len(detectors), figsize=(4 * len(detectors), 3.2), sharey=True, squeeze=False)

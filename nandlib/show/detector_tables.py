@@ -20,14 +20,15 @@ def settings(root: Path) -> str:
     figures = root / "figures"
     before = read_table(figures / "validation/model/settings_before.csv")  # measured once, with these settings under a preset's `trained`
     tried = read_table(figures / "validation/model/detector_selection.csv").set_index(["detector", "changed"])["auroc_map"].to_dict()
-    found = {study: read_table(figures / study / "model/detectors.csv").set_index("detector")["auroc_map"].to_dict() for study in NAMES}
+    studies = [study for study in NAMES if study in set(before["study"])]
+    found = {study: read_table(figures / study / "model/detectors.csv").set_index("detector")["auroc_map"].to_dict() for study in studies}
     rows = []
     for (detector, changed), own in before.groupby(["detector", "settings"], sort=False):
         earlier = own.set_index("study")["auroc_map"].to_dict()
         changes = [_change(tried[detector, changed], tried[detector, "{}"])]
-        changes += [_change(earlier[study], found[study][detector]) for study in NAMES]
+        changes += [_change(earlier[study], found[study][detector]) for study in studies]
         rows.append([LABELS[str(detector)], f"`{changed}`", *changes])
-    return markdown(["detector", "changed from", "validation products", *NAMES.values()], rows)
+    return markdown(["detector", "changed from", "validation products", *(NAMES[study] for study in studies)], rows)
 
 
 def _change(before: float, after: float) -> str:

@@ -20,6 +20,7 @@ from pygments.formatters import HtmlFormatter
 from nandlib.errors import DataError
 from nandlib.evaluation import paper
 from nandlib.settings import RESOURCES
+from nandlib.show.detector_tables import gained, improved
 from nandlib.show.notebooks import move_links, notebook_of, notebooks_of
 from nandlib.show.style import LABELS
 from nandlib.signals.config import SignalStudy
@@ -113,11 +114,8 @@ def _body(notebook: NotebookNode, exporter: HTMLExporter, number: int) -> str:
 
 def _glance(study: OpenStudy) -> str:
     """The headline numbers of every detector, the paper's beside ours."""
-    ours = study.detectors[
-        ["detector", "auroc_before", "auroc_after", "delta", "delta_low", "delta_high", "gap_closed", "n_improved", "n_better", "n_groups"]
-    ]
     theirs = paper.table3().rename(columns={"auroc_before": "paper_before", "auroc_after": "paper_after"})
-    table = ours.merge(theirs[["detector", "paper_before", "paper_after"]], on="detector", how="left")
+    table = study.detectors.merge(theirs[["detector", "paper_before", "paper_after"]], on="detector", how="left")
 
     def number(value: float, form: str = ".1f") -> str:
         return "–" if pd.isna(value) else format(value, form)
@@ -127,11 +125,9 @@ def _glance(study: OpenStudy) -> str:
             "detector": [LABELS.get(name, name) for name in table["detector"]],
             "before": table["auroc_before"].map(number),
             "after": table["auroc_after"].map(number),
-            "Δ [95 %]": [f"{r.delta:+.1f} [{r.delta_low:+.1f}, {r.delta_high:+.1f}]" for r in table.itertuples()],
+            "Δ [95 %]": [gained(row) for _, row in table.iterrows()],
             "share of the gap that is closed": table["gap_closed"].map(lambda closed: f"{number(closed, '.0f')} %"),
-            "groups improved (significantly better, worse)": [
-                f"{r.n_improved} of {r.n_groups} ({r.n_better}, {r.n_worse})" for r in table.itertuples()
-            ],
+            "groups improved (significantly better, worse)": [improved(row) for _, row in table.iterrows()],
             "paper: before": table["paper_before"].map(number),
             "paper: after": table["paper_after"].map(number),
         }

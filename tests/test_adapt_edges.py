@@ -52,7 +52,9 @@ def test_a_floor_makes_maps_of_what_may_be_negative(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrap", [lambda step: Compose([step]), lambda step: v1.Compose([step]), torch.nn.Sequential, lambda step: step], ids=str
+    "wrap",
+    [lambda step: Compose([step]), lambda step: v1.Compose([step]), torch.nn.Sequential, lambda step: step],
+    ids=["v2", "v1", "sequential", "alone"],
 )
 @pytest.mark.parametrize("kind", [Normalize, v1.Normalize])
 def test_normalisation_is_taken_back_however_it_is_written(wrap, kind):

@@ -25,6 +25,7 @@ from nandlib.integrations.anomalib import AnomalibDetector, _as_seen, adapt_modu
 from nandlib.integrations.sklearn import NormalityDetector
 from nandlib.method.examples import Example
 from nandlib.method.threshold import Threshold
+from nandlib.models.base import whole_float32
 
 IMAGES = NORMALS["narrow"]
 
@@ -94,6 +95,17 @@ def test_leave_one_out_beside_predictions(patchcore):
         asked = [pool.submit(patchcore, IMAGES) for _ in range(4)]
         assert all(torch.equal(one.result(), alone) for one in several)
         assert all(np.array_equal(one.result(), maps) for one in asked)
+
+
+def test_settings_of_torch_are_put_back_whoever_leaves_last():
+    cudnn = torch.backends.cudnn
+    before, first, second = (cudnn.conv.fp32_precision, cudnn.deterministic), whole_float32(), whole_float32()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)  # as another thread does, in whatever order
+    assert cudnn.deterministic
+    second.__exit__(None, None, None)
+    assert (cudnn.conv.fp32_precision, cudnn.deterministic) == before
 
 
 def test_a_threshold_of_what_was_added_goes_with_it(adapted):

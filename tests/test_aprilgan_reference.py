@@ -24,6 +24,7 @@ from nandlib.method.detection import text_feature
 from nandlib.method.operators import aggregate_layers, detect, image_score, similarities
 from nandlib.method.prompts import load_prompts
 from nandlib.models.clip import ARCHITECTURE, BLOCKS, ClipModel, Projections, clip_input, load_clip
+from nandlib.models.last import LastAnswer
 from nandlib.settings import RANDOM
 
 REFERENCE = reference("aprilgan_official")
@@ -165,7 +166,7 @@ def after_ln_post(function):
 @pytest.fixture
 def mutated_tower(small, monkeypatch) -> Iterator:
     def mutate(change) -> None:
-        monkeypatch.setattr(small, "_last", None)  # the pass of a batch that it has seen, whole
+        monkeypatch.setattr(small, "_last", LastAnswer())  # the pass of a batch that it has seen, whole
         monkeypatch.setattr(small.clip.visual, "forward_intermediates", change(small.clip.visual.forward_intermediates), raising=False)
 
     return mutate

@@ -80,9 +80,9 @@ class AdaptedDetector:
         if not (phrases or len(examples)):
             raise DataError("a normality needs at least one phrase that is not empty, or an example")
         name = name or (phrases[0] if phrases else "example")
-        refuse_repeated(phrases, self.normalities)
         if name in self.names:
             raise DataError(f"normality '{name}' is added already: give another name, or remove it first")
+        refuse_repeated(phrases, self.normalities)
         said = {**self.normalities, name: phrases} if phrases else self.normalities
         return replace(self, normalities=said, shown=self._show(name, examples) if len(examples) else self.shown)
 

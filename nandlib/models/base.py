@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, Literal, Protocol
 
 import torch
@@ -61,17 +62,29 @@ class VisionLanguageModel(Protocol):
         """A module from preprocessed images to descriptors ``(N, C, h, w)``, for PatchCore."""
 
 
+class _Whole:
+    """Who is in `whole_float32`, and what torch's settings were before."""
+
+    lock, inside, before = Lock(), 0, ("", False)
+
+
 @contextmanager
 def whole_float32() -> Iterator[None]:
     """Context in which a GPU's convolutions in float32 are that, and the same every time; torch lets them round to ten bits (TF32), which
-    moves tokens by a thousandth. Settings of the process, which are put back."""
+    moves tokens by a thousandth. Settings of the process, which the last thread that leaves puts back."""
     cudnn: Any = torch.backends.cudnn  # its types know no `conv`
-    before = cudnn.conv.fp32_precision, cudnn.deterministic
-    cudnn.conv.fp32_precision, cudnn.deterministic = "ieee", True
+    with _Whole.lock:
+        if not _Whole.inside:
+            _Whole.before = cudnn.conv.fp32_precision, cudnn.deterministic
+            cudnn.conv.fp32_precision, cudnn.deterministic = "ieee", True
+        _Whole.inside += 1
     try:
         yield
     finally:
-        cudnn.conv.fp32_precision, cudnn.deterministic = before
+        with _Whole.lock:
+            _Whole.inside -= 1
+            if not _Whole.inside:
+                cudnn.conv.fp32_precision, cudnn.deterministic = _Whole.before
 
 
 @dataclass(frozen=True)

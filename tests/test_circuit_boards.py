@@ -14,7 +14,7 @@ from nandlib.stages.similarities import write_similarities
 from nandlib.study.open_study import OpenStudy
 from nandlib.study.preset import load_study
 
-BOARDS, PLACES = ROOT / "data/pcb_ad/pcb", ("train/good/*.png", "test/good/*.png", "test/[!g]*/*.png")
+BOARDS = ROOT / "data/pcb_ad/pcb"
 DETECTORS = ("aprilgan", "winclip_1", "patchcore")  # one of each family; to train the others takes minutes
 
 

@@ -103,7 +103,7 @@ docs: .venv/installed
 
 clean:
 	rm -rf site data/auxiliary figures/*/report.html .dvc/cache .dvc/tmp
-	rm -rf data/*/similarities data/*/maps data/*/scores.parquet data/*/manifest.csv data/*/manifest_notes.txt
+	rm -rf data/*/similarities data/*/maps data/*/maps.safetensors data/*/fitting.json data/*/scores.parquet data/*/manifest.csv data/*/manifest_notes.txt
 
 .venv/installed: pyproject.toml constraints.txt
 	@test -d .venv || $(PYTHON) -m venv .venv

@@ -90,8 +90,9 @@ def wait() -> None:
             elif work.connection in ready:  # whoever asked has gone
                 os.kill(work.process, signal.SIGKILL)
         if listener in ready:
-            work = _Work(listener)
-            working[work.ended] = work
+            with suppress(OSError, ValueError):  # whoever asked has gone before saying what for
+                work = _Work(listener)
+                working[work.ended] = work
         elif sys.stdin in ready:
             for work in working.values():  # a kernel that nobody shut down
                 os.kill(work.process, signal.SIGKILL)

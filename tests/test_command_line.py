@@ -54,7 +54,7 @@ def test_compare_and_list_from_the_shell(twin):
     text = run(twin, "nand", "study", "compare", "tiny", "twin", "--groups").stdout
     assert "auroc_after (percent; difference: B less A)" in text and "nand.map_size: 64 | 32" in text
     states = {row["name"]: row["state"] for row in json.loads(run(twin, "nand", "study", "list", "--json").stdout)}
-    assert states == {"tiny": "results are there", "twin": "results are there"}
+    assert states == {"tiny": "has been run", "twin": "results came along"}
     missing = run(twin, "nand", "study", "compare", "tiny", "tine", check=False)
     assert missing.returncode == 1 and missing.stdout == "" and "did you mean" in missing.stderr
 

@@ -12,7 +12,7 @@ from nandlib.errors import DataError, PresetError
 from nandlib.evaluation.protocol import auroc
 from nandlib.evaluation.signal_selection import COLUMNS, best_signal_candidate, select_signals
 from nandlib.method.config import ExampleConfig, PlusConfig
-from nandlib.show.contest_of_kinds import contest_figure
+from nandlib.show.contest_charts import contest_figure
 from nandlib.signals import shown
 from nandlib.signals.autoencoder import MaskedAutoencoder
 from nandlib.signals.autoencoder_network import MultiScaleAutoencoder, complementary, hidden_at_random, normalised, segments_of

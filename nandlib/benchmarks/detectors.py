@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from nandlib.benchmarks.images import timed
 from nandlib.data.images import as_image
 from nandlib.detectors.base import TorchDetector
 from nandlib.detectors.fitted import FittedDetector
@@ -34,8 +35,9 @@ def detector_cost(study: OpenStudy) -> pd.DataFrame:
 
     ``train_s``: seconds to fit all classes, and ``peak_gb``: the process's largest memory until then, as the stage ``maps`` noted them;
     ``image_ms``: milliseconds an image from its tensor to its map, in batches of eight, and ``backbone_ratio``: how many times the bare
-    backbone's pass that is, medians of passes in turn; ``state_mb``: megabytes of state (PatchCore: of its memory), all classes together;
-    ordinary image AUROC in percent by the maximum of the map and by the official score, mean over classes.
+    pass of the embedded tower that is (at full size: of the detector's own backbone), medians of passes in turn; ``state_mb``: megabytes
+    of state (PatchCore: of its memory), all classes together; ordinary image AUROC in percent by the maximum of the map and by the
+    official score, mean over classes.
 
     Detectors of which the stage ``maps`` noted nothing, since their maps had been there, are left out.
 
@@ -64,16 +66,23 @@ def _speed(own: Mapping[str, TorchDetector], study: OpenStudy, model: VisionLang
     class_name, detector = next(iter(own.items()))
     images = [as_image(path) for path in image_paths(study, class_name)[:IMAGES]]
     batch, times = torch.stack([detector.preprocess(image) for image in images]), list[list[float]]()
-    tower: nn.Module = model.tower
-    for _ in range(REPEATS + 1):  # the first warms up
-        pair = []
-        for run in (tower, detector.maps):
-            start = time.perf_counter()
-            run(batch.clone())  # the tower remembers the tensor itself
-            pair.append(time.perf_counter() - start)
-        times.append(pair)
+    bare = _backbone(detector, study, model)
+    for _ in range(REPEATS + 1):  # the first warms up; the tower remembers the tensor itself, hence the clones
+        times.append([timed(partial(run, batch.clone())) for run in (bare, detector.maps)])
     bare, whole = np.median(times[1:], axis=0)
     return 1000 * float(whole) / len(batch), float(whole / bare)
+
+
+def _backbone(detector: TorchDetector, study: OpenStudy, model: VisionLanguageModel) -> Callable[[Tensor], object]:
+    """The embedded tower, of which all detectors there take layers; at full size each has its own network."""
+    if study.config.model.name == "mini":
+        tower: Callable[[Tensor], object] = model.tower
+        return tower
+    if isinstance(detector, PatchCore):
+        network, device = detector.network, study.config.model.device
+        return lambda batch: network.feature_extractor(batch.to(device))
+    assert isinstance(detector, FittedDetector)
+    return detector.features.layers
 
 
 def _state(own: Mapping[str, TorchDetector]) -> float:

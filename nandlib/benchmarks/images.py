@@ -53,7 +53,7 @@ def image_cost(study: OpenStudy, n_images: int = 2, repeats: int = 3) -> dict[st
 
     def bare() -> None:
         with placement(study).running():
-            model.tower(ready)
+            model.tower(ready.clone())  # the tower remembers the tensor itself
 
     def whole() -> None:
         for batch in batches(paths, model.preprocess):

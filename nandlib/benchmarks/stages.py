@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pandas as pd
 import psutil
 
+from nandlib.data.held import held
 from nandlib.errors import DataError
 from nandlib.settings import read_yaml
 from nandlib.study.open_study import OpenStudy
@@ -36,14 +38,15 @@ def stage_times(study: OpenStudy) -> pd.DataFrame:
     """
     rows = []
     stages = read_yaml(study.root / "dvc.yaml")["stages"]
-    for path in (study.data / "similarities", study.data / "maps"):
-        for file in path.rglob("*.safetensors"):
-            file.unlink()
-    for name, stage in stages.items():
-        if (name == "images" and study.config.data.drawn is None) or (name == "paper" and not study.compared):
-            continue
-        words = stage["do"]["cmd"].replace("${nand}", "").replace("${key}", study.name).split()
-        rows.append((name, *_measured([str(Path(sys.executable).parent / "nand"), *words], study.root, name)))
+    with held(study.root / ".dvc" / "tmp"):  # as `nand repro` does: the files are those of a study's run
+        for path in (study.data / "similarities", study.data / "maps"):
+            for file in (*path.rglob("*.safetensors"), *path.rglob("*.pt")):
+                file.unlink()
+        for name, stage in stages.items():
+            if (name == "images" and study.config.data.drawn is None) or (name == "paper" and not study.compared):
+                continue
+            words = stage["do"]["cmd"].replace("${nand}", "").replace("${key}", study.name).split()
+            rows.append((name, *_measured([str(Path(sys.executable).parent / "nand"), *words], study.root, name)))
     table = pd.DataFrame(rows, columns=COLUMNS)
     table.loc[len(table)] = ["all", table["seconds"].sum(), table["peak_gb"].max()]
     return table.round({"seconds": 1, "peak_gb": 2})
@@ -52,12 +55,14 @@ def stage_times(study: OpenStudy) -> pd.DataFrame:
 def _measured(command: list[str], folder: Path, name: str) -> tuple[float, float]:
     start, peak = time.perf_counter(), 0.0
     environment = os.environ | {"PYTHONPATH": str(folder)}
-    with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=said)
         while process.poll() is None:
             peak = max(peak, _memory(process.pid))
             time.sleep(INTERVAL)
         if process.returncode:
-            raise DataError(f"stage '{name}' failed: {process.stderr.read()[-500:] if process.stderr else ''}")
+            said.seek(0)
+            raise DataError(f"stage '{name}' failed: {said.read()[-500:]}")
     return time.perf_counter() - start, peak
 
 

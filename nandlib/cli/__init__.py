@@ -25,6 +25,9 @@ def main() -> None:
         app()
     except NandError as error:
         _end(str(error))
+    except FileNotFoundError as error:
+        name = error.filename or str(error).removeprefix("No such file or directory: ")  # so says safetensors
+        _end(f"{name} is not there: give another path, or run first what writes it ('nand study run NAME' for results)")
     except OSError as error:
         if error.errno in ANOTHER_KIND and error.filename:
             _end(f"{error.filename}: {error.strerror}: give another path, or move what is there")

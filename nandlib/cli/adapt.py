@@ -104,6 +104,12 @@ def check(
     accepted_now = find_images(accept) if accept else []
     refuse_contradictions({"--normals": list(trained.values()), "--accept": accepted_now, "good": passing, **images})
     found, renewed = adapted.check(passing, **images), None
+    if not as_json:
+        typer.echo(found)
+        for name in ("overkill", "escapes"):
+            before, after = getattr(found, f"{name}_before"), getattr(found, f"{name}_after")
+            if before is not None:
+                typer.echo(f"{name}: {before} before, {after} after")
     if fresh is not None:
         anew = adapted.recalibrate([*passing, *images["accepted"]], fresh)
         assert anew.threshold is not None
@@ -111,11 +117,6 @@ def check(
     if as_json:
         print_json({**asdict(found), "fresh": renewed})
         return
-    typer.echo(found)
-    for name in ("overkill", "escapes"):
-        before, after = getattr(found, f"{name}_before"), getattr(found, f"{name}_after")
-        if before is not None:
-            typer.echo(f"{name}: {before} before, {after} after")
     if renewed is not None:
         passed = "" if renewed["escapes"] is None else f"; {renewed['escapes']} of {len(images['rejected'])} rejected images pass it"
         said = "fresh threshold {value:.4g}: at most {level:.0%} of parts that should pass are above it, with {confidence:.0%} confidence"

@@ -103,15 +103,10 @@ def _code() -> bytes:
 def check_device(device: str) -> None:
     """Raise DataError unless torch can use a device here."""
     if device != "cpu":
-        import torch
+        from nandlib.models.base import why_not
 
-        try:
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
-            why = str(error).splitlines()[0]
-            raise DataError(
-                f"--device {device} cannot be used here ({why}): leave it out for the processor, or see 'nand doctor'"
-            ) from error
+        if why := why_not(device):
+            raise DataError(f"--device {device} cannot be used here ({why}): leave it out for the processor, or see 'nand doctor'")
 
 
 def check_source(detector: str | None, maps: Path | None, checkpoint: Path | None) -> None:

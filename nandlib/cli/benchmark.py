@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from nandlib.cli.app import RESEARCH, StudyName, app, print_json, progress, records, registered_study
+from nandlib.errors import DataError
 
 
 @app.command(rich_help_panel=RESEARCH)
@@ -28,6 +29,9 @@ def benchmark(
     ] = False,
 ) -> None:
     """Seconds an image of the whole study against a bare pass of the image tower, in one run; or another cost, if named. As JSON."""
+    asked = (texts, normality, stages, apply, scale, coreset, precision, gpu, edge, detectors)
+    if sum(asked) > 1:
+        raise DataError("one benchmark at a time: give one of these options, and run the command again for another")
     opened = registered_study(study)
     if texts:
         from nandlib.benchmarks.texts import text_latency

@@ -127,8 +127,8 @@ def list_studies(as_json: AsJson = False) -> None:
             rows.append({"name": preset.stem, "title": None, "state": "invalid", "problem": str(error)})
             continue
         missing = [str(path) for path in missing_files(study, registry).values()]
-        done = (study.figures / "detectors.csv").is_file()
-        state = "results are there" if done else "needs files" if missing else "ready to run"
+        done, here = (study.figures / "detectors.csv").is_file(), (study.data / "manifest.csv").is_file()
+        state = "has been run" if done and here else "results came along" if done else "needs files" if missing else "ready to run"
         rows.append({"name": study.name, "title": study.config.title, "state": state, "missing": missing})
     if as_json:
         print_json(rows)
@@ -175,7 +175,8 @@ def _pass_on_a_cluster(name: str, root: Path, engine: str | None, address: str |
     heads = [f"studies/on_demand/dvc.yaml:heads@{model.weights.parent.name}"] if model.training and model.weights else []
     _reproduce([*heads, f"manifest@{name}"], root)
     with held(root / ".dvc" / "tmp"):
-        run_passes(study, Cluster(address or asked.address, asked.workers, asked.threads), progress())
+        cluster = Cluster(address or asked.address, asked.workers, asked.threads, gpus=0 if model.device == "cpu" else 1)
+        run_passes(study, cluster, progress())
 
 
 @app.command(rich_help_panel=STUDIES, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -16,7 +16,7 @@ class DrawnConfig(Section):
     """The embedded data set, drawn when the study runs."""
 
     catalogue: Catalogue = Field("mvtec_ad", description="products in the image of MVTec AD, or those of validation")
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     size: int = Field(256, ge=64, le=1024, description="side of the images in pixels")
     n_train: int = Field(16, ge=1, description="train/good images a class")
     n_good: int = Field(16, ge=1, description="test/good images a class")

@@ -23,7 +23,7 @@ def family_of(detector: str) -> str:
 class WinClipConfig(Section):
     """WinCLIP, zero- and few-shot; and the reference images of every few-shot detector."""
 
-    seed: int = Field(0, description="draw of the reference images from train/good, without replacement")
+    seed: int = Field(0, ge=0, description="draw of the reference images from train/good, without replacement")
     weights: Path | None = Field(None, description="CLIP ViT-B-16-plus-240 (full-size study), relative to the project; or 'random'")
     grid: int = Field(20, ge=4, description="patch tokens per side after pooling (embedded model)")
 
@@ -33,7 +33,7 @@ class PatchCoreConfig(Section):
 
     weight_fields: ClassVar[tuple[str, ...]] = ("backbone_weights",)
 
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     coreset_ratio: Annotated[float, Field(gt=0, le=1)] = 0.1
     coreset_projection: bool = Field(False, description="choose the coreset after a random projection, as anomalib does")
     max_patches: int | None = Field(

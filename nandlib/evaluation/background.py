@@ -37,12 +37,12 @@ def background_table(study: OpenStudy, class_name: str) -> pd.DataFrame:
     for detector in measured(study) if good.any() and defective.any() else ():
         base = maps.base(detector).numpy()
         normal = base[good]
-        shares = [_above(base[k][outside[k]], normal[:, outside[k]]) for k in np.flatnonzero(defective)]
+        shares = [_above(base[k], normal, outside[k]) for k in np.flatnonzero(defective)]
         whole = auroc(defective[kept], base[kept].max((1, 2)))
         found.append((detector, class_name, int(good.sum()), int(defective.sum()), whole, float(np.mean(shares))))
     return pd.DataFrame(found, columns=COLUMNS)
 
 
-def _above(one: np.ndarray, others: np.ndarray) -> float:
-    """Percent of the `others` ``(n, P)`` whose maximum is below that of `one` ``(P,)``."""
-    return auroc(np.r_[1, np.zeros(len(others))], np.r_[one.max(), others.max(1)])
+def _above(one: np.ndarray, others: np.ndarray, where: np.ndarray) -> float:
+    """Percent of the `others` ``(n, H, W)`` whose maximum `where` ``(H, W)`` is true is below that of `one` ``(H, W)`` there."""
+    return auroc(np.r_[1, np.zeros(len(others))], np.r_[one[where].max(), others.max((1, 2), where=where, initial=-np.inf)])

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from nandlib.detectors.coreset import continued
 from nandlib.detectors.patchcore import PatchCore
+from nandlib.errors import PresetError
 from nandlib.evaluation.protocol import auroc
 from nandlib.evaluation.scope import refuse_other_scores
 from nandlib.method.config import ExampleConfig
@@ -191,8 +192,12 @@ def contests(study: OpenStudy, class_name: str, detectors: Sequence[str] = ("pat
 
     Raises:
         DataError: If the study scores images by anything but the maximum of the raw map.
+        PresetError: If the study lacks one of the detectors.
     """
     refuse_other_scores(study, "the contest")
+    for detector in detectors:
+        if detector not in study.config.detectors:
+            raise PresetError(f"studies/{study.name}.yaml: detectors: the contest of examples takes {detector}, which is not among them")
     maps = ClassMaps.of(study, class_name)
     batch, paths, rows = maps.batch(), image_paths(study, class_name), study.rows(class_name, "test")
     network = patchcore_of(study, lambda: model_of(study), class_name)

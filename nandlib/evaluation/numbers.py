@@ -130,6 +130,8 @@ def _ablation(study: OpenStudy) -> Tables:
 
 
 def _seeds(study: OpenStudy) -> Tables:
+    if study.name not in SEEDS:  # a study of the user's own, with others that no file names
+        return {}
     every = [study, *(open_study(name, study.root) for name in SEEDS[study.name])]
     return {"plus/seeds.csv": seed_table(every), "plus/seed_origins.csv": seed_origins(every)}
 

@@ -43,9 +43,9 @@ CANDIDATES: Mapping[str, Sequence[Mapping[str, Any]]] = {  # what differs from t
     "fader_style": ({}, {"side": 96}),
 }
 LONGER: Mapping[str, Sequence[Mapping[str, Any]]] = {  # what the reduction costs: two to four times the epochs
-    "uniad": ({"stages": (5,), "epochs": 480},),
+    "uniad": ({"epochs": 480}, {"stages": (5,), "epochs": 480}),
     "onenip": ({"epochs": 240},),
-    "pbas": ({"rate_factor": 10.0, "epochs": 160}, {"rate_factor": 10.0, "stages": (3, 4), "epochs": 160}),
+    "pbas": ({"epochs": 160}, {"rate_factor": 10.0, "epochs": 160}, {"rate_factor": 10.0, "stages": (3, 4), "epochs": 160}),
     "pradot": ({"epochs": 100},),
 }
 COLUMNS = ["detector", "changed", "auroc_map", "auroc_official", "kind"]

@@ -89,13 +89,15 @@ def load_prompts(config: PromptConfig) -> PromptSet:
     """Read and validate a prompt file.
 
     Raises:
-        PresetError: If a key is missing or unknown, a template or state has not exactly one ``{}``, or a list is
-            empty.
+        PresetError: If a key is missing or unknown, a template or state has not exactly one ``{}``, a list is empty, or ``base`` is not
+            of the package.
     """
     path = resource("prompts", config.file)
     content = read_yaml(path)
     if not isinstance(content, dict):
         raise PresetError(f"{path} must be a mapping with the keys base or templates and states, and classes or patterns")
+    if str(content.get("base", "")).endswith((".yaml", ".yml")):  # a stage would not see that it has changed
+        raise PresetError(f"{path}: 'base: {content['base']}' must name a file of the package, as aprilgan does: copy what you need of it")
     base = read_yaml(resource("prompts", str(content["base"]))) if "base" in content else {}
     merged: dict[str, Any] = {**base, **content}
     valid = ("version", "provenance", "base", "templates", "normal_states", "abnormal_states", "classes", "patterns")

@@ -87,6 +87,15 @@ def whole_float32() -> Iterator[None]:
                 cudnn.conv.fp32_precision, cudnn.deterministic = _Whole.before
 
 
+def why_not(device: str) -> str | None:
+    """Why torch cannot use a device here, in a line; None where it can."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        return str(error).splitlines()[0]
+    return None
+
+
 @dataclass(frozen=True)
 class Placement:
     """Where and how precisely the image tower runs; its features are float32.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, cast
 
 import matplotlib.pyplot as plt
@@ -13,15 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from seaborn.utils import relative_luminance
 
-from nandlib.show.style import COLOURS, CONTEST, DELTA_COLOURS, LABELS, OURS, PAPER, SUPPRESSION_COLOURS, WIDTH, parted, pretty
-
-KSHOT = {  # method of the contest → colour, marker and line
-    "nothing": ("0.6", "s-"),
-    "text": ("0.2", "D--"),
-    "examples": (OURS, "o-"),
-    "both": ("#56B4E9", "o--"),
-    "bank": (PAPER, "^-"),
-}
+from nandlib.show.style import COLOURS, DELTA_COLOURS, LABELS, OURS, PAPER, SUPPRESSION_COLOURS, WIDTH, pretty
 
 MID = 0.2  # luminance of a ground on which black and white are read alike
 
@@ -244,36 +235,6 @@ def frontier(table: pd.DataFrame) -> Figure:
         ax.set(xlabel="removed of the added type (%)", title=LABELS.get(detector, detector))
     axes[0].set(ylabel="removed of other types (%)", xlim=(0, None), ylim=(0, None))  # of all panels, once all are drawn
     handles, labels = axes[-1].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=8, frameon=False)
-    sns.despine(figure)
-    return figure
-
-
-def kshot_curves(summaries: Mapping[str, pd.DataFrame], intervals: Mapping[str, pd.DataFrame]) -> Figure:
-    """AUROC after against the number of examples k, a panel a study; 95 % intervals over images; lines join means over the same groups.
-
-    Args:
-        summaries: Title → `nandlib.evaluation.result_tables.kshot_summary`.
-        intervals: Title → `nandlib.evaluation.kshot.KShot.intervals`.
-    """
-    columns = min(2, len(summaries))
-    rows = -(-len(summaries) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns if columns > 1 else 5.6, 3.1 * rows), squeeze=False)
-    shifts = np.linspace(-0.12, 0.12, len(KSHOT))
-    for ax, (title, table) in zip(axes.flat, summaries.items(), strict=False):
-        ks = sorted(set(table["k"]))
-        alone = table.drop_duplicates("k").sort_values("k")
-        ax.plot(*parted(range(len(ks)), alone["auroc_others"], alone["n_groups"]), ":_", color="0.3", lw=1.4, label="others alone")
-        for shift, (method, (colour, marker)) in zip(shifts, KSHOT.items(), strict=True):
-            own, x = table[table["method"] == method].sort_values("k"), np.arange(len(ks)) + shift
-            ax.plot(*parted(x, own["auroc_after"], own["n_groups"]), marker, color=colour, ms=5, lw=1.5, label=CONTEST[method])
-            ends = intervals[title].query("method == @method").sort_values("k")
-            ax.vlines(x, ends["low"], ends["high"], color=colour, lw=1, alpha=0.6)
-        counts = [f"{k}\n({n})" for k, n in zip(alone["k"], alone["n_groups"], strict=True)]
-        ax.set(xticks=range(len(ks)), xticklabels=counts, xlabel="examples k (groups)", ylabel="AUROC after (%)", title=title)
-    for ax in axes.flat[len(summaries) :]:
-        ax.set_axis_off()
-    handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=8, frameon=False)
     sns.despine(figure)
     return figure

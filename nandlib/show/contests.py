@@ -13,7 +13,7 @@ def write_contests(root: Path) -> Path:
     import matplotlib as mpl
 
     mpl.use("Agg")
-    from nandlib.show.charts import kshot_curves
+    from nandlib.show.contest_charts import kshot_curves
     from nandlib.show.style import IMAGES, save, use_style
 
     use_style()

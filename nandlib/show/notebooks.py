@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import run_sync
 
-from nandlib.errors import PresetError, nearest
+from nandlib.errors import DataError, PresetError, nearest
 from nandlib.study.open_study import OpenStudy
 from nandlib.study.place import Place
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # longer studies of their own: results in figures/<study>/<item>/, not in the report
 ON_DEMAND = ("edge", "heartbeat", "kshot", "robustness", "sensitivity", "surface", "which")
 KERNEL = [sys.executable, "-m", "nandlib.warm", "ipykernel_launcher", "-f", "{connection_file}"]  # in a warm process if one waits
+MISSING = ("DataError", "PresetError", "FileNotFoundError")  # raised in a notebook: something is not there that it reads
 VOLATILE = [
     "metadata.papermill",
     "metadata.widgets",
@@ -74,6 +75,9 @@ def execute(item: str, study: Place[Any]) -> Path:
     """Run the notebook of one item for one study; the executed copy goes to ``figures/<study>/notebooks/`` (or ``<item>/``).
 
     A notebook that fails leaves its copy, with the traceback, at that place.
+
+    Raises:
+        DataError: If something is not there that the notebook reads.
     """
     source = notebook_of(item, study.root / "notebooks")
     with _kernel(source, study.root) as kernel:  # it starts while these are imported
@@ -84,9 +88,14 @@ def execute(item: str, study: Place[Any]) -> Path:
         check_parameters(source, parameters)
         target = study.figures / (item if item in ON_DEMAND else "notebooks") / source.name
         target.parent.mkdir(parents=True, exist_ok=True)
-        notebook = papermill.execute_notebook(
-            str(source), str(target), parameters=parameters, kernel_name="python3", progress_bar=False, log_output=False, km=kernel
-        )
+        try:
+            notebook = papermill.execute_notebook(
+                str(source), str(target), parameters=parameters, kernel_name="python3", progress_bar=False, log_output=False, km=kernel
+            )
+        except papermill.PapermillExecutionError as error:
+            if error.ename in MISSING:  # what a stage before would have written, not an error of the notebook
+                raise DataError(f"{source.name} for '{study.name}': {error.evalue}") from None
+            raise
     for warning in _warnings(notebook):
         print(warning, file=sys.stderr)
     nbformat.write(move_links(finish(notebook, study.watermark), source.parent, target.parent), target)

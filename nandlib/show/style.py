@@ -56,6 +56,7 @@ IMAGES = {  # of studies whose results are committed, as figures and pages name 
     "bottle": "MVTec AD's bottle",
     "pcb": "circuit boards",
 }
+WRITTEN = {"r_on_t": "R-on-T"}  # names that readers know in another form
 CONTEST = {  # methods of `nandlib.evaluation.contest`
     "nothing": "nothing added",
     "text": "text",
@@ -105,8 +106,8 @@ def use_style() -> None:
 
 
 def pretty(name: str) -> str:
-    """A class or group name for a title: underscores to spaces."""
-    return name.replace("_", " ")
+    """A class or group name for a title: underscores to spaces, unless it is written otherwise (`WRITTEN`)."""
+    return WRITTEN.get(name, name.replace("_", " "))
 
 
 def mark(figure: Figure, watermark: str) -> Figure:

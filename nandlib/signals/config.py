@@ -14,7 +14,7 @@ from nandlib.settings import Section
 class AutoencoderConfig(Section):
     """MMAE-ECG-style; sizes and schedule are this study's (`nandlib.signals.autoencoder_network`)."""
 
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     segments: int = Field(20, ge=2, description="T; must divide the samples of a record")
     local: int = Field(5, ge=1, description="δ, consecutive segments of the local set")
     mask_ratio: float = Field(0.5, gt=0, lt=1, description="θ, of either set")
@@ -37,7 +37,7 @@ class SignalData(Section):
 
     layout: Literal["ecg5000", "ptbxl"]
     root: Path = Field(description="file (ecg5000) or folder (ptbxl), relative to the project")
-    seed: int = Field(0, description="of the draw of normal beats that are trained on (ecg5000, typed beats)")
+    seed: int = Field(0, ge=0, description="of the draw of normal beats that are trained on (ecg5000, typed beats)")
 
 
 class SignalStudy(Section):

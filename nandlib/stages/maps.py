@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from nandlib.data.held import written
 from nandlib.detectors.aprilgan import ReferenceDistance
 from nandlib.detectors.base import TorchDetector
 from nandlib.detectors.config import TOGETHER, TRAINED_NAMES, DetectorName
@@ -26,7 +27,7 @@ from nandlib.detectors.winclip import ClipWindowEncoder, WinClip, WindowEncoder
 from nandlib.method.operators import resize_map
 from nandlib.models import VisionLanguageModel
 from nandlib.study.fingerprint import content, digest, source_code, weight_contents
-from nandlib.study.fitted import patchcore_of
+from nandlib.study.fitted import patchcore_of, state_path
 from nandlib.study.images import batches, image_paths, some_normals
 from nandlib.study.model import model_of
 from nandlib.study.open_study import OpenStudy
@@ -86,6 +87,7 @@ class Maps:
         self.weights = {family: weight_contents(study, "model", family, f"trained.{family}") for family in families}
         self._built: tuple[str, dict[str, TorchDetector]] = ("", {})
         self.seconds, self.unfinished, self.joint = dict[str, list[float]](), list[Path](), dict[str, FittedDetector[Any]]()
+        self.resumed: set[str] = set()  # trainings that went on where they had been stopped: how long they took is not known
 
     def forget(self) -> None:
         """What stopped trainings had left, once the files of all their classes are there."""
@@ -94,15 +96,17 @@ class Maps:
         self.unfinished.clear()
 
     def finish(self) -> None:
-        """Forget that; note how long fitting took, where all of it was done now, and this process's memory."""
+        """Forget that; note how long fitting took, where all of it was done now, and this process's memory; of what was fitted now in
+        part, nothing stands that was noted before."""
         self.forget()
         path, expected = self.study.data / FITTING, len(self.study.classes())
         peak = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2)  # kilobytes
-        complete = {k: sum(own) for k, own in self.seconds.items() if len(own) == (1 if k in TOGETHER else expected)}
-        found = {name: {"train_s": round(seconds, 1), "peak_gb": peak} for name, seconds in complete.items()}
-        if found:
+        whole = {k: sum(own) for k, own in self.seconds.items() if k not in self.resumed and len(own) == (1 if k in TOGETHER else expected)}
+        found = {name: {"train_s": round(seconds, 1), "peak_gb": peak} for name, seconds in whole.items()}
+        if self.seconds:
             known = json.loads(path.read_text()) if path.is_file() else {}
-            path.write_text(json.dumps(known | found, indent=2) + "\n")
+            found = {name: entry for name, entry in known.items() if name not in self.seconds} | found
+            written(path, lambda partial: partial.write_text(json.dumps(found, indent=2) + "\n"))
 
     def bring_up_to_date(self, class_name: str, some: slice = slice(None)) -> None:
         """The files of that class: of `some` of its shards, and those of the whole class with the first one."""
@@ -110,7 +114,8 @@ class Maps:
         for name, split, paths in shards_of(self.study, class_name)[some]:
             images = content(paths)
             keys = {family: self._fingerprint(family, f"{class_name}/{split}", train, images) for family in self.families}
-            stale = [family for family in self.families if not is_current(self._file(family, class_name, name), keys[family])]
+            kept = {family for family in self.families if family not in TRAINED or state_path(self.study, family, class_name).is_file()}
+            stale = [f for f in self.families if f not in kept or not is_current(self._file(f, class_name, name), keys[f])]
             found = self._of_images(class_name, split, paths, stale)
             for family in stale:
                 own = {key: maps for key, maps in found.items() if key.startswith(family)}
@@ -182,19 +187,21 @@ class Maps:
     def _trained(self, name: str, class_name: str) -> FittedDetector[Any]:
         """Trained on this class, or once on all of them."""
         if name not in TOGETHER:
-            return self._fitted(name, f"{name}_{class_name}", [class_name])
+            return self._fitted(name, state_path(self.study, name, class_name), [class_name])
         if name not in self.joint:
-            self.joint[name] = self._fitted(name, name, self.study.classes())
+            self.joint[name] = self._fitted(name, state_path(self.study, name, class_name), self.study.classes())
         return self.joint[name].of_class(class_name)
 
-    def _fitted(self, name: str, stem: str, classes: Sequence[str]) -> FittedDetector[Any]:
-        folder, config = self.study.states, self.study.resolved(self.config.trained.of(name))
-        run = Run(folder / f"{stem}.pt", self.progress, self.config.model.device)
+    def _fitted(self, name: str, state: Path, classes: Sequence[str]) -> FittedDetector[Any]:
+        config, stopped = self.study.resolved(self.config.trained.of(name)), state.with_suffix(".pt")
+        if stopped.is_file():
+            self.resumed.add(name)
+        run = Run(stopped, self.progress, self.config.model.device)
         normals = {class_name: image_paths(self.study, class_name, "train") for class_name in classes}
         with torch.enable_grad():
             found = TRAINED[name].fit(normals, self._model if config.backbone == "embedded" else None, config, run)
-        found.save(folder / f"{stem}.safetensors")
-        self.unfinished.append(folder / f"{stem}.pt")
+        found.save(state)
+        self.unfinished.append(stopped)
         return found
 
     @cached_property

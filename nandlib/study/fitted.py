@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from nandlib.detectors.aprilgan import AprilGan
@@ -26,7 +27,7 @@ def fitted_detectors(study: OpenStudy, name: str, model: VisionLanguageModel, cl
         ModelError: If a state is missing: the stage ``maps`` writes it.
     """
     if name in TOGETHER:
-        one = _trained(study, name, model, name)
+        one = _trained(study, name, model, classes[0])
         return {class_name: one.of_class(class_name) for class_name in classes}
     return {class_name: _of_class(study, name, model, class_name) for class_name in classes}
 
@@ -38,15 +39,20 @@ def patchcore_of(study: OpenStudy, model: Callable[[], VisionLanguageModel], cla
     return PatchCore(lent, image_paths(study, class_name, "train"), config, placement(study))
 
 
-def _trained(study: OpenStudy, name: str, model: VisionLanguageModel, stem: str) -> FittedDetector[Any]:
+def state_path(study: OpenStudy, name: str, class_name: str) -> Path:
+    """Where the stage ``maps`` keeps the state of a trained detector: one of a class, or one of all (`TOGETHER`)."""
+    return study.states / f"{name if name in TOGETHER else f'{name}_{class_name}'}.safetensors"
+
+
+def _trained(study: OpenStudy, name: str, model: VisionLanguageModel, class_name: str) -> FittedDetector[Any]:
     config = study.resolved(study.config.trained.of(name))
     weights = {key: getattr(config, key) for key in config.weight_fields}
-    return TRAINED[name].load(study.states / f"{stem}.safetensors", model, device=study.config.model.device, **weights)
+    return TRAINED[name].load(state_path(study, name, class_name), model, device=study.config.model.device, **weights)
 
 
 def _of_class(study: OpenStudy, name: str, model: VisionLanguageModel, class_name: str) -> TorchDetector:
     if name in TRAINED_NAMES:
-        return _trained(study, name, model, f"{name}_{class_name}")
+        return _trained(study, name, model, class_name)
     if name == "patchcore":
         return patchcore_of(study, lambda: model, class_name)
     shots = normal_shots(study, class_name, name)

@@ -19,6 +19,7 @@ from nandlib.study.place import Place
 from nandlib.study.preset import Study, load_study
 
 S = TypeVar("S", bound=Section)
+ON_DEMAND = ("kshot", "robustness", "sensitivity")  # stages of studies/on_demand/dvc.yaml whose tables are read here
 
 
 def project_root(start: Path | None = None) -> Path:
@@ -178,9 +179,10 @@ class OpenStudy(Place[Study]):
 
     def types(self) -> dict[str, list[str]]:
         """Class → anomaly types, from the grouping where it has them, else from the manifest."""
-        left_out = self.config.data.exclude_classes
+        data = self.config.data
         if self.grouping.classes is not None:
-            return {c: [t for types in g.values() for t in types] for c, g in self.grouping.classes.items() if c not in left_out}
+            named = {c: g for c, g in self.grouping.classes.items() if c in (data.classes or [c]) and c not in data.exclude_classes}
+            return {c: [t for types in g.values() for t in types if t not in data.exclude_types] for c, g in named.items()}
         return {c: [t for types in g.values() for t in types] for c, g in self.test_groups().items()}
 
     def example(self) -> tuple[str, str]:
@@ -211,7 +213,8 @@ class OpenStudy(Place[Study]):
 
 def _existing(path: Path, stage: str) -> Path:
     if not path.is_file():
-        raise DataError(f"{path} is missing: run 'dvc repro' (stage '{stage}') first")
+        asked = f"'nand repro studies/on_demand/dvc.yaml:{stage}@{path.parents[1].name}'" if stage in ON_DEMAND else "'dvc repro'"
+        raise DataError(f"{path} is missing: run {asked} (stage '{stage}') first")
     return path
 
 

@@ -20,7 +20,7 @@ PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 class TrainingConfig(Section):
     """How the pipeline trains an embedded model of its own."""
 
-    seed: int
+    seed: int = Field(ge=0)
     n_images: int = Field(6000, ge=8, description="auxiliary images")
     steps: int = Field(1000, ge=1, description="of the optimiser")
     drawing: Literal["shared", "disjoint"] = Field(

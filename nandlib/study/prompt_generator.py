@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tqdm.auto import tqdm
 from urllib3.util import Retry
 
 from nandlib.data.download import trying_again
+from nandlib.data.held import written
 from nandlib.errors import DataError
 
 # The paper's request, with the class as the data set names it, and a sentence on the form of the answer.
@@ -107,6 +109,14 @@ class Endpoint:
         return text.replace(self.key, "***") if self.key else text
 
 
+def _recorded(path: Path) -> list[dict[str, Any]]:
+    """Answers of earlier runs, which were paid for."""
+    try:
+        return list(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else []
+    except ValueError as error:
+        raise DataError(f"{path} cannot be read ({error}): mend it, or move it away to ask for every answer again") from error
+
+
 def parse_phrases(answer: str) -> list[str]:
     """The phrases of an answer: a JSON list, or one phrase a line, with or without bullets, numbers and quotes.
 
@@ -151,7 +161,7 @@ def generate(
         DataError: If the endpoint fails, or gives no valid answer in `ATTEMPTS` attempts; valid answers so far are kept.
     """
     record = target.with_suffix(".answers.json")
-    answers: list[dict[str, Any]] = json.loads(record.read_text()) if record.is_file() else []
+    answers = _recorded(record)
     model = endpoint.model if endpoint else os.environ.get("OPENAI_MODEL")
     known = {entry["request"]: entry for entry in answers if model in (None, "", entry["model"])}
     used = set()
@@ -165,7 +175,8 @@ def generate(
             known[request] = {"request": request, "model": endpoint.model, "date": date.today().isoformat(), "answer": answer}
             answers.append(known[request])
             record.parent.mkdir(parents=True, exist_ok=True)
-            record.write_text(json.dumps(answers, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            text = json.dumps(answers, indent=2, ensure_ascii=False) + "\n"
+            written(record, partial(Path.write_text, data=text, encoding="utf-8"))
         used.add(known[request]["model"])
         phrases.setdefault(class_name, {})[type_name] = parse_phrases(known[request]["answer"])
     content = {

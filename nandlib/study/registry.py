@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
-from nandlib.data.held import written
+from nandlib.data.held import held, written
 from nandlib.data.sources import source_of
-from nandlib.errors import DataError, PresetError
+from nandlib.errors import DataError, NandError, PresetError
 from nandlib.settings import EMBEDDED_HEADS, RANDOM, RESOURCES, read_yaml, resource
 from nandlib.study.fingerprint import file_digest
 from nandlib.study.open_study import OpenStudy, open_study
@@ -23,7 +25,8 @@ HEADER = """# What `dvc repro` runs. Written by `nand use studies/<name>.yaml` (
 
 
 def _relative(path: Path, root: Path) -> str:
-    return path.resolve().relative_to(root.resolve()).as_posix() if path.resolve().is_relative_to(root.resolve()) else path.as_posix()
+    whole, home = (root / path).resolve(), root.resolve()
+    return whole.relative_to(home).as_posix() if whole.is_relative_to(home) else path.as_posix()
 
 
 def registry_entry(study: OpenStudy) -> dict[str, str]:
@@ -54,18 +57,28 @@ def read_registry(root: Path) -> dict[str, Any]:
     """The content of ``params.yaml``.
 
     Raises:
-        PresetError: If it holds no registry.
+        PresetError: If it is not there, cannot be read (a merge may have left its marks in it), or holds no registry.
     """
-    found = _yaml().load((root / "params.yaml").read_text(encoding="utf-8"))
+    path, found = root / "params.yaml", None
+    with suppress(FileNotFoundError, YAMLError, UnicodeDecodeError):
+        found = _yaml().load(path.read_text(encoding="utf-8"))
     if not isinstance(found, dict):
-        raise PresetError(f"{root / 'params.yaml'} holds no registry of studies: bring it back ('git checkout params.yaml')")
+        raise PresetError(f"{path} holds no registry of studies: bring it back ('git checkout params.yaml')")
     return found
 
 
 def presets(root: Path) -> list[Path]:
-    """The study presets in ``studies/``: files there that have a preset's keys (prompts and groupings may lie beside them)."""
-    found = {path: read_yaml(path) for path in sorted((root / "studies").glob("*.yaml"))}
-    return [path for path, content in found.items() if isinstance(content, dict) and {"data", "detectors"} & set(content)]
+    """The study presets in ``studies/``: files there that have a preset's keys (prompts and groupings may lie beside them), and those that
+    cannot be read, of which `open_study` says why."""
+    return [path for path in sorted((root / "studies").glob("*.yaml")) if _may_be_preset(path)]
+
+
+def _may_be_preset(path: Path) -> bool:
+    try:
+        content = read_yaml(path)
+    except NandError:
+        return True
+    return isinstance(content, dict) and bool({"data", "detectors"} & set(content))
 
 
 def register(preset: Path, root: Path) -> str:
@@ -73,14 +86,21 @@ def register(preset: Path, root: Path) -> str:
 
     Raises:
         PresetError: If the preset is not valid or does not lie in ``studies/``.
-        DataError: If images or weights that it names are not there; one message lists all of them.
+        DataError: If images or weights that it names are not there; one message lists all of them. Or if another process registers one.
     """
     name = load_study(preset).name
     if preset.resolve().parent != (root / "studies").resolve():
         raise PresetError(f"{preset} must lie in {root / 'studies'}: dvc.yaml looks for studies/<name>.yaml")
-    study, registry = open_study(name, root), read_registry(root)
-    _check_files(study, registry)
+    study = open_study(name, root)
+    _check_files(study, read_registry(root))
     entry = registry_entry(study) | {"fetched": _fetched(study)}
+    with held(root / ".dvc" / "tmp" / "registry"):  # of two that write it at once, the second would undo the first
+        _enter(study, entry, root)
+    return name
+
+
+def _enter(study: OpenStudy, entry: dict[str, Any], root: Path) -> None:
+    name, registry = study.name, read_registry(root)
     registry["studies"] = dict(registry.get("studies") or {}) | {name: entry}
     drawn = {key: dict(value) for key, value in (registry.get("drawn") or {}).items() if key != name}
     if study.config.data.drawn is not None:
@@ -88,15 +108,14 @@ def register(preset: Path, root: Path) -> str:
     registry["drawn"] = drawn
     compared = {key: True for key in (registry.get("compared") or {}) if key != name}
     registry["compared"] = compared | ({name: True} if study.compared else {})
-    training, weights = study.config.model.training, study.config.model.weights
-    if training is not None and weights is not None:
-        models, model = dict(registry.get("models") or {}), weights.parent.name
-        if model in models and dict(models[model]) != training.model_dump():
+    models = dict(registry.get("models") or {})
+    for model, training in _training(study).items():
+        if model in models and dict(models[model]) != training:
             raise PresetError(
                 f"studies/{name}.yaml: model.training: data/models/{model} is trained otherwise already (params.yaml, models.{model}): "
                 f"give model.weights another name, or take models.{model} out of params.yaml"
             )
-        registry["models"] = models | {model: training.model_dump()}
+        registry["models"] = models | {model: training}
 
     def content(partial: Path) -> None:
         with partial.open("w", encoding="utf-8") as file:
@@ -104,7 +123,12 @@ def register(preset: Path, root: Path) -> str:
             _yaml().dump({key: registry[key] for key in ("studies", "drawn", "compared", "models")}, file)
 
     written(root / "params.yaml", content)
-    return name
+
+
+def _training(study: OpenStudy) -> dict[str, dict[str, Any]]:
+    """Name of the model that the study trains for itself → how; empty where it trains none."""
+    training, weights = study.config.model.training, study.config.model.weights
+    return {} if training is None or weights is None else {weights.parent.name: training.model_dump()}
 
 
 def _fetched(study: OpenStudy) -> dict[str, str]:
@@ -168,8 +192,9 @@ def registered(name: str, root: Path) -> OpenStudy:
     Raises:
         PresetError: If it is not registered, or its preset names other files by now.
     """
-    study = open_study(name, root)
-    entry = (read_registry(root).get("studies") or {}).get(name)
-    if entry is None or {key: value for key, value in entry.items() if key != "fetched"} != registry_entry(study):
+    study, registry = open_study(name, root), read_registry(root)
+    entry, training = (registry.get("studies") or {}).get(name), _training(study)
+    known = {model: dict(own) for model, own in (registry.get("models") or {}).items() if model in training}
+    if entry is None or {key: value for key, value in entry.items() if key != "fetched"} != registry_entry(study) or known != training:
         raise PresetError(f"params.yaml is out of step with studies/{name}.yaml: run 'nand use studies/{name}.yaml' first")
     return study

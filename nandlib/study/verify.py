@@ -36,8 +36,11 @@ def verify(study: OpenStudy, expected: Path | None = None) -> pd.DataFrame:
         file, values (how many were compared), largest_difference (points), at (its row and column), tolerance, agrees.
 
     Raises:
-        DataError: If the study has not been run, nothing is expected, or the tables have other rows.
+        DataError: If the study has not been run here (tables alone may have come with the project), nothing is expected, or the tables
+            have other rows.
     """
+    if not (study.data / "manifest.csv").is_file():
+        raise DataError(f"{study.data} holds no manifest: '{study.name}' has not been run here: run 'nand study run {study.name}' first")
     return pd.DataFrame([_check(study, name, *check, expected) for name, check in CHECKS.items()])
 
 

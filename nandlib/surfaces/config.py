@@ -16,7 +16,7 @@ class DrawnParts(Section):
     """Procedural parts (`nandlib.surfaces.parts`) with faults made by hand (`nandlib.surfaces.faults`)."""
 
     layout: Literal["drawn"]
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     points: int = Field(4096, ge=256, description="tried on every piece")
     n_train: int = Field(16, ge=4, description="pieces to train on, a part")
     n_good: int = Field(16, ge=1, description="tested pieces without a fault, a part")
@@ -37,7 +37,7 @@ class MemoryConfig(Section):
     neighbours: tuple[Annotated[int, Field(ge=4)], ...] = Field((32,), min_length=1, description="k of every neighbourhood")
     smooth: int = Field(1, ge=1, description="nearest points over which a map is averaged, itself among them")
     coreset_ratio: float = Field(0.02, gt=0, le=1)
-    seed: int = 0
+    seed: int = Field(0, ge=0)
 
 
 class SurfaceStudy(Section):

@@ -1,0 +1,163 @@
+"""What a study does when it is asked from elsewhere, half-way, or for what it lacks."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import papermill
+import pytest
+from typer.testing import CliRunner
+
+from nandlib.benchmarks.stages import _measured
+from nandlib.cli import app, main
+from nandlib.errors import DataError, PresetError
+from nandlib.evaluation.contest import contest
+from nandlib.evaluation.numbers import derived
+from nandlib.show.notebooks import execute
+from nandlib.stages.maps import Maps
+from nandlib.study.doctor import examine
+from nandlib.study.model import placement
+from nandlib.study.open_study import OpenStudy, open_study
+from nandlib.study.preset import load_study
+from nandlib.study.prompt_generator import generate
+from nandlib.study.registry import presets, read_registry, register, registered
+from nandlib.study.verify import verify
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A project with one preset and nothing else."""
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "dvc.yaml").touch()
+    (tmp_path / "params.yaml").write_text("studies: {}\ndrawn: {}\nmodels: {}\n")
+    for name in ("mini", "mini_seed1"):
+        shutil.copy(ROOT / f"studies/{name}.yaml", tmp_path / "studies")
+    return tmp_path
+
+
+def study_with(root, **changes):
+    return OpenStudy(root, load_study(ROOT / "studies/mini.yaml").model_copy(update=changes))
+
+
+def test_a_study_is_registered_from_any_folder(root, monkeypatch):
+    register(root / "studies/mini.yaml", root)
+    known = (root / "params.yaml").read_text()
+    (root / "notebooks").mkdir()
+    monkeypatch.chdir(root / "notebooks")
+    assert registered("mini", root).name == "mini"
+    register(root / "studies/mini.yaml", root)
+    assert (root / "params.yaml").read_text() == known and "weights: nandlib/" in known
+
+
+def test_another_training_is_not_in_step(root):
+    preset = root / "studies/mini_seed1.yaml"
+    register(preset, root)
+    assert registered("mini_seed1", root).name == "mini_seed1"
+    preset.write_text(preset.read_text().replace("seed: 1001", "seed: 7"))
+    with pytest.raises(PresetError, match="out of step"):
+        registered("mini_seed1", root)
+
+
+def test_one_preset_that_cannot_be_read_hides_no_other(root):
+    (root / "studies/broken.yaml").write_text("data: {root: x")
+    assert [path.stem for path in presets(root)] == ["broken", "mini", "mini_seed1"]
+    found = examine(root)["studies"]
+    assert "broken.yaml" in found["broken"]["problem"] and "problem" not in found["mini"]
+
+
+@pytest.mark.parametrize("text", ["<<<<<<< HEAD\nstudies: {}\n=======\n", None], ids=["merge", "missing"])
+def test_a_registry_that_cannot_be_read(root, text):
+    (root / "params.yaml").unlink()
+    if text:
+        (root / "params.yaml").write_text(text)
+    with pytest.raises(PresetError, match=r"params.yaml holds no registry of studies: bring it back \('git checkout params.yaml'\)"):
+        read_registry(root)
+
+
+def test_committed_tables_are_not_taken_for_a_run(root):
+    shutil.copytree(ROOT / "figures/mini", root / "figures/mini", ignore=shutil.ignore_patterns("*.png", "*.ipynb", "*.parquet"))
+    with pytest.raises(DataError, match="'mini' has not been run here: run 'nand study run mini' first"):
+        verify(open_study("mini", root))
+
+
+def test_a_device_that_is_not_there(root):
+    model = load_study(ROOT / "studies/mini.yaml").model.model_copy(update={"device": "gpu"})
+    with pytest.raises(PresetError, match="studies/mini.yaml: model.device: gpu cannot be used here"):
+        placement(study_with(root, model=model))
+
+
+def test_only_classes_of_the_study_have_types(root):
+    data = load_study(ROOT / "studies/mini.yaml").data
+    some = study_with(
+        root, data=data.model_copy(update={"classes": ("carpet", "tile"), "exclude_classes": ("tile",), "exclude_types": ("cut",)})
+    )
+    assert list(some.types()) == ["carpet"] and "cut" not in some.types()["carpet"] and "thread" in some.types()["carpet"]
+
+
+def test_a_contest_takes_a_detector_of_the_study(root):
+    with pytest.raises(PresetError, match="studies/mini.yaml: detectors: the contest of examples takes patchcore, which is not among them"):
+        contest(study_with(root, detectors=("aprilgan",)), "carpet")
+
+
+def test_what_is_made_on_demand_is_named_so(root):
+    with pytest.raises(DataError, match=re.escape("run 'nand repro studies/on_demand/dvc.yaml:kshot@mini' (stage 'kshot') first")):
+        study_with(root).kshot("summary")
+
+
+def test_seeds_of_a_study_that_no_file_names(root):
+    figures = root / "figures/mini/plus"
+    figures.mkdir(parents=True)
+    (figures / "seed_origins.csv").touch()
+    (root / "studies/own.yaml").write_text((ROOT / "studies/mini.yaml").read_text().replace("name: mini\n", "name: own\n", 1))
+    (root / "figures/mini").rename(root / "figures/own")
+    assert not any("seed" in name for name in derived(study_with(root, name="own")))
+
+
+def test_recorded_answers_that_cannot_be_read(root):
+    (root / "own.answers.json").write_text('[{"request": "a"')
+    with pytest.raises(DataError, match=r"own.answers.json cannot be read .*: mend it, or move it away"):
+        generate({"a": ["b"]}, root / "own.yaml", progress=False)
+
+
+def test_how_long_fitting_took_is_known_of_whole_fits_alone(root):
+    study = study_with(root)
+    study.data.mkdir(parents=True)
+    path = study.data / "fitting.json"
+    path.write_text(json.dumps({name: {"train_s": 9.0, "peak_gb": 1.0} for name in ("uniad", "onenip", "pbas", "pradot")}))
+    work = SimpleNamespace(study=study, seconds={"uniad": [2.0], "onenip": [3.0], "pbas": [1.0]}, resumed={"onenip"}, forget=lambda: None)
+    object.__setattr__(study, "classes", lambda: ["a", "b"])
+    Maps.finish(work)
+    assert {name: own["train_s"] for name, own in json.loads(path.read_text()).items()} == {"uniad": 2.0, "pradot": 9.0}
+
+
+def test_a_notebook_that_lacks_its_tables_says_which(root, monkeypatch):
+    def fails(*_, **__):
+        raise papermill.PapermillExecutionError(0, 1, "", "FileNotFoundError", "edge.csv is not there", [])
+
+    monkeypatch.setattr(papermill, "execute_notebook", fails)
+    shutil.copytree(ROOT / "notebooks", root / "notebooks")
+    with pytest.raises(DataError, match="17_edge_device.ipynb for 'mini': edge.csv is not there"):
+        execute("edge", study_with(root))
+
+
+def test_a_stage_that_says_much_is_measured(tmp_path):
+    seconds, _ = _measured(["python", "-c", "import sys; sys.stderr.write('x' * 200_000)"], tmp_path, "loud")
+    assert 0 < seconds < 60
+    with pytest.raises(DataError, match="(?s)stage 'loud' failed: .*RuntimeError: so it is"):
+        _measured(["python", "-c", "raise RuntimeError('so it is')"], tmp_path, "loud")
+
+
+def test_benchmarks_one_at_a_time():
+    found = CliRunner().invoke(app, ["benchmark", "mini", "--edge", "--apply"])
+    assert isinstance(found.exception, DataError) and "one benchmark at a time" in str(found.exception)
+
+
+def test_a_file_that_is_not_there_is_named(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["nand", "heads", "no.safetensors", "out.safetensors"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "no.safetensors is not there: give another path" in capsys.readouterr().err

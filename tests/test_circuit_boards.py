@@ -8,6 +8,7 @@ from tiny_project import ROOT
 
 from nandlib.stages.manifest import write_manifest
 from nandlib.stages.maps import write_maps
+from nandlib.stages.protocol import write_protocol
 from nandlib.stages.scores import write_scores
 from nandlib.stages.similarities import write_similarities
 from nandlib.study.open_study import OpenStudy
@@ -32,6 +33,7 @@ def boards(tmp_path_factory):
     write_manifest(study, progress=False)
     for stage in (write_similarities, write_maps, write_scores):
         stage(study, progress=False)
+    write_protocol(study)
     return study
 
 
@@ -39,7 +41,7 @@ def test_the_scores_are_those_that_are_committed(boards):
     """Of single images: no score depends on which others are tested. What is made of all scores, `nand numbers` makes again."""
     keys = ["detector", "class", "image", "group", "added"]
     ours, theirs = (pd.read_parquet(folder / "scores.parquet").set_index(keys) for folder in (boards.figures, ROOT / "figures/pcb"))
-    assert len(ours) == 3 * 6 * 44 and ours.index.isin(theirs.index).all()
+    assert len(ours) == 3 * 6 * 44 and set(boards.deltas["origin"]) == {"given"} and ours.index.isin(theirs.index).all()
     differences = (ours / theirs.reindex(ours.index) - 1).abs()
     assert differences.to_numpy().max() < 1e-3
 

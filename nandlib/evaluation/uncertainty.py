@@ -54,7 +54,9 @@ def _gap_interval(means: np.ndarray) -> tuple[float, float]:
     gap = means[:, OTHERS] - means[:, BEFORE]
     if interval(gap)[0] <= 0:
         return np.nan, np.nan
-    return interval(100 * (means[:, AFTER] - means[:, BEFORE]) / gap)
+    with np.errstate(divide="ignore"):  # a resample without a gap lies beyond all others
+        shares = 100 * (means[:, AFTER] - means[:, BEFORE]) / gap
+    return interval(shares)
 
 
 @dataclass(frozen=True)

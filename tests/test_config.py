@@ -8,6 +8,7 @@ from nandlib.data.groups import load_grouping
 from nandlib.errors import PresetError
 from nandlib.method.config import NandConfig, PromptConfig
 from nandlib.method.prompts import load_prompts
+from nandlib.settings import read_yaml
 from nandlib.study.preset import load_study
 
 ROOT = Path(__file__).parents[1]
@@ -143,6 +144,7 @@ def test_missing_phrases_are_named():
         ("base: aprilgan\npatterns: ['{class}']", "must hold {type}"),
         ("base: aprilgan\npatterns: ['{type} {noun}']", "may hold {class}"),
         ("base: aprilgan\npatterns: ['{type}']\nclasses: {a: {b: [c]}}", "'classes' or 'patterns', not both"),
+        ("base: own.yaml", "'base: own.yaml' must name a file of the package"),
         ("base: aprilgn", r"did you mean 'aprilgan'\?"),
         ("- a", "must be a mapping"),
     ],
@@ -151,3 +153,21 @@ def test_broken_prompt_files(tmp_path, text, message):
     (tmp_path / "p.yaml").write_text(text)
     with pytest.raises(PresetError, match=message):
         load_prompts(PromptConfig(file=str(tmp_path / "p.yaml")))
+
+
+def test_the_template_shows_every_key_with_its_default():
+    shown = read_yaml(ROOT / "studies/template.yaml")
+    study = load_study(ROOT / "studies/template.yaml")
+    whole = study.model_dump(mode="json")
+
+    def missing(given: dict, known: dict, at: str = "") -> list[str]:
+        found = [f"{at}{key}" for key in known if key not in given]
+        inner = [key for key in known if isinstance(known[key], dict) and given.get(key)]
+        return found + [name for key in inner for name in missing(given[key], known[key], f"{at}{key}.")]
+
+    assert missing(shown, whole) == []
+    for section in ("data", "model", "prompts", "nand", "winclip", "patchcore", "figures", "engine"):
+        kind = type(getattr(study, section))
+        for key, field in kind.model_fields.items():
+            if not field.is_required() and key != "file":
+                assert getattr(getattr(study, section), key) == field.get_default(call_default_factory=True), f"{section}.{key}"

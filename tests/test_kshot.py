@@ -182,10 +182,16 @@ def test_what_a_text_is_worth():
 
 
 def test_the_rules_of_the_selection():
-    rows = [(0.5, 10.0, 0, 40.0), (0.5, 20.0, 0, 40.5), (0.6, 40.0, 0, 39.9), (0.6, 20.0, 0, 39.8), (0.7, 20.0, 0, 39.4)]
+    rows = [
+        (0.5, 10.0, 0, 40.0, 3.0),
+        (0.5, 20.0, 0, 40.5, 2.0),
+        (0.6, 40.0, 0, 39.9, 1.5),
+        (0.6, 20.0, 0, 39.8, 1.0),
+        (0.7, 20.0, 0, 39.4, 0.0),
+    ]
     table = pd.DataFrame([("none", "odds", *row, np.nan, False) for row in rows], columns=CANDIDATE)
-    assert best_candidate(table) == 3  # within one percent of the best: most similar, then least sharp
-    rows = [("none", "odds", 0.6, 20.0, weight, 40.0, short, False) for weight, short in ((0, 0.0), (0.5, 0.4), (1, 0.6))]
+    assert best_candidate(table) == 3  # within one percent of the best: what damps other defects least
+    rows = [("none", "odds", 0.6, 20.0, weight, 40.0, 1.0, short, False) for weight, short in ((0, 0.0), (0.5, 0.4), (1, 0.6))]
     weights = pd.DataFrame(rows, columns=CANDIDATE)
     assert best_weight(weights) == 1 and best_weight(weights.assign(shortfall=0.7)) == 0
 
@@ -211,6 +217,13 @@ def test_the_selection_on_a_study(one, monkeypatch):
         for draw in draws_of(one, (1,), 2)
     ]
     assert table.loc[0, "after_toy_1"] == pytest.approx(np.mean(after))
+    lowered = [
+        100
+        * (1 - one.scores("examples", draw.group, draw.examples, ExampleConfig(similarity=0.5)) / one.scores("nothing", "", ()))[draw.keep]
+        for draw in draws_of(one, (1,), 2)
+    ]
+    others = [own[draw.label].mean() for own, draw in zip(lowered, draws_of(one, (1,), 2), strict=True)]
+    assert table.loc[0, "damped"] == pytest.approx(np.mean(others)) and table.loc[0, "damped"] > 0
     told = table[table["shortfall"].notna()].set_index("text_weight")
     assert told.loc[0.0, "shortfall"] <= told.loc[1.0, "shortfall"]
 

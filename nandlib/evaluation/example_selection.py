@@ -1,9 +1,9 @@
-"""How the parameters of normality by example are chosen: one number over the validation products and the circuit boards.
+"""How the parameters of normality by example are chosen: two numbers over the validation products and the circuit boards.
 
 The *criterion*: the share of the gap that examples close (from the means of AUROC before, after and of the others alone, over the groups
-of a study), mean over the studies and over k = 1 and 4, with PatchCore. Of all positions in which an example is shown, ways to take
-several, similarities and sharpnesses the best counts, and among those within `EQUAL` of it the one with the greatest similarity, which
-damps least; then the least sharpness; then the fewest positions.
+of a study), mean over k = 1, 4 and 8 as far as a study has groups of k + 4 images, then over the studies, with PatchCore. Of all positions
+in which an example is shown, ways to take several, similarities and sharpnesses the best counts, and among those within `EQUAL` of it the
+one that damps other defects least: by how much it lowers the scores of images of the other groups, mean over the same.
 
 Then the weight of a text beside examples: the greatest one by which text and examples together are at no k and in no study more than
 `WORSE` below the better of the two.
@@ -29,10 +29,11 @@ from nandlib.study.open_study import OpenStudy
 SIMILARITIES, SHARPNESSES = (0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7), (10.0, 20.0, 40.0)
 SEVERAL: tuple[Literal["odds", "nearest"], ...] = ("nearest", "odds")
 TEXT_WEIGHTS = (0.0, 0.1, 0.25, 0.5, 1.0)
-KS, DRAWS = (1, 4), 5
+KS, DRAWS = (1, 4, 8), 5
 EQUAL, WORSE = 1.0, 0.5  # percent of the gap; points
 TURNED: tuple[Literal["none", "mirrored", "all"], ...] = ("none", "mirrored", "all")
-COLUMNS = ["turned", "several", "similarity", "sharpness", "text_weight", "criterion", "shortfall", "chosen"]
+COLUMNS = ["turned", "several", "similarity", "sharpness", "text_weight", "criterion", "damped", "shortfall", "chosen"]
+MEASURED = ["before", "after", "others", "damped"]
 
 
 def candidates() -> list[ExampleConfig]:
@@ -49,9 +50,9 @@ def select_examples(studies: Sequence[OpenStudy], progress: bool = True) -> pd.D
         progress: Show a progress bar.
 
     Returns:
-        `COLUMNS`, a row a candidate, and ``after_<study>_<k>`` (mean AUROC after; with a text, of both together). The criterion is that of
-        the first step; ``shortfall``, of the second, how far text and examples together are below the better of the two where they are
-        farthest below (points).
+        `COLUMNS`, a row a candidate, and ``after_<study>_<k>`` (mean AUROC after; with a text, of both together). ``criterion`` and
+        ``damped`` (percent) are those of the first step; ``shortfall``, of the second, how far text and examples together are below the
+        better of the two where they are farthest below (points).
     """
     every = candidates()
     first = _measured(studies, [("examples", config) for config in every], progress)
@@ -72,8 +73,8 @@ def select_examples(studies: Sequence[OpenStudy], progress: bool = True) -> pd.D
 
 def best_candidate(table: pd.DataFrame) -> int:
     """Position of what the first step chooses."""
-    equals = np.flatnonzero(table["criterion"] > table["criterion"].max() - EQUAL).tolist()
-    return min(equals, key=lambda k: (-table["similarity"].iloc[k], table["sharpness"].iloc[k]))
+    equals = table["criterion"] > table["criterion"].max() - EQUAL
+    return int(np.argmin(table["damped"].where(equals, np.inf)))
 
 
 def best_weight(table: pd.DataFrame) -> int:
@@ -84,13 +85,14 @@ def best_weight(table: pd.DataFrame) -> int:
 
 def _row(config: ExampleConfig, found: pd.DataFrame, before: pd.DataFrame, shortfall: float = np.nan) -> dict[str, float]:
     closed = [gap_closed(*row) for row in zip(before["before"], found["after"], before["others"], strict=True)]
+    criterion, damped = found.assign(closed=closed)[["closed", "damped"]].groupby(level=0).mean().mean()
     after = {f"after_{study}_{k}": value for study, k, value in found["after"].reset_index().itertuples(index=False)}
-    return {**config.model_dump(), "criterion": float(np.mean(closed)), "shortfall": shortfall, **after}
+    return {**config.model_dump(), "criterion": criterion, "damped": damped, "shortfall": shortfall, **after}
 
 
 def _measured(studies: Sequence[OpenStudy], ways: Sequence[tuple[str, ExampleConfig]], progress: bool) -> list[pd.DataFrame]:
-    """Of every way (method, parameters): by study and k, before, after and others, means over groups and draws."""
-    found: list[dict[tuple[str, int], list[tuple[float, float, float]]]] = [defaultdict(list) for _ in ways]
+    """Of every way (method, parameters): by study and k, `MEASURED` in percent, means over groups and draws."""
+    found: list[dict[tuple[str, int], list[tuple[float, ...]]]] = [defaultdict(list) for _ in ways]
     classes = [(study, name) for study in studies for name in study.classes()]
     for study, name in tqdm(classes, desc="examples", disable=not progress):
         one = contest(study, name)
@@ -99,7 +101,6 @@ def _measured(studies: Sequence[OpenStudy], ways: Sequence[tuple[str, ExampleCon
             first, alone = draw.areas(before)
             for rows, (method, config) in zip(found, ways, strict=True):
                 after = one.scores(method, draw.group, draw.examples, config)[draw.keep]
-                rows[study.name, draw.k].append((first, auroc(draw.label, after), alone))
-    return [
-        pd.DataFrame({key: np.mean(values, 0) for key, values in rows.items()}, index=["before", "after", "others"]).T for rows in found
-    ]
+                damped = 100 * (1 - after / before[draw.keep])[draw.label].mean()
+                rows[study.name, draw.k].append((first, auroc(draw.label, after), alone, damped))
+    return [pd.DataFrame({key: np.mean(values, 0) for key, values in rows.items()}, index=MEASURED).T for rows in found]

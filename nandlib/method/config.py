@@ -44,7 +44,7 @@ class ExampleConfig(Section):
     turned: Literal["none", "mirrored", "all"] = Field(
         "all", description="an example shows itself as it is, also mirrored both ways, or in all eight positions of a square (images only)"
     )
-    text_weight: float = Field(0.25, ge=0, le=1, description="how much a text counts beside examples of the same normality (log odds)")
+    text_weight: float = Field(0.1, ge=0, le=1, description="how much a text counts beside examples of the same normality (log odds)")
 
 
 class NandConfig(Section):

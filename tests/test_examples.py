@@ -92,7 +92,9 @@ def test_one_half_changes_nothing_and_odds_multiply():
     assert torch.allclose(both(torch.tensor([0.2]), torch.tensor([0.5]), 0.5), torch.tensor([1 / 3]))  # odds 1/4, their root
     assert torch.allclose(both(said, torch.tensor([0.8, 0.8, 0.1]), 0), torch.tensor([0.8, 0.8, 0.1]))
     assert both(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 0.0])).tolist() == [0.0, 0.0]
-    assert both(torch.tensor([0.0, 1.0]), torch.tensor([1.0, 1.0])).tolist() == [1.0, 1.0]
+    for weight in (0.0, 0.1, 0.25, 1.0):
+        sure = both(torch.linspace(0, 1, 101), torch.ones(101), weight)
+        assert sure.max() <= 1 and torch.allclose(sure, torch.ones(101), atol=1e-6)
 
 
 def left(adapted, images):

@@ -55,8 +55,10 @@ def stage_times(study: OpenStudy) -> pd.DataFrame:
 def _measured(command: list[str], folder: Path, name: str) -> tuple[float, float]:
     start, peak = time.perf_counter(), 0.0
     environment = os.environ | {"PYTHONPATH": str(folder)}
-    with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=said)
+    with (
+        tempfile.TemporaryFile("w+") as said,
+        subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=said) as process,
+    ):
         while process.poll() is None:
             peak = max(peak, _memory(process.pid))
             time.sleep(INTERVAL)

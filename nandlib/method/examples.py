@@ -189,7 +189,7 @@ def example_weights(example: Example, size: tuple[int, int], anomaly: np.ndarray
 def both(said: Tensor, shown: Tensor, text_weight: float = ExampleConfig().text_weight) -> Tensor:
     """A_sup of a text and of examples of the same normality: odds_shown · odds_said^w.
 
-    A text that says one half changes nothing, nor does any text where the examples are certain.
+    A text that says one half changes nothing, nor does any text where the examples are certain. It lies in [0, 1], as they do.
 
     Args:
         said: A_sup of the text.
@@ -197,4 +197,4 @@ def both(said: Tensor, shown: Tensor, text_weight: float = ExampleConfig().text_
         text_weight: w; 0: the examples alone, 1: text and examples count alike.
     """
     agree = shown * torch.exp(text_weight * torch.logit(said.clamp(SURE, 1 - SURE)))
-    return agree / (agree + 1 - shown)
+    return (agree / (agree + 1 - shown)).clamp(0, 1)  # which rounding may leave

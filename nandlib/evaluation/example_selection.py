@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 from nandlib.evaluation.contest import contest, draws_of
 from nandlib.evaluation.protocol import auroc
 from nandlib.evaluation.uncertainty import gap_closed
+from nandlib.method.check import removed
 from nandlib.method.config import ExampleConfig
 from nandlib.study.open_study import OpenStudy
 
@@ -101,6 +102,6 @@ def _measured(studies: Sequence[OpenStudy], ways: Sequence[tuple[str, ExampleCon
             first, alone = draw.areas(before)
             for rows, (method, config) in zip(found, ways, strict=True):
                 after = one.scores(method, draw.group, draw.examples, config)[draw.keep]
-                damped = 100 * (1 - after / before[draw.keep])[draw.label].mean()
+                damped = removed(before[draw.keep], after)[draw.label].mean()
                 rows[study.name, draw.k].append((first, auroc(draw.label, after), alone, damped))
     return [pd.DataFrame({key: np.mean(values, 0) for key, values in rows.items()}, index=MEASURED).T for rows in found]

@@ -31,6 +31,7 @@ ON_THE_TINY_STUDY = {
     "command_line",
     "explorer",
     "kshot",
+    "measures_by_plain_steps",
     "robustness",
     "secrets",
     "shards",

@@ -104,6 +104,19 @@ def test_detectors_that_return_tensors_or_batches(model):
         assert all(np.array_equal(a, b) for a, b in zip(add_normality(kind, "thread", model=model)(IMAGES), expected, strict=True))
 
 
+def test_maps_of_several_sizes_in_one_batch(model):
+    """Every image keeps its own features and its own map."""
+    images = [Image.fromarray(np.random.default_rng(k).integers(0, 255, (60, 80, 3), dtype=np.uint8)) for k in range(5)]
+    shapes = [(30, 45), (30, 45), (20, 10), (20, 10), (30, 45)]
+    maps = [np.random.default_rng(k).random(shape).astype(np.float32) for k, shape in enumerate(shapes)]
+    known = {image.tobytes(): single for image, single in zip(images, maps, strict=True)}
+    adapted = add_normality(lambda some: [known[image.tobytes()] for image in some], "thread", model=model)
+    together = adapted(images)
+    assert [final.shape for final in together] == shapes
+    for image, final in zip(images, together, strict=True):
+        np.testing.assert_allclose(final, adapted([image])[0], atol=1e-5)
+
+
 def test_parameters_reach_the_operators(model):
     options = [
         {}, {"temperature": 1.0}, {"layers": (3,)}, {"layer_aggregation": "max"}, {"softmax_against": ("normal", "abnormal")},

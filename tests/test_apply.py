@@ -5,17 +5,23 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
 import tifffile
+import torch
 from PIL import Image
+from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
 from nandlib import add_normality
 from nandlib.cli import app
+from nandlib.cli.asked import Setting, adapted_detector
 from nandlib.errors import DataError, ModelError, NandError
 from nandlib.models import Placement
+from nandlib.models.mini import Heads, MiniModel, save_heads
 from nandlib.settings import RANDOM
+from nandlib.streaming.overlay import overlay
 
 runner = CliRunner()
 
@@ -30,6 +36,14 @@ def pictures(tmp_path: Path) -> Path:
         Image.fromarray(rng.integers(0, 255, (40, 60, 3), dtype=np.uint8)).save(tmp_path / f"images/{name}.png")
         np.save(tmp_path / f"maps/{name}.npy", np.full((20, 30), k + 1, np.float32))
     return tmp_path
+
+
+def normals(folder: Path, seed: int) -> Path:
+    """A folder of two normal images."""
+    folder.mkdir()
+    for k, pixels in enumerate(np.random.default_rng(seed).integers(100, 140, (2, 40, 60, 3), dtype=np.uint8)):
+        Image.fromarray(pixels).save(folder / f"{k}.png")
+    return folder
 
 
 def nand(*words: object) -> str:
@@ -89,6 +103,81 @@ def test_maps_are_found_by_name_alone_where_the_folders_differ(pictures, heads_f
         nand("apply", pictures / "images/hair", "-t", "hair", "--maps", flat, "--model", heads_file, "-o", pictures / "out")
 
 
+def test_a_map_that_is_written_anew_is_looked_at_again(pictures, heads_file):
+    words = ["apply", pictures / "images", "-t", "hair", "--maps", pictures / "maps", "--model", heads_file, "-o", pictures / "out"]
+    nand(*words)
+    before = pd.read_csv(pictures / "out/scores.csv", index_col="image")
+    np.save(pictures / "maps/hair/000.npy", np.full((20, 30), 7, np.float32))
+    nand(*words)
+    after = pd.read_csv(pictures / "out/scores.csv", index_col="image")
+    assert after["score_before"].to_dict() == {**before["score_before"], "hair/000.png": 7}
+    assert after.drop("hair/000.png").equals(before.drop("hair/000.png"))
+    assert after.loc["hair/000.png", "score_after"] == pytest.approx(3.5 * before.loc["hair/000.png", "score_after"])
+
+
+def test_an_example_belongs_to_the_one_text_that_is_said(pictures, heads_file):
+    good, shown = normals(pictures / "normals", 1), pictures / "images/hair/000.png"
+    for texts, names, of in (
+        (["hair"], ["hair"], "hair"),
+        (["hair", "dust"], ["hair", "dust", "example"], "example"),
+        ([], ["example"], "example"),
+    ):
+        adapted = adapted_detector(Setting(texts, [shown], "cloth", "patchcore", None, None, good, "nand", heads_file), None)
+        assert adapted.names == names and list(adapted.shown.examples) == [of] and list(adapted.normalities) == texts
+    with pytest.raises(DataError, match="holds nothing but normal image 0: give two normal images or more"):
+        adapted_detector(Setting([], [shown], "cloth", "patchcore", None, None, pictures / "images/good", "nand", heads_file), None)
+
+
+def test_every_option_is_part_of_the_setting(pictures, heads_file, tmp_path):
+    """Results of one setting are never taken for those of another."""
+    given = {"text": "hair", "noun": "cloth", "method": "nand", "normals": normals(pictures / "normals", 1), "model": heads_file,
+             "detector": "patchcore", "accept": pictures / "images/hair/000.png"}  # fmt: skip
+
+    def apply(**changed):
+        words = [f"--{name}={value}" for name, value in (given | changed).items()]
+        return nand("apply", pictures / "images", *words, "-o", pictures / "out", "--no-overlays")
+
+    assert apply().startswith("3 images")
+    torch.manual_seed(1)
+    save_heads(Heads(), tmp_path / "other.safetensors")
+    changes = {"text": "dust", "noun": "paper", "method": "nand_plus", "normals": normals(pictures / "others", 2), "detector": "aprilgan",
+               "model": tmp_path / "other.safetensors", "accept": pictures / "images/hair/001.png"}  # fmt: skip
+    for name, value in changes.items():
+        key = {"text": "texts"}.get(name, name)
+        with pytest.raises(DataError, match=rf"another setting \(.*{key}"):
+            apply(**{name: value})
+    assert apply().startswith("3 images")
+
+
+def test_how_many_at_once_and_where_the_maps_lie(pictures, heads_file, monkeypatch):
+    seen = []
+
+    def look(model, batch):
+        seen.append((len(batch), torch.get_num_threads()))
+        return encode(model, batch)
+
+    encode, before = MiniModel.encode_image, torch.get_num_threads()
+    monkeypatch.setattr(MiniModel, "encode_image", look)
+    words = ["--maps", pictures / "maps", "--model", heads_file, "--store", "shards", "--batch", 2, "--threads", 2, "-o", pictures / "out"]
+    nand("apply", pictures / "images", "-t", "hair", *words)
+    assert seen == [(2, 2), (1, 2)] and torch.get_num_threads() == before
+    assert not (pictures / "out/maps").exists() and not (pictures / "out/overlays").exists()
+    rows = pd.read_csv(pictures / "out/maps.csv")
+    assert rows["image"].tolist() == ["good/000.png", "hair/000.png", "hair/001.png"]
+    assert all(row.image in load_file(pictures / "out" / row.file) for row in rows.itertuples())
+
+
+def test_a_picture_of_both_maps(pictures):
+    """The image, the map before and the map after, in this order: what is taken away is hot in the second panel alone."""
+    before, after = np.zeros((2, 40, 60), np.float32)
+    before[10, 20] = 1
+    panels = np.asarray(overlay(Image.new("RGB", (60, 40), "white"), before, after), int)
+    image, hot, cold = (panels[:, start : start + 60] for start in (0, 64, 128))
+    assert (image == 255).all()
+    (row, column), where = np.unravel_index(np.abs(hot - cold).sum(-1).argmax(), (40, 60)), np.abs(hot - cold).sum(-1) > 60
+    assert (row, column) == (10, 20) and 0 < where.sum() < 30
+
+
 def test_images_that_share_a_name_never_share_a_map(pictures, heads_file):
     """Ten images in each of two folders, one flat folder of ten maps: more than a batch."""
     for folder in ("a", "b"):
@@ -134,8 +223,10 @@ def test_a_corrupt_map_is_named(pictures, heads_file, name):
 
 
 def test_export_writes_a_graph(pictures, heads_file):
-    said = nand("export", pictures / "a.onnx", "-t", "hair", "--model", heads_file)
+    said = nand("export", pictures / "a.onnx", "-t", "hair; stray hair", "-t", "dust", "--noun", "cloth", "--model", heads_file)
     assert said.strip() == str(pictures / "a.onnx") and (pictures / "a.onnx").stat().st_size > 1e6
+    said = {entry.key: entry.value for entry in onnx.load(pictures / "a.onnx").metadata_props}
+    assert json.loads(said["normalities"]) == {"hair": ["hair", "stray hair"], "dust": ["dust"]} and said["noun"] == "cloth"
 
 
 @pytest.mark.parametrize(

@@ -106,9 +106,15 @@ def test_on_the_command_line(tmp_path):
     said = json.loads(CliRunner().invoke(app, [*words[: words.index("--rejected")], "--json"]).stdout, parse_constant=pytest.fail)
     assert said["separation_before"] is None, "missing, which JSON has no NaN for"
     assert json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)["verdict"] == "helps"
+    adapted = add_normality(fit_detector("patchcore", load_model(), normals=NORMALS[:-3]), examples=[SQUARES[0]])
+    said = json.loads(
+        CliRunner().invoke(app, [*words[: words.index("--accepted")], "--rejects", str(tmp_path / "rejected"), "--json"]).stdout
+    )
+    expected = adapted.check(NORMALS[-3:], BARS)
+    assert said["verdict"] == expected.verdict and said["removed_rejects"] == pytest.approx(expected.removed_rejects, rel=1e-3)
+    assert said["lost"] == pytest.approx(expected.lost, rel=1e-3) and said["removed_rejects"] > 0
     said = CliRunner().invoke(app, [*words, "--fresh", "0.5", "--json"]).stdout
     fresh = json.loads(said)["fresh"]
-    adapted = add_normality(fit_detector("patchcore", load_model(), normals=NORMALS[:-3]), examples=[SQUARES[0]])
     after = adapted.scores([*NORMALS[-3:], *SQUARES[1:]])
     assert fresh["value"] == pytest.approx(after.max(), rel=1e-4), "of six none: with one above, chance is (1 + 6) / 2^6 > 0.05"
     assert fresh["escapes"] == (adapted.scores(BARS) <= fresh["value"]).sum() and fresh["n_normals"] == 6

@@ -11,9 +11,11 @@ import pytest
 from tiny_project import run
 from typer.testing import CliRunner
 
+from nandlib.benchmarks.images import image_cost
 from nandlib.benchmarks.texts import text_latency
 from nandlib.cli import app
 from nandlib.data.held import held
+from nandlib.models.mini import ImageTower
 from nandlib.study.compare import compare, differing_settings
 from nandlib.study.open_study import open_study
 from nandlib.study.verify import CHECKS, verify
@@ -96,6 +98,15 @@ def test_latency_is_measured(project, monkeypatch):
     assert [row["method"] for row in said] == ["nand", "nand_plus"]
     assert all(0 < row["median_ms"] <= row["p95_ms"] <= row["worst_ms"] for row in said)
     shutil.rmtree(project / "figures/tiny/model")
+
+
+def test_a_timed_pass_is_a_pass(project, monkeypatch):
+    """The tower remembers its last answer: asked again for the same tensor it would do nothing."""
+    passes, stages = [], ImageTower._stages
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(ImageTower, "_stages", lambda self, batch: passes.append(len(batch)) or stages(self, batch))
+    cost = image_cost(open_study("tiny", project), n_images=2, repeats=3)
+    assert passes == [2] * (1 + 2 * 3) and cost["ratio"] > 0.5
 
 
 def commands():

@@ -18,6 +18,7 @@ from nandlib.integrations.onnx import export_onnx
 from nandlib.integrations.sklearn import NormalityDetector
 from nandlib.method.adapt import AdaptedDetector
 from nandlib.method.config import ExampleConfig, NandConfig, PlusConfig
+from nandlib.method.descriptors import Descriptors
 from nandlib.method.examples import (
     Example,
     both,
@@ -121,6 +122,34 @@ def test_mask_box_and_point_say_where(patchcore, model):
         assert left(adapted, BARS).mean() + 0.15 < left(adapted, SQUARES).mean()
     highest = add_normality(patchcore, examples=[image], model=model)  # the square
     assert left(highest, SQUARES).mean() < left(highest, BARS).mean()
+
+
+def test_where_counts_x_and_y_of_a_wide_image():
+    """160 by 80 pixels, a map of half that, patches of 16: the mark in the upper right, a stronger one in the lower left."""
+    image = Image.new("RGB", (160, 80))
+    anomaly = np.zeros((40, 80), np.float32)
+    anomaly[4:8, 64:68], anomaly[28:32, 8:12] = 1, 2
+    upper_right, lower_left = (example_weights(one, image.size, anomaly, (5, 10), PlusConfig()) for one in
+                               (Example(image, point=(131, 12)), Example(image)))  # fmt: skip
+    for weights, (row, column) in ((upper_right, (0, 8)), (lower_left, (3, 1))):
+        assert weights.shape == (5, 10) and weights.sum().item() == pytest.approx(1)
+        assert divmod(int(weights.argmax()), 10) == (row, column) and weights[row, column] > 0.5
+    boxed = example_weights(Example(image, box=(128, 8, 144, 16)), image.size, anomaly, (5, 10), PlusConfig())
+    assert boxed[0, 8] == 1 and boxed.sum() == 1
+    assert Example(image, box=(150, 60, 170, 90)).where(image.size).sum() == 10 * 20, "what lies outside is left out"
+
+
+def test_how_high_normal_images_are(patchcore, model):
+    """The median of their maxima: of the detector's own leave-one-out maps, or of the normal images that are given."""
+    own = Descriptors(patchcore, model, ())
+    assert own.level == pytest.approx(np.median([single.max() for single in patchcore.normal_maps()]))
+
+    def grey(images):
+        return [np.full((4, 4), np.asarray(image)[0, 0, 0], np.float32) for image in images]
+
+    normals = [Image.new("RGB", (8, 8), (value,) * 3) for value in (9, 1, 100, 4, 2)]
+    assert Descriptors(grey, model, normals).level == 4
+    assert Descriptors(grey, model, ()).level is None and Descriptors(grey, model, normals, None, 7.0).level == 7
 
 
 def test_any_detector_with_maps_and_some_normal_images(patchcore, model):

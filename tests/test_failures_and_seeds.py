@@ -70,3 +70,34 @@ def test_wordings_rank_their_family(model, monkeypatch):
     assert ((table["rank"] == 1) == (table["nearest"] == table["family"])).all()
     assert (table["rank"] == 1).mean() > 0.5
     assert table["retrieval_auroc"].between(0, 100).all()
+
+
+def test_wordings_by_plain_steps(model, monkeypatch):
+    """Texts at chosen angles: a phrase that trained the model is no part of its own family's centre."""
+    angles = {"loose": 0, "stray": 100, "thread": 40, "ink": 60, "stamp": 130, "logo": 70}  # degrees, in the first two directions
+    few = {"thread": {"train": ["loose", "stray"], "held_out": ["thread"]}, "print": {"train": ["ink", "stamp"], "held_out": ["logo"]}}
+    channels = torch.randn(12, CHANNELS, generator=torch.Generator().manual_seed(1)).half()
+    patches = PatchSet(channels, torch.arange(2).repeat_interleave(6), torch.zeros(sum(STAGE_WIDTHS)), torch.ones(sum(STAGE_WIDTHS)))
+    with torch.no_grad():
+        tokens = sum(model.heads.project(layer, channels.float()) for layer in range(4)) / 4
+        directions = torch.linalg.qr(tokens.T)[0].T[:2]  # in which the tokens differ
+
+    def feature(phrase):
+        angle = np.deg2rad(angles[phrase])
+        return float(np.cos(angle)) * directions[0] + float(np.sin(angle)) * directions[1]
+
+    monkeypatch.setattr(vocabulary, "phrases", lambda: few)
+    monkeypatch.setattr(wordings, "FAMILIES", dict.fromkeys(few))
+    monkeypatch.setattr(wordings, "load_prompts", lambda _: SimpleNamespace(fill=list))
+    monkeypatch.setattr(wordings, "text_feature", lambda _model, sentences, _prompts: feature(*sentences))
+    found = wordings.wording_table(model, patches).set_index("phrase")
+    # both centres at 50 and 95 degrees; without "loose" that of its family is at 100, without "stray" at 0, and so for "ink" and "stamp"
+    nearest = {"loose": "print", "stray": "print", "thread": "thread", "ink": "thread", "stamp": "print", "logo": "thread"}
+    assert found["nearest"].to_dict() == nearest
+    assert found["rank"].to_dict() == {name: 1 + (found.loc[name, "family"] != own) for name, own in nearest.items()}
+    for phrase in angles:
+        own = patches.labels.numpy() == list(few).index(found.loc[phrase, "family"])
+        score = (tokens @ feature(phrase)).numpy()
+        assert found.loc[phrase, "retrieval_auroc"] == pytest.approx(100 * np.mean(score[own][:, None] > score[~own][None]))
+    assert found["held_out"].to_dict() == {name: name in ("thread", "logo") for name in angles}
+    assert found["retrieval_auroc"].nunique() > 3

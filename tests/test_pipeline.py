@@ -7,10 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch.nn.functional as F
 from bs4 import BeautifulSoup
 from PIL import Image
-from sklearn.metrics import roc_auc_score
 from tiny_project import run
 
 from nandlib.evaluation.numbers import check_numbers
@@ -79,9 +77,6 @@ def test_sensitivity_starts_from_the_studys_own_numbers(figures):
     assert (own.groupby("choice").size() == 1).all()
     other = table[~table["is_default"]]
     assert len(set(other["choice"])) == 13
-    columns = ["auroc_before", "auroc_after"]
-    moved = {choice: (part[columns] != own.iloc[0][columns]).any(axis=None) for choice, part in other.groupby("choice")}
-    assert sum(moved.values()) > 0.6 * len(moved)  # few images: some choices change no rank
     assert (figures / "sensitivity/sensitivity.png").is_file()
 
 
@@ -109,41 +104,6 @@ def test_the_ablation_starts_from_the_studys_own_numbers(figures):
     assert groups.groupby(["step", "detector"])["delta"].min().to_dict() == pytest.approx(
         steps.set_index(["step", "detector"])["worst"].to_dict()
     )
-
-
-def test_pairs_and_decisions_by_plain_steps(project, figures):
-    study = open_study("tiny", project)
-    maps, group = ClassMaps.of(study, "carpet"), study.rows("carpet")["group"].to_numpy()
-    base = maps.base("patchcore")
-    both = base * (1 - maps.paper_suppression("+thread")) * (1 - maps.paper_suppression("+cut"))
-    label = ~np.isin(group, ["good", "thread", "cut"])
-    table = pd.read_csv(figures / "measure/pairs.csv").query("detector == 'patchcore' and `class` == 'carpet'")
-    row = table[(table["first"].isin(["thread", "cut"])) & (table["second"].isin(["thread", "cut"]))]
-    assert len(row) == 1
-    assert row["auroc_after"].item() == pytest.approx(100 * roc_auc_score(label, both.flatten(1).amax(1)))
-    decisions = pd.read_csv(figures / "measure/decisions.csv").set_index(["detector", "class", "added"])
-    one = decisions.loc[("patchcore", "carpet", "thread")]
-    normals = maps.normal_scores("patchcore")  # five: no threshold among them promises 5 %
-    assert one["threshold"] == pytest.approx(normals.max())
-    assert one["level"] == pytest.approx(100 / (len(normals) + 1))
-    scores = base.flatten(1).amax(1).numpy()
-    assert one["escape_before"] == pytest.approx(100 * (scores[~np.isin(group, ["good", "thread"])] <= one["threshold"]).mean())
-    assert one["overkill_added_before"] == pytest.approx(100 * (scores[group == "thread"] > one["threshold"]).mean())
-
-
-def test_selectivity_by_plain_steps(project, figures):
-    study = open_study("tiny", project)
-    maps, rows = ClassMaps.of(study, "carpet"), study.rows("carpet")
-    base, sup = maps.base("patchcore"), maps.paper_suppression("+thread")
-    small = [F.interpolate(m[:, None], size=(64, 64), mode="bilinear", align_corners=False)[:, 0].numpy() for m in (base, sup)]
-    inside = np.zeros((len(rows), 64, 64), bool)
-    for k, row in rows.iterrows():
-        if row["group"] == "cut":
-            with Image.open(study.images / row["mask"]) as mask:
-                inside[k] = np.asarray(mask.convert("L").resize((64, 64), Image.Resampling.NEAREST)) > 127
-    expected = 100 * (1 - (small[0] * (1 - small[1]))[inside].sum() / small[0][inside].sum())
-    table = pd.read_csv(figures / "measure/selectivity.csv").set_index(["detector", "class", "text", "group"])
-    assert table.loc[("patchcore", "carpet", "thread", "cut"), "removed"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_toothbrush_is_left_out(project, figures):

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from typer.testing import CliRunner
 
+from nandlib.cli import app
 from nandlib.errors import DataError, PresetError
 from nandlib.evaluation.selection import START, best_candidate, chosen_values
 from nandlib.method.config import PlusConfig
@@ -181,7 +183,7 @@ def test_every_table_of_the_pages_is_what_the_csv_files_give():
     assert stale_tables(ROOT) == []
 
 
-def test_a_wrong_number_on_a_page_is_noticed(tmp_path):
+def test_a_wrong_number_on_a_page_is_noticed(tmp_path, monkeypatch):
     for page in PAGES_WITH_TABLES:
         (tmp_path / page).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / page).write_text((ROOT / page).read_text())
@@ -190,8 +192,14 @@ def test_a_wrong_number_on_a_page_is_noticed(tmp_path):
     at = text.index("→", text.index("<!-- table: results -->")) - 2
     (tmp_path / "README.md").write_text(text[:at] + str((int(text[at]) + 1) % 10) + text[at + 1 :])
     assert stale_tables(tmp_path) == [("README.md", "results")]
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "dvc.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    said = CliRunner().invoke(app, ["numbers"])
+    assert said.exit_code == 1 and "README.md: table 'results' is not what the csv files give" in said.output
     write_tables(tmp_path)
     assert (tmp_path / "README.md").read_text() == text
+    assert CliRunner().invoke(app, ["numbers"]).exit_code == 0
 
 
 def test_numbers_are_made_again_from_csv_files_alone():

@@ -2,12 +2,19 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 
+from nandlib.data.images import load_image
 from nandlib.errors import DataError
 from nandlib.evaluation import robustness as measured
 from nandlib.evaluation.perturbations import PERTURBATIONS, STRENGTHS, perturbed
+from nandlib.method.normality import add_normality
+from nandlib.method.operators import resize_map
 from nandlib.show.charts import robustness_curves
+from nandlib.study.fitted import fitted_detectors
+from nandlib.study.model import model_of
 from nandlib.study.open_study import OpenStudy, open_study
 
 
@@ -64,6 +71,22 @@ def test_without_a_change_it_is_the_study(project, monkeypatch):
         assert own["auroc_before"].to_numpy() == pytest.approx(deltas["auroc_before"].mean(), abs=0.2)
         assert own["auroc_after"].to_numpy() == pytest.approx(deltas["auroc_after"].mean(), abs=0.5)
     assert (table["n_images"] == len(study.rows(class_name))).all()
+    rows, model = study.rows(class_name), model_of(study)
+    images = [perturbed(load_image(study.images / name), "noise", 5, k) for k, name in enumerate(rows["image"])]
+    base = resize_map(torch.from_numpy(fitted_detectors(study, "patchcore", model, [class_name])[class_name](images)), (64, 64))
+    areas = {"before": [], "after": []}
+    for group, types in study.test_groups()[class_name].items():
+        phrases = study.prompts.group_phrases(class_name, group, types)
+        own = add_normality(lambda _: base.numpy(), phrases, model=model, noun=class_name, prompts=study.prompts, nand=study.config.nand)
+        abnormal = ~rows["group"].isin(["good", group])
+        for when, maps in (("before", base.numpy()), ("after", own(images))):
+            areas[when].append(100 * roc_auc_score(abnormal, np.stack(maps).max((1, 2))))
+    noisy = table.query("perturbation == 'noise' and strength == 5").set_index("detector").loc["patchcore"]
+    assert noisy["auroc"] == pytest.approx(100 * roc_auc_score(rows["group"] != "good", base.amax((1, 2))))
+    assert noisy[["auroc_before", "auroc_after"]].tolist() == pytest.approx([np.mean(areas["before"]), np.mean(areas["after"])])
+    monkeypatch.setattr(measured, "STRENGTHS", ())  # clean images alone
+    first = measured.robustness(study, [class_name], most=1, progress=False)
+    assert (first["n_images"] == rows["group"].nunique()).all() and first["n_scores"].max() <= rows["group"].nunique()
     assert (table["delta"] == table["auroc_after"] - table["auroc_before"]).all()
     assert len(robustness_curves(table).axes) == 4
     plus = study.config.model_copy(update={"nand": study.config.nand.model_copy(update={"method": "nand_plus"})})

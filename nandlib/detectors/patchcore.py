@@ -245,7 +245,8 @@ class PatchCore(TorchDetector):
         for index in range(len(self._normals)) if indices is None else indices:
             rest = self.memory[self._origin != index]
             if not len(rest):
-                raise DataError(f"PatchCore's memory holds nothing but normal image {index}: raise patchcore.coreset_ratio or max_patches")
+                fix = "raise patchcore.coreset_ratio or max_patches" if len(self._normals) > 1 else "give two normal images or more"
+                raise DataError(f"PatchCore's memory holds nothing but normal image {index}: {fix}")
             alone._buffers = {**alone._buffers, "memory_bank": rest}
             maps.append(self._maps(alone, self.preprocess(as_image(self._normals[index]))[None]))
         return torch.cat(maps)

@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pandas as pd
 import pytest
 import tifffile
@@ -220,13 +219,6 @@ def test_a_corrupt_map_is_named(pictures, heads_file, name):
     (pictures / "flat" / name).write_bytes(b"not a map")
     with pytest.raises(DataError, match=rf"{name} cannot be read as an anomaly map"):
         nand("apply", pictures / "images/good", "-t", "a", "--maps", pictures / "flat", "--model", heads_file, "-o", pictures / "out")
-
-
-def test_export_writes_a_graph(pictures, heads_file):
-    said = nand("export", pictures / "a.onnx", "-t", "hair; stray hair", "-t", "dust", "--noun", "cloth", "--model", heads_file)
-    assert said.strip() == str(pictures / "a.onnx") and (pictures / "a.onnx").stat().st_size > 1e6
-    said = {entry.key: entry.value for entry in onnx.load(pictures / "a.onnx").metadata_props}
-    assert json.loads(said["normalities"]) == {"hair": ["hair", "stray hair"], "dust": ["dust"]} and said["noun"] == "cloth"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Shards on a real Ray cluster of several nodes on this machine."""
 
+import os
 import re
 import shutil
 import threading
@@ -13,10 +14,13 @@ import ray
 import tiny_project
 from PIL import Image
 from ray.cluster_utils import Cluster as Nodes
+from typer.testing import CliRunner
 
 from nandlib import add_normality
-from nandlib.errors import DataError, EngineError
+from nandlib.cli import app
+from nandlib.errors import DataError, EngineError, NandError
 from nandlib.models.mini import MiniModel
+from nandlib.streaming import cluster
 from nandlib.streaming.apply import apply
 from nandlib.streaming.cluster import Cluster
 from nandlib.streaming.here import Here
@@ -108,17 +112,20 @@ def test_a_cluster_that_is_not_there_is_named(images, model, tmp_path):
 
 def _without_passes(project: Path, folder: Path) -> OpenStudy:
     """A copy of the tiny study, its manifest made, before any image has passed through a network."""
-    shutil.copytree(project, folder, ignore=shutil.ignore_patterns("figures", "notebooks", "nandlib", "pcb*", ".dvc"))
+    shutil.copytree(project, folder, ignore=shutil.ignore_patterns("figures", "notebooks", "pcb*", "tmp"))
     study = open_study("tiny", folder)
     for stage in ("similarities", "maps"):
         shutil.rmtree(study.data / stage)
     return study
 
 
-def test_a_study_passes_through_networks_on_a_cluster(nodes, project, tmp_path):
-    """The stages' own files, byte by byte: `nand study run` then finds nothing to do in them."""
+def test_a_study_passes_through_networks_on_a_cluster(nodes, project, tmp_path, monkeypatch):
+    """By the command: the stages' own files, byte by byte, so that the stages find nothing to do."""
     study = _without_passes(project, tmp_path / "project")
-    run_passes(study, Cluster(nodes.address, workers=1))
+    monkeypatch.setattr(tiny_project, "WARM", {})  # a process of its own, as users have it
+    words = ["nand", "study", "run", "tiny", "--target", "maps", "--engine", "ray", "--address", nodes.address]
+    done = tiny_project.run(study.root, *words)
+    assert "didn't change, skipping" in done.stdout and "Running stage" not in done.stdout
     own = {stage: contents(study.data / stage) for stage in ("similarities", "maps")}
     assert own == {stage: contents(project / "data/tiny" / stage) for stage in own} and len(own["maps"]) > len(study.classes())
     before = {path: path.stat().st_mtime_ns for path in study.data.rglob("*.safetensors")}
@@ -148,9 +155,21 @@ def test_a_training_leaves_its_state_alone(project, tmp_path):
     assert {path.name for path in study.states.iterdir()} == {f"pradot_{name}.safetensors" for name in study.classes()}
 
 
-def test_the_command_takes_a_cluster(nodes, project, monkeypatch):
-    monkeypatch.setattr(tiny_project, "WARM", {})  # a process of its own, as users have it
-    done = tiny_project.run(project, "nand", "study", "run", "tiny", "--target", "maps", "--engine", "ray", "--address", nodes.address)
-    assert "didn't change, skipping" in done.stdout and "Running stage" not in done.stdout
-    refused = tiny_project.run(project, "nand", "study", "run", "tiny", "--address", "host:1", check=False)
-    assert refused.returncode == 1 and "--engine ray" in refused.stderr
+def test_an_address_needs_its_engine(project, monkeypatch):
+    monkeypatch.chdir(project)
+    with pytest.raises(NandError, match="--engine ray"):
+        CliRunner().invoke(app, ["study", "run", "tiny", "--address", "host:1"], catch_exceptions=False)
+
+
+def test_what_kills_every_worker_is_given_up(nodes, tmp_path, monkeypatch):
+    log = str(tmp_path / "log")
+
+    def deadly(part):  # a part that ends whoever does it
+        with open(log, "a") as file:
+            file.write("x")
+        os._exit(139)
+
+    monkeypatch.setattr(cluster, "RETRIES", 2)
+    with pytest.raises(EngineError, match="failed"):
+        list(Cluster(nodes.address, workers=1)(deadly, iter([1])))
+    assert (tmp_path / "log").read_text() == "xxx"

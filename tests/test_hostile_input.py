@@ -418,7 +418,7 @@ def test_whatever_a_language_model_answers(monkeypatch, body, status):
     response = requests.Response()
     response._content, response.status_code = body, status
     monkeypatch.setattr(requests.Session, "post", lambda *_a, **_k: response)
-    with case("answers of a language model", "http://x/v1"):
+    with case("answers of a language model", ""):
         phrases = parse_phrases(Endpoint("http://x/v1", "model", "key").ask("phrases?"))
         assert phrases and all(isinstance(phrase, str) and phrase.strip() for phrase in phrases)
 

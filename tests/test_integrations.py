@@ -18,8 +18,10 @@ from PIL import Image
 from sklearn.base import clone
 from sklearn.utils.validation import NotFittedError
 from torchvision.transforms.v2.functional import resize
+from typer.testing import CliRunner
 
 from nandlib import add_normality
+from nandlib.cli import app
 from nandlib.detectors.config import FaderConfig
 from nandlib.detectors.fader import FaderStyle
 from nandlib.detectors.fit import fit_detector
@@ -280,10 +282,15 @@ def test_estimator_fits_an_array(model):
 
 
 @pytest.mark.parametrize("name", ["aprilgan", "patchcore"])
-def test_onnx_agrees_with_python(name, model, tmp_path):
+def test_onnx_agrees_with_python(name, model, heads_file, tmp_path):
     detector = fit_detector(name, model, noun="cloth", normals=images(3, 0))
     adapted = add_normality(detector, ["hair", "stray hair"], model=model, noun="cloth").add("dust")
-    path = export_onnx(adapted, tmp_path / "adapted.onnx")
+    path = tmp_path / "adapted.onnx"
+    if name == "aprilgan":  # by the command
+        words = ["export", str(path), "-t", "hair; stray hair", "-t", "dust", "--noun", "cloth", "--model", str(heads_file)]
+        assert CliRunner().invoke(app, words).stdout.strip() == str(path)
+    else:
+        export_onnx(adapted, path)
     session = onnxruntime.InferenceSession(str(path))
     for image in images(2, 1):
         pixels = np.asarray(Image.fromarray(image).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC), np.float32)

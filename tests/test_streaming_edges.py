@@ -1,6 +1,5 @@
 """`nand apply` at its edges: places with dots, folders that live, runs that stop half-way, other code, copies, names too long."""
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,27 +187,6 @@ def test_results_of_other_code_are_another_setting(images, tmp_path, monkeypatch
     monkeypatch.setattr(asked, "_code", lambda: b"another rule")
     refused = CliRunner().invoke(app, command)
     assert refused.exit_code and "another setting (code" in str(refused.exception)
-
-
-def test_what_kills_every_worker_is_given_up(tmp_path, monkeypatch):
-    import ray
-
-    from nandlib.streaming import cluster
-
-    log = str(tmp_path / "log")
-
-    def deadly(part):  # a part that ends whoever does it
-        with open(log, "a") as file:
-            file.write("x")
-        os._exit(139)
-
-    monkeypatch.setattr(cluster, "RETRIES", 2)
-    try:
-        with pytest.raises(EngineError, match="failed"):
-            list(cluster.Cluster(workers=1)(deadly, iter([1])))
-    finally:
-        ray.shutdown()
-    assert (tmp_path / "log").read_text() == "xxx"
 
 
 def test_an_address_that_is_none():

@@ -72,6 +72,12 @@ class KShot:
                 self._rows.append((*place, first, auroc(draw.label, after), alone, *cut))
                 self._samples[draw.k, method].append(weighted_auroc(draw.label, after, weights[draw.keep]))
 
+    def extend(self, other: KShot) -> None:
+        """What another has found of further classes, of the same methods and numbers of examples."""
+        self._rows += other._rows
+        for key, samples in other._samples.items():
+            self._samples[key] += samples
+
     def table(self) -> pd.DataFrame:
         """`COLUMNS`, a row a class, group, k, draw and method.
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from nandlib.data.groups import GOOD
 from nandlib.evaluation.contest import LEAST_LEFT
@@ -19,6 +19,7 @@ from nandlib.evaluation.shown import SHOWN_K, shown_scores
 from nandlib.evaluation.surface_areas import surface_areas
 from nandlib.evaluation.uncertainty import GIVEN, SPECIFIC
 from nandlib.study.open_kind import OpenKind
+from nandlib.study.parallel import each
 from nandlib.surfaces.config import SurfaceStudy
 from nandlib.surfaces.contest import METHODS, ScoredSurfaces, SurfaceContest
 from nandlib.surfaces.memory import SurfaceMemory
@@ -39,22 +40,15 @@ def write_surfaces(study: OpenKind[SurfaceStudy], progress: bool = True) -> None
         study: Of surfaces.
         progress: Show a bar.
     """
-    config, objects, types = study.config, list[tuple[object, ...]](), list[tuple[object, ...]]()
-    contest, kept, scores = KShot(KS, config.draws, methods=METHODS), dict[str, Tensor](), list[pd.DataFrame]()
-    for name in tqdm(config.parts, desc="parts", disable=not progress):
-        split = split_of(name, config.data, study.root)
-        good = int((split.groups == GOOD).sum())
-        settings = {"untuned": config.untuned, "tuned": config.tuned}
-        scored = {key: ScoredSurfaces(split, SurfaceMemory.fit(split.train, own), config.reach) for key, own in settings.items()}
-        for detector, found in scored.items():
-            counts = len(split.train), good, len(split.test) - good
-            objects.append((name, detector, *counts, *surface_areas(split, found.maps)))
-            for group in split.types:
-                types.append((name, detector, group, int((split.groups == group).sum()), *surface_areas(split, found.maps, group)))
-        one = SurfaceContest(name, scored["tuned"], config.examples)
-        contest.add(one)
-        scores.append(shown_scores(one, DETECTOR))
-        kept |= {f"{name}/{key}": tensor for key, tensor in _pictured(one)}
+    config, kept = study.config, dict[str, Tensor]()
+    objects, types, scores = list[tuple[object, ...]](), list[tuple[object, ...]](), list[pd.DataFrame]()
+    contest = _contest(config)
+    for found in each(_Part(study), config.parts, name="parts", progress=progress):
+        objects += found.objects
+        types += found.types
+        contest.extend(found.contest)
+        scores.append(found.scores)
+        kept |= found.pictured
     study.write_csv(pd.DataFrame(objects, columns=OBJECT_COLUMNS), "objects.csv")
     study.write_csv(pd.DataFrame(types, columns=TYPE_COLUMNS), "types.csv")
     for name, table in (("kshot", contest.table()), ("intervals", contest.intervals()), ("summary", kshot_summary(contest.table()))):
@@ -65,6 +59,44 @@ def write_surfaces(study: OpenKind[SurfaceStudy], progress: bool = True) -> None
     study.write_protocol(frame, tables)
     study.data.mkdir(parents=True, exist_ok=True)
     save_file(kept, study.data / "maps.safetensors")
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Of one part: rows of both tables, the contest, scores with some examples shown, and what the pictures need."""
+
+    objects: list[tuple[object, ...]]
+    types: list[tuple[object, ...]]
+    contest: KShot
+    scores: pd.DataFrame
+    pictured: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """All that is measured of one part."""
+
+    study: OpenKind[SurfaceStudy]
+
+    def __call__(self, name: str) -> _Found:
+        config = self.study.config
+        split = split_of(name, config.data, self.study.root)
+        good, objects, types = int((split.groups == GOOD).sum()), list[tuple[object, ...]](), list[tuple[object, ...]]()
+        settings = {"untuned": config.untuned, "tuned": config.tuned}
+        scored = {key: ScoredSurfaces(split, SurfaceMemory.fit(split.train, own), config.reach) for key, own in settings.items()}
+        for detector, found in scored.items():
+            counts = len(split.train), good, len(split.test) - good
+            objects.append((name, detector, *counts, *surface_areas(split, found.maps)))
+            for group in split.types:
+                types.append((name, detector, group, int((split.groups == group).sum()), *surface_areas(split, found.maps, group)))
+        one, contest = SurfaceContest(name, scored["tuned"], config.examples), _contest(config)
+        contest.add(one)
+        pictured = {f"{name}/{key}": tensor for key, tensor in _pictured(one)}
+        return _Found(objects, types, contest, shown_scores(one, DETECTOR), pictured)
+
+
+def _contest(config: SurfaceStudy) -> KShot:
+    return KShot(KS, config.draws, methods=METHODS)
 
 
 def _pictured(one: SurfaceContest) -> Iterator[tuple[str, Tensor]]:

@@ -33,6 +33,7 @@ from nandlib.method.adapt import AdaptedDetector
 from nandlib.method.config import NandConfig, PlusConfig
 from nandlib.method.examples import Example
 from nandlib.method.operators import suppress
+from nandlib.method.threshold import Threshold
 from nandlib.models.mini import IMAGE_SIZE
 
 
@@ -290,6 +291,7 @@ def test_onnx_agrees_with_python(name, model, heads_file, tmp_path):
         words = ["export", str(path), "-t", "hair; stray hair", "-t", "dust", "--noun", "cloth", "--model", str(heads_file)]
         assert CliRunner().invoke(app, words).stdout.strip() == str(path)
     else:
+        adapted = adapted.calibrate(level=0.3)
         export_onnx(adapted, path)
     session = onnxruntime.InferenceSession(str(path))
     for image in images(2, 1):
@@ -304,6 +306,9 @@ def test_onnx_agrees_with_python(name, model, heads_file, tmp_path):
         assert after.max() < 0.999 * before.max()
     said = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
     assert json.loads(said["normalities"]) == {"hair": ["hair", "stray hair"], "dust": ["dust"]} and said["noun"] == "cloth"
+    assert ("threshold" in said) == (adapted.threshold is not None) == (name == "patchcore")
+    if adapted.threshold is not None:
+        assert Threshold(**json.loads(said["threshold"])) == adapted.threshold
 
 
 def test_an_exported_score_is_the_detectors(model):

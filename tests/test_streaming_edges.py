@@ -1,5 +1,6 @@
 """`nand apply` at its edges: places with dots, folders that live, runs that stop half-way, other code, copies, names too long."""
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 from nandlib import add_normality
 from nandlib.cli import app, asked
+from nandlib.data.images import load_image
 from nandlib.errors import DataError, EngineError, PresetError
 from nandlib.streaming.apply import apply
 from nandlib.streaming.listing import Listing, find_images
@@ -119,6 +121,18 @@ def test_a_folder_gets_and_loses_images_while_a_run_goes_on(images, adapted, tmp
     assert {"00.png", "19.png"} <= set(table["image"].to_pylist()) and len(table) >= 20
     again = run(adapted, images, tmp_path / "out")
     assert "00.png" not in again["image"].to_pylist() and "z/new.png" in again["image"].to_pylist()
+
+
+def test_a_pipe_among_the_images_is_named(images, adapted, tmp_path):
+    """It would be waited for, for ever."""
+    (images / "05.png").unlink()
+    os.mkfifo(images / "05.png")
+    with pytest.raises(DataError, match=r"05\.png cannot be read \(it is no regular file\)"):
+        run(adapted, images, tmp_path / "out")
+    with pytest.raises(DataError, match=r"05\.png cannot be read as an image \(it is no regular file\)"):
+        load_image(images / "05.png")
+    table = run(adapted, images, tmp_path / "listed", How("shards", False, 4, skip_unreadable=True))
+    assert [row["image"] for row in table.to_pylist() if row["problem"]] == ["05.png"]
 
 
 def test_a_folder_that_vanishes_is_passed_over(tmp_path):

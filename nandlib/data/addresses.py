@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import fsspec
@@ -20,6 +21,12 @@ def local_path(place: Path | str) -> Path | str:
     return Path(path) if found and scheme in ("file", "local") else place
 
 
+def refuse_pipe(path: Path | str) -> None:
+    """Raise OSError for a pipe, a socket or a device, which might never end, or never begin."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OSError("it is no regular file")
+
+
 def read(path: str) -> bytes:
     """The content of a file or address.
 
@@ -28,6 +35,7 @@ def read(path: str) -> bytes:
     """
     try:
         if not is_address(path):
+            refuse_pipe(path)
             return Path(path).read_bytes()
         with fsspec.open(path, "rb") as file:
             content: bytes = file.read()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from nandlib.data.addresses import refuse_pipe
 from nandlib.errors import DataError
 
 ImageLike = str | Path | Image.Image | np.ndarray
@@ -41,6 +42,8 @@ def load_image(path: Path | str, content: bytes | None = None) -> Image.Image:
 def _opened(path: Path | str, content: bytes | None = None) -> Iterator[Image.Image]:
     """The image of a file, upright, with what it holds not looked at yet; whatever goes wrong until it is closed names the file."""
     try:
+        if content is None:
+            refuse_pipe(path)
         with Image.open(path if content is None else io.BytesIO(content)) as image:
             width, height = image.size
             if width * height > MOST_PIXELS:

@@ -6,6 +6,7 @@ import json
 import logging
 import warnings
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import onnx
@@ -52,7 +53,9 @@ def export_onnx(adapted: AdaptedDetector, path: str | Path) -> Path:
 
     The graph takes ``image``, float32 ``(1, 3, 320, 320)``, RGB in [0, 255], squashed to that size bicubically as PIL does
     (``Image.resize((320, 320), Image.Resampling.BICUBIC)``). It gives ``anomaly_map`` A, ``suppression_map`` 1 - Π (1 - A_sup),
-    ``final_map`` A_final, each ``(1, H, W)``, and ``score`` ``(1,)``. Its metadata say which texts are in it.
+    ``final_map`` A_final, each ``(1, H, W)``, and ``score`` ``(1,)``. Its metadata say which texts are in it (``noun``, ``normalities``,
+    ``method``) and, where one has been set, the ``threshold`` above whose ``value`` a score is rejected
+    (`nandlib.method.threshold.Threshold` as JSON).
 
     Args:
         adapted: From `add_normality`, with the embedded model and a detector of `nandlib.detectors.fit.fit_detector`: APRIL-GAN,
@@ -74,6 +77,8 @@ def export_onnx(adapted: AdaptedDetector, path: str | Path) -> Path:
         raise ModelError("examples are compared by regions of a watershed, which ONNX cannot express: export texts alone")
     graph = _Graph(adapted, adapted.model, adapted.detector)
     said = {"noun": adapted.noun, "normalities": json.dumps(adapted.normalities), "method": adapted.nand.method}
+    if adapted.threshold is not None:
+        said["threshold"] = json.dumps(asdict(adapted.threshold))
     return _write(graph, OUTPUTS, said, Path(path))
 
 

@@ -122,6 +122,9 @@ def _without_passes(project: Path, folder: Path) -> OpenStudy:
 def test_a_study_passes_through_networks_on_a_cluster(nodes, project, tmp_path, monkeypatch):
     """By the command: the stages' own files, byte by byte, so that the stages find nothing to do."""
     study = _without_passes(project, tmp_path / "project")
+    for stale in ("similarities/wood/test_000000.safetensors", "maps/patchcore/wood/test_000000.safetensors"):  # of a class that has gone
+        (study.data / stale).parent.mkdir(parents=True)
+        (study.data / stale).touch()
     monkeypatch.setattr(tiny_project, "WARM", {})  # a process of its own, as users have it
     words = ["nand", "study", "run", "tiny", "--target", "maps", "--engine", "ray", "--address", nodes.address]
     done = tiny_project.run(study.root, *words)

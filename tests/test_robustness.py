@@ -48,6 +48,16 @@ def test_light_goes_and_noise_has_its_deviation(image):
         assert np.asarray(perturbed(grey, "noise", strength), float).std() == pytest.approx(255 * 0.02 * strength, abs=0.5)  # whole numbers
 
 
+def test_a_blur_is_as_wide_as_it_says():
+    """A line one pixel wide: the variance of where its light falls is σ², of the longer side."""
+    line = np.zeros((200, 300, 3), np.uint8)
+    line[:, 150] = 255
+    for strength in STRENGTHS:
+        light = np.asarray(perturbed(Image.fromarray(line), "blur", strength), float)[100, :, 0]
+        spread = np.sqrt(np.average((np.arange(300) - 150) ** 2, weights=light))
+        assert spread == pytest.approx(0.004 * strength * 300, rel=0.1)
+
+
 def test_what_there_is_not_is_refused(image):
     with pytest.raises(DataError, match="no perturbation 'blurr': did you mean 'blur'"):
         perturbed(image, "blurr", 1)

@@ -172,7 +172,7 @@ def test_a_picture_of_both_maps(pictures):
     before[10, 20] = 1
     panels = np.asarray(overlay(Image.new("RGB", (60, 40), "white"), before, after), int)
     image, hot, cold = (panels[:, start : start + 60] for start in (0, 64, 128))
-    assert (image == 255).all()
+    assert (image == 255).all() and (cold == cold[0, 0]).all()
     (row, column), where = np.unravel_index(np.abs(hot - cold).sum(-1).argmax(), (40, 60)), np.abs(hot - cold).sum(-1) > 60
     assert (row, column) == (10, 20) and 0 < where.sum() < 30
 

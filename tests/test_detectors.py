@@ -10,6 +10,7 @@ from nandlib.data.images import as_image
 from nandlib.data.maps import MapFolder, check_maps
 from nandlib.detectors.aprilgan import AprilGan
 from nandlib.detectors.config import PatchCoreConfig
+from nandlib.detectors.fit import fit_detector
 from nandlib.detectors.patchcore import PatchCore
 from nandlib.detectors.winclip import WinClip, WindowEncoder
 from nandlib.errors import DataError
@@ -43,6 +44,10 @@ def test_aprilgan_by_plain_steps(model, images, prompts):
         total += planes.softmax(1)[:, 1]
     assert got.shape == (3, 50, 50)
     assert np.allclose(got, total.numpy(), atol=1e-5)
+
+
+def test_no_image_has_no_map(model):
+    assert fit_detector("aprilgan", model)([]).shape == (0, 1, 1)
 
 
 def test_windows_are_means_of_their_patches(model, images):

@@ -211,7 +211,7 @@ BROKEN = {
     "no masks": (
         "mvtec_loco",
         lambda root: (root / "plate/ground_truth/logical_anomalies/000/000.png").unlink(),
-        "holds no mask: it alone",
+        "holds no mask with a marked pixel: it alone",
     ),
     "no list": ("mvtec_loco", lambda root: (root / "plate/defects_config.json").write_text("{}x"), "is no list of defects"),
     "a torn file": ("real_iad", lambda root: (root / "realiad_jsons/plate.json").write_text('{"train": ['), "is not what Real-IAD's JSON"),

@@ -225,6 +225,25 @@ def test_ecg5000_is_read_in_two_parts_that_do_not_meet(archive):
         read_ecg5000(archive, typed=True)
 
 
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda content: content[: len(content) // 2], "cannot be read"),
+        (lambda content: content.replace(b"PK", b"KP", 1), "cannot be read"),
+        (lambda content: content[:200] + bytes(50) + content[250:], "is damaged|cannot be read"),
+    ],
+)
+def test_a_damaged_archive_is_named(tmp_path, damage, message):
+    path = tmp_path / "ecg5000.npz"
+    np.savez(path, typed=beats(9)[:, 0], typed_class=np.repeat([1, 2, 3], 3))
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DataError, match=rf"ecg5000\.npz ({message})"):
+        read_ecg5000(path, typed=True)
+    np.savez(path, typed=np.full((9, 4), "x"), typed_class=np.repeat([1, 2, 3], 3))
+    with pytest.raises(DataError, match=r"ecg5000\.npz: typed: no numbers"):
+        read_ecg5000(path, typed=True)
+
+
 def test_what_cannot_be_used_is_refused(nearest, autoencoder):
     good = beats(3)
     assert check_signals(good[:, 0]).shape == (3, 1, Q)
@@ -284,6 +303,30 @@ def ptbxl(tmp_path):
     statements = pd.DataFrame({"": ["NORM", "IMI", "LVH", "SR"], "diagnostic_class": ["NORM", "MI", "HYP", None]})
     statements.to_csv(tmp_path / "scp_statements.csv", index=False)
     return tmp_path
+
+
+def test_a_record_that_cannot_be_used_is_named(ptbxl):
+    """Of the training folds, each in its own way."""
+    head, samples = ptbxl / "records100/00000_lr.hea", ptbxl / "records100/00000_lr.dat"
+    kept = head.read_bytes(), samples.read_bytes()
+    for path, content, message in (
+        (head, b"", "not a record in WFDB format"),
+        (head, b"00000_lr 0 100 60\n", "not a record in WFDB format"),
+        (head, kept[0].replace(b".dat 24 ", b".dat 999 "), "not a record in WFDB format"),
+        (head, kept[0].replace(b" 100 ", b" 500 ", 1), "has 500 samples a second, not 100"),
+        (samples, b"\x00\x00\x80" * (len(kept[1]) // 3), "record 0 has gaps"),
+        (samples, bytes(len(kept[1])), "record 0 is constant"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=rf"00000_lr:? {message}"):
+            read_ptbxl(ptbxl)
+        head.write_bytes(kept[0])
+        samples.write_bytes(kept[1])
+    assert len(read_ptbxl(ptbxl).train) == 4
+    table = pd.read_csv(ptbxl / "ptbxl_database.csv")
+    table[:0].to_csv(ptbxl / "ptbxl_database.csv", index=False)
+    with pytest.raises(DataError, match="no record of the wanted folds"):
+        read_ptbxl(ptbxl)
 
 
 def test_ptbxl_is_read_by_its_published_folds(ptbxl):

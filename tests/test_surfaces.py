@@ -34,6 +34,15 @@ def test_clouds_of_every_kind_are_the_same(tmp_path):
     np.testing.assert_allclose(found.points[found.grid[10, 20]], SHEET[10, 20], atol=1e-6)
 
 
+def test_equal_points_are_one():
+    """As where a file names a vertex once for every face: a neighbour at no distance would take all weight in a descriptor."""
+    points = np.random.default_rng(0).random((40, 3))
+    cloud = as_cloud(np.concatenate([points, points[5:20], points]))
+    assert np.array_equal(cloud.points, points)
+    with pytest.raises(DataError, match="15 different points of 60: a surface needs 16 or more"):
+        as_cloud(np.tile(points[:15], (4, 1)))
+
+
 def test_what_is_no_surface_is_refused(tmp_path):
     for points, message in (
         (np.zeros((0, 3)), "0 usable points"),

@@ -138,6 +138,14 @@ def test_one_seed_gives_the_same_bytes_and_so_does_a_training_that_was_stopped(n
         fit_shortly(Run(tmp_path / "state.pt"), batch_size=2)
 
 
+@pytest.mark.parametrize("content", [b"", b"garbage", None], ids=["empty", "garbage", "another"])
+def test_what_is_no_state_of_a_training_is_refused(model, tmp_path, content):
+    path = tmp_path / "state.pt"
+    torch.save({"epoch": 1}, path) if content is None else path.write_bytes(content)
+    with pytest.raises(DataError, match=r"state\.pt is no state of a training .*: remove it, or give another file"):
+        fit("fader_style", model, Run(path), epochs=1)
+
+
 def test_kept_on_disk_and_adapted(trained, name, model, tmp_path):
     path = trained[name].save(tmp_path / "state.safetensors")
     loaded = type(trained[name]).load(path, model, "narrow" if name in MULTI else None)

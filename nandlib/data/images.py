@@ -150,10 +150,15 @@ def mask_numbers(path: Path) -> np.ndarray:
     """The numbers of a mask file ``(H, W)``: of 16 or 32 bits as they are, all else as 8-bit grey.
 
     Raises:
-        DataError: If the file is no image.
+        DataError: If the file is no image, or one in colours, of which several would be one grey.
     """
     with _opened(path) as image:
-        return np.array(image, np.int32) if image.mode.startswith("I") else np.array(_rgb(image, path).convert("L"))
+        if image.mode.startswith("I"):
+            return np.array(image, np.int32)
+        pixels = np.array(_rgb(image, path))
+    if (pixels != pixels[..., :1]).any():
+        raise DataError(f"{path} is a mask in colours: which types it shows is said by greys, one for a type")
+    return pixels[..., 0].copy()
 
 
 def _brightest(path: Path) -> np.ndarray:

@@ -6,12 +6,12 @@ out there, and a note says so.
 
 from __future__ import annotations
 
-import mimetypes
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
@@ -21,11 +21,12 @@ from tqdm.auto import tqdm
 
 from nandlib.data.config import DataConfig
 from nandlib.data.groups import GOOD, Grouping
-from nandlib.data.images import is_hidden, load_image, load_mask
+from nandlib.data.images import IMAGE_SUFFIXES, is_hidden, load_image, load_mask
 from nandlib.data.layouts import Item, Layout, layout_of
 from nandlib.errors import DataError, nearest
 
 PLAIN_NAME = re.compile(r"\w[\w .,+()-]*")
+PICTURES = (*IMAGE_SUFFIXES, ".webp", ".gif", ".jp2", ".jxl", ".jfif", ".heic", ".avif", ".pgm", ".ppm", ".pbm", ".pnm")  # to any reader
 SCANS = ("xyz", "gt")  # folders of MVTec 3D-AD that hold no photographs
 TEXT_COLUMNS = ("class", "split", "type", "group", "image", "mask")
 
@@ -99,7 +100,10 @@ def build_manifest(root: Path, config: DataConfig, grouping: Grouping, progress:
     if untrained := [name for name in names if name not in trained]:
         why = next((note for note, row in zip(checked, rows, strict=True) if isinstance(note, str) and row["class"] == untrained[0]), "")
         raise DataError(f"class '{untrained[0]}': none of its training images can be read; {why or 'it has none'}")
-    notes += list(_left_out(root, items))
+    compared = {str(row["class"]) for row in checked if isinstance(row, dict) and row["split"] == "test" and row["type"] == GOOD}
+    if alone := [name for name in names if name not in compared]:
+        raise DataError(f"class '{alone[0]}': no good test image that can be read: anomalous ones are compared with these")
+    notes += list(_left_out(root, items, names == sorted(layout.classes(root))))
     frame = MANIFEST.validate(pd.DataFrame([row for row in checked if isinstance(row, dict)], columns=list(MANIFEST.columns)))
     for (class_name, type_name), part in frame[frame["type"] != "good"].groupby(["class", "type"], sort=False):
         if missing := int((part["mask"] == "").sum()):
@@ -158,19 +162,21 @@ def _check_once(root: Path, images: Sequence[str]) -> None:
             raise DataError(f"data.root: {root} names the image '{image}' {times} times: once, with all that it shows")
 
 
-def _left_out(root: Path, items: Mapping[str, Sequence[Item]]) -> Iterator[str]:
-    """A note for every folder, in that of a class, with images that are not read."""
-    for name, own in items.items():
-        known = {place for item in own for place in (item.image, item.mask)}
-        found = Counter[str]()
-        for path in sorted((root / name).rglob("*")):
-            place, folder = (each.relative_to(root).as_posix() for each in (path, path.parent))
-            picture = (mimetypes.guess_type(path.name)[0] or "").startswith("image/") and not any(
-                map(is_hidden, path.relative_to(root / name).parts)
-            )
-            if picture and path.parent.name not in SCANS and place not in known and folder not in known:
-                found[folder] += 1
-        yield from (f"not used: {count} images in {folder}" for folder, count in found.items())
+def _left_out(root: Path, items: Mapping[str, Sequence[Item]], everything: bool) -> Iterator[str]:
+    """A note for every folder, in that of a class, with images that are not read; with `everything`, for what lies beside the classes
+    too."""
+    known = {place for own in items.values() for item in own for place in (item.image, item.mask)}
+    places = {PurePosixPath(os.path.commonpath([PurePosixPath(item.image).parent for item in own])) for own in items.values()}
+    places |= {PurePosixPath(name) for name in items if (root / name).is_dir()}
+    found = Counter[str]()
+    for path in sorted({path for start in ([root] if everything else [root / place for place in places]) for path in start.rglob("*")}):
+        place = PurePosixPath(path.relative_to(root).as_posix())
+        folder = place.parent
+        picture = path.suffix.lower() in PICTURES and not any(map(is_hidden, place.parts))
+        if picture and folder.name not in SCANS and str(place) not in known and str(folder) not in known:
+            beside = not any(folder.is_relative_to(own) for own in places)
+            found[f"{folder.parts[0]}, which is none of the classes" if beside and folder.parts else str(folder)] += 1
+    yield from (f"not used: {count} images in {where}" for where, count in found.items())
 
 
 def _class_rows(class_name: str, items: Sequence[Item], config: DataConfig, grouping: Grouping) -> Iterator[dict[str, object]]:

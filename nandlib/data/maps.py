@@ -70,7 +70,8 @@ class MapFolder:
                 raise DataError("a folder of maps needs the paths of the images, not the images themselves")
             path = self.path_of(image)
             if taken.setdefault(path, Path(image)) != Path(image):
-                raise DataError(f"{taken[path]} and {image} would share the map {path}: give MapFolder the image_root")
+                fix = "give MapFolder the image_root" if self.image_root is None else "rename one of them"
+                raise DataError(f"{taken[path]} and {image} would share the map {path}: {fix}")
             maps.append(check_map(_read(path), str(path)))
         return maps
 

@@ -88,8 +88,12 @@ def _rates(parts: Mapping[str, Stateful]) -> str:
 
 
 def _resumed(path: Path, parts: Mapping[str, Stateful], key: str, name: str) -> int:
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    if state["key"] != key:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        known = state["key"]
+    except Exception as error:  # of a library that trusts what it reads
+        raise DataError(f"{path} is no state of a training ({type(error).__name__}): remove it, or give another file") from error
+    if known != key:
         raise DataError(f"{path} belongs to another training than this one of {name}: remove it, or give another file")
     for part, own in parts.items():
         own.load_state_dict(state[part])

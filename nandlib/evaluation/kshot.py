@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from nandlib.data.groups import GOOD
 from nandlib.errors import DataError
 from nandlib.evaluation.contest import DRAWS, KS, LEAST_LEFT, METHODS, Contest, Contestant, Draw, contest, contests, draws_of
 from nandlib.evaluation.protocol import auroc
@@ -55,7 +56,15 @@ class KShot:
         self._samples: dict[tuple[int, str], list[np.ndarray]] = defaultdict(list)  # one array a group and draw
 
     def add(self, one: Contestant) -> None:
-        """One class."""
+        """One class.
+
+        Raises:
+            DataError: If it has no good items, or fewer than two kinds of others: nothing would stay abnormal.
+        """
+        kinds = set(one.groups)
+        if GOOD not in kinds or len(kinds - {GOOD}) < 2:
+            held = ", ".join(sorted(kinds))
+            raise DataError(f"class '{one.class_name}' holds {held} alone: a contest needs good items, and two kinds of others or more")
         weights = drawn_weights(0, one.class_name, one.groups, self.resamples)
         before = one.scores("nothing", "", ())
         text = {group: one.scores("text", group, ()) for group in one.added if "text" in self.methods}

@@ -17,7 +17,7 @@ Shapes: n images, P patches, C channels, R regions of one image, E examples in a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,7 +104,7 @@ def directions(descriptors: Tensor, normal: Tensor, regions: Regions) -> list[Te
     return region_directions([residuals(image, normal) for image in descriptors.flatten(2).transpose(1, 2)], regions)
 
 
-def region_directions(differences: Sequence[Tensor], regions: Regions) -> list[Tensor]:
+def region_directions(differences: Iterable[Tensor], regions: Regions) -> list[Tensor]:
     """`directions` from the residuals of every image's patches, n times ``(P, C)``, where they are at hand already."""
     return [F.normalize(weights @ own, dim=-1) for own, weights in zip(differences, regions.weights, strict=True)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,7 @@ class DataSheet:
             progress: Show a bar.
 
         Raises:
-            DataError: If it has no known layout, or a class holds nothing to train on or to test.
+            DataError: If it has no known layout, a class holds nothing to train on or no good image to test, or an address cannot be read.
         """
         name = layout_of(root, layout).name
         config = DataConfig.model_validate({"root": root, "layout": name, "on_unreadable": "skip"})
@@ -67,7 +68,8 @@ class DataSheet:
     def __str__(self) -> str:
         lines = [f"{self.root}: layout {self.layout} ({LAYOUTS[self.layout].described})", "", self.counts.to_string(index=False)]
         lines += ["", *(f"- {note}" for note in self.notes)] if self.notes else ["", "nothing is missing"]
-        return "\n".join([*lines, "", f"in a preset: data: {{root: {self.root}, layout: {self.layout}, groups: types}}"])
+        root = json.dumps(str(self.root.resolve()), ensure_ascii=False)  # YAML, whatever its name holds
+        return "\n".join([*lines, "", f"in a preset: data: {{root: {root}, layout: {self.layout}, groups: types}}"])
 
     def page(self) -> str:
         """HTML with some pictures of every type, masks outlined; nothing is loaded from elsewhere."""

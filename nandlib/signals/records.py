@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -64,7 +65,10 @@ def check_signals(signals: np.ndarray, source: str = "the signals") -> np.ndarra
     Raises:
         DataError: If there is none, a value is missing or not finite, or a record is constant in every lead.
     """
-    found = np.asarray(signals, np.float32)
+    try:
+        found = np.asarray(signals, np.float32)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{source}: no numbers ({error})") from error
     if found.ndim == 2:
         found = found[:, None]
     if found.ndim != 3 or not found.size:
@@ -81,7 +85,7 @@ def check_signals(signals: np.ndarray, source: str = "the signals") -> np.ndarra
 def _archive(path: Path) -> Any:
     try:
         found = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, BadZipFile) as error:
         raise DataError(f"{path} cannot be read ({error}): it is not ECG5000 as data/README.md describes it") from error
     if not isinstance(found, np.lib.npyio.NpzFile):
         raise DataError(f"{path} is one array and no archive: it is not ECG5000 as data/README.md describes it")
@@ -109,7 +113,10 @@ def read_ecg5000(path: Path, *, typed: bool, seed: int = 0, train_share: float =
         missing = [name for name in names if name not in file]
         if missing:
             raise DataError(f"{path} lacks the array '{missing[0]}': it is not ECG5000 as data/README.md describes it")
-        arrays = [file[name] for name in names]
+        try:
+            arrays = [file[name] for name in names]
+        except (ValueError, BadZipFile) as error:
+            raise DataError(f"{path} is damaged ({error}): see data/README.md for where ECG5000 comes from") from error
     for name, own, dimensions in zip(names, arrays, (2, 1) if typed else (2, 2, 1), strict=True):
         if own.ndim != dimensions:
             raise DataError(f"{path}: the array '{name}' is {own.shape}: it is not ECG5000 as data/README.md describes it")
@@ -151,14 +158,14 @@ def read_ptbxl(folder: Path, rate: int = 100, progress: bool = False) -> Split:
     classes = statements.dropna(subset=["diagnostic_class"]).iloc[:, 0].to_numpy(), statements["diagnostic_class"].dropna().to_numpy()
     superclass = dict(zip(*classes, strict=True))
     found = [{superclass[code] for code in _codes(codes, folder) if code in superclass} for codes in table["scp_codes"]]
-    table = table.assign(group=[_ptbxl_group(own) for own in found])[[bool(own) for own in found]]
+    table = table.assign(group=[_ptbxl_group(own) for own in found]).loc[np.array([bool(own) for own in found], bool)]
     columns = {100: "filename_lr", 500: "filename_hr"}
     if rate not in columns:
         raise DataError(f"PTB-XL comes with 100 or 500 samples a second, not {rate}")
     column = columns[rate]
     train = table[table["strat_fold"].isin(PTBXL_TRAIN_FOLDS) & (table["group"] == GOOD)]
     test = table[table["strat_fold"] == PTBXL_TEST_FOLD]
-    return Split(*(Records(_wfdb(folder, rows[column], progress), rows["group"].to_numpy(str)) for rows in (train, test)))
+    return Split(*(Records(_wfdb(folder, rows[column], rate, progress), rows["group"].to_numpy(str)) for rows in (train, test)))
 
 
 def _ptbxl_group(superclasses: set[str]) -> str:
@@ -188,17 +195,20 @@ def _table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     return table
 
 
-def _wfdb(folder: Path, names: Sequence[str] | pd.Series, progress: bool) -> np.ndarray:
-    """Records ``(N, K, Q)`` of one length."""
+def _wfdb(folder: Path, names: Sequence[str] | pd.Series, rate: int, progress: bool) -> np.ndarray:
+    """Records ``(N, K, Q)`` of one length and of so many samples a second."""
     import wfdb
 
     found, leads = list[np.ndarray](), list[tuple[str, str]]()
     for name in tqdm(list(names), desc="records", disable=not progress):
         try:
             signal, about = wfdb.rdsamp(str(folder / name))
-        except (OSError, ValueError, TypeError) as error:  # no name at all is a TypeError
-            raise DataError(f"{folder / str(name)}: not a record in WFDB format ({error})") from error
-        found.append(signal.T)
+            signal = signal.T[None]
+        except (OSError, ValueError, TypeError, IndexError, KeyError, AttributeError) as error:  # of a library that trusts what it reads
+            raise DataError(f"{folder / str(name)}: not a record in WFDB format ({error!r})") from error
+        found.extend(check_signals(signal, source=str(folder / name)))
+        if about["fs"] != rate:
+            raise DataError(f"{folder / name} has {about['fs']:g} samples a second, not {rate}: all must have as many")
         own = list(zip(about["sig_name"], about["units"], strict=True))
         leads = leads or own
         if own != leads:
@@ -212,7 +222,7 @@ def _wfdb(folder: Path, names: Sequence[str] | pd.Series, progress: bool) -> np.
         )
     if not found:
         raise DataError(f"{folder}: no record of the wanted folds")
-    return check_signals(np.stack(found), source=str(folder))
+    return np.stack(found)
 
 
 def _said(leads: Sequence[tuple[str, str]]) -> str:

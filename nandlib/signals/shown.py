@@ -62,7 +62,8 @@ class ShownSignals:
     @cached_property
     def directions(self) -> list[Tensor]:
         """Of the regions of every record, N times ``(R, K · width)``, unit norm."""
-        return region_directions([residuals(own, self.normal) for own in windows(self.signals, self.width)], self.regions)
+        differences = (residuals(windows(own[None], self.width)[0], self.normal) for own in self.signals)  # one record's at a time
+        return region_directions(differences, self.regions)
 
     def example(self, number: int) -> Tensor:
         """What a record shows: the direction of its region of highest anomaly.

@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 from nandlib.errors import DataError
 
 FEWEST = 16  # points that make a surface
-FLAT = 1e-9  # share of the largest extent: below it a cloud has no extent
+FLAT = 1e-9  # share of the greatest coordinate, or of one unit: below it a cloud has no extent
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class Cloud:
 def as_cloud(points: np.ndarray, source: str = "the cloud") -> Cloud:
     """A cloud from an array: ``(P, 3)`` in no order, or ``(H, W, 3)`` organised, where cells without a point are zero or no numbers.
 
+    Of points in no order that are equal, one is kept: in a descriptor a neighbour at no distance would count for all others.
+
     Args:
         points: Coordinates, in any unit.
         source: What they are, for messages.
@@ -58,7 +60,10 @@ def as_cloud(points: np.ndarray, source: str = "the cloud") -> Cloud:
     if not extent.max() > FLAT * max(1.0, float(np.abs(found).max())):
         raise DataError(f"{source}: all points lie in one place: nothing was measured")
     if array.ndim == 2:
-        return Cloud(found)
+        different = np.sort(np.unique(found, axis=0, return_index=True)[1])
+        if len(different) < FEWEST:
+            raise DataError(f"{source}: {len(different)} different points of {valid.size}: a surface needs {FEWEST} or more")
+        return Cloud(found[different])
     grid = np.full(valid.shape, -1)
     grid[valid] = np.arange(len(found))
     return Cloud(found, grid)

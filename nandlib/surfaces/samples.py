@@ -108,7 +108,10 @@ def scan(path: Path, points: int) -> tuple[Cloud, np.ndarray, tuple[int, int]]:
 
     The table is the plane of the scan's rim; a scan of whose rim less than half was measured has none.
     """
-    grid = tifffile.imread(path).astype(np.float64)
+    try:
+        grid = tifffile.imread(path).astype(np.float64)
+    except Exception as error:  # of a library that trusts what it reads
+        raise DataError(f"{path} cannot be read as an organised cloud: {error}") from error
     if grid.ndim != 3 or grid.shape[2] != 3:
         raise DataError(f"{path}: expected an organised cloud (H, W, 3), got an array {grid.shape}")
     valid = np.isfinite(grid).all(2) & (grid != 0).any(2)

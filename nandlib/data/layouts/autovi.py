@@ -22,7 +22,7 @@ class AutoVI(MVTecAD):
 
     def fits(self, root: Path) -> bool:
         """Some type has folders of masks."""
-        return any(images(place) for own in folders(root) for kind in folders(own / "ground_truth") for place in folders(kind)[:1])
+        return any(images(place) for own in folders(root) for kind in folders(own / "ground_truth") for place in folders(kind))
 
     def items(self, root: Path, class_name: str) -> list[Item]:
         """See `Layout.items`."""

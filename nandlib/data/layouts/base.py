@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,11 +86,19 @@ def some_images(folder: Path, class_name: str) -> list[Path]:
 def with_masks(
     root: Path, split: Literal["train", "test"], kind: str, found: Sequence[Path], masks: Sequence[Path] = (), several: bool = False
 ) -> list[Item]:
-    """Items of one folder of images; a mask is named as its image, with or without ``_mask``."""
-    by_stem = {path.stem.removesuffix("_mask"): path for path in masks}
-    return [
-        Item(split, kind, _inside(path, root), _inside(by_stem[path.stem], root) if path.stem in by_stem else "", several) for path in found
-    ]
+    """Items of one folder of images; a mask, or folder of masks, is named as its image, with or without ``_mask``.
+
+    Raises:
+        DataError: If one mask is named as several images are.
+    """
+    named, stems = {path.name if path.is_dir() else path.stem: path for path in masks}, Counter(path.stem for path in found)
+    items = []
+    for path in found:
+        mask = named.get(path.stem, named.get(f"{path.stem}_mask"))
+        if mask is not None and stems[path.stem] > 1:
+            raise DataError(f"{mask} could be the mask of {stems[path.stem]} images named {path.stem} in {path.parent}: rename all but one")
+        items.append(Item(split, kind, _inside(path, root), _inside(mask, root) if mask else "", several))
+    return items
 
 
 def in_order(items: Sequence[Item]) -> list[Item]:
@@ -101,20 +111,29 @@ def mask_values(path: Path) -> list[int]:
     return [int(value) for value in np.unique(mask_numbers(path)) if value]
 
 
-def table_of(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """A csv or parquet file that says what images show; what a csv holds stays text.
+def table_of(path: Path, columns: Sequence[str], further: Sequence[str] = ()) -> pd.DataFrame:
+    """A csv or parquet file that says what images show: these columns as text, "" where there is nothing, and further ones where it has
+    them. Rows are numbered from 0.
 
     Raises:
         DataError: If it cannot be read, or lacks one of the columns.
     """
     try:
-        frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, keep_default_na=False, dtype=str)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            csv = path.suffix != ".parquet"
+            frame = pd.read_csv(path, keep_default_na=False, dtype=str, index_col=False) if csv else pd.read_parquet(path)
+    except pd.errors.ParserWarning as error:
+        raise DataError(
+            f"{path}: rows have more fields than the first line names: quote what holds a comma, or name every column"
+        ) from error
     except (ValueError, OSError) as error:
         raise DataError(f"{path} cannot be read as a table ({FORM}): {error}") from error
     missing = [name for name in columns if name not in frame]
     if missing:
         raise DataError(f"{path} has no column '{missing[0]}': it must hold {', '.join(columns)} ({FORM})")
-    return frame
+    kept = frame[[name for name in (*columns, *further) if name in frame]].reset_index(drop=True).astype(object)
+    return kept.where(kept.notna(), "").astype(str)
 
 
 def _inside(path: Path, root: Path) -> str:

@@ -16,8 +16,9 @@ COMBINED = "combined"
 class DSMVTec:
     """``<class>/image/<type>/*``, ``<class>/mask/<type>/<stem>_mask.*``; normal training images from MVTec AD in ``<class>/train/good``.
 
-    A value stands for the type in whose folder most of its images lie. A ``combined`` image with the value of one type is of that type;
-    one with a value that no other folder has is always abnormal, and so is any image with the values of several types.
+    A value stands for the type in whose folder most of its images lie, unless it is the most frequent one of several types, as in masks of
+    black and white: then it stands for none. A ``combined`` image with the value of one type is of that type; one with a value that stands
+    for none is always abnormal, and so is any image with the values of several types.
     """
 
     name = "ds_mvtec"
@@ -48,7 +49,9 @@ class DSMVTec:
             if item.type != COMBINED:
                 for value in values[item.image]:
                     counted[value][item.type] += 1
-        names = {value: count.most_common(1)[0][0] for value, count in counted.items()}
+        kinds = {kind for count in counted.values() for kind in count}
+        usual = Counter(max((count[kind], value) for value, count in counted.items())[1] for kind in kinds)
+        names = {value: count.most_common(1)[0][0] for value, count in counted.items() if usual[value] <= 1}
         return in_order(found + [_resolved(item, values[item.image], names) for item in anomalous])
 
 

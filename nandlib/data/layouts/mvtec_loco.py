@@ -42,7 +42,7 @@ class MVTecLOCO:
                 place = base / "ground_truth" / kind / image.stem
                 types = sorted({names[value] for path in images(place) for value in _values(path, names)})
                 if not types:
-                    raise DataError(f"{place} holds no mask: it alone says what {image.name} shows")
+                    raise DataError(f"{place} holds no mask with a marked pixel: it alone says what {image.name} shows")
                 files = image.relative_to(root).as_posix(), place.relative_to(root).as_posix()
                 anomalous.append(Item("test", "+".join(types), *files, len(types) > 1))
         return in_order(found + anomalous)

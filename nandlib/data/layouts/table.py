@@ -42,6 +42,8 @@ class Table:
         found = []
         for row in frame[frame["class"] == class_name].to_dict("records"):
             names = sorted({part.strip() for part in row["type"].split(",")})
+            if (len(names) > 1 and GOOD in names) or "+" in row["type"]:
+                raise DataError(f"{root}: type '{row['type']}' of {row['image']}: a type's name has no '+', and 'good' stands alone")
             image, mask = (_fetched(root, place) for place in (row["image"], row["mask"] if names != [GOOD] else ""))
             found.append(Item(row["split"], "+".join(names), image, mask, len(names) > 1))
         for split in ("train", "test"):
@@ -68,8 +70,8 @@ def _leads_out(place: str) -> bool:
 
 def _read(root: Path) -> pd.DataFrame:
     path = next(path for path in map(root.joinpath, FILES) if path.is_file())
-    frame = table_of(path, NEEDED)
-    frame = frame.assign(mask=frame.get("mask", "")).fillna("").astype(str)
+    frame = table_of(path, NEEDED, ["mask"])
+    frame = frame.assign(mask=frame.get("mask", ""))
     wrong = frame.loc[~frame["split"].isin(["train", "test"]), "split"]
     if len(wrong):
         raise DataError(f"{path}: split is '{wrong.iloc[0]}' in row {wrong.index[0] + 2}: train or test")

@@ -35,6 +35,8 @@ class VisA:
         """See `Layout.items`."""
         split = _table(root / SPLIT, ("object", "split", "image"))
         trained = set(split.loc[(split["object"] == class_name) & (split["split"] == "train"), "image"])
+        if not trained:
+            raise DataError(f"class '{class_name}': {root / SPLIT} names none of its images as 'train': which are trained on is not known")
         table = _table(root / class_name / ANNOTATIONS, ("image", "label", "mask"))
         found = []
         for image, label, mask in table[["image", "label", "mask"]].itertuples(index=False):

@@ -123,6 +123,20 @@ def test_a_folder_gets_and_loses_images_while_a_run_goes_on(images, adapted, tmp
     assert "00.png" not in again["image"].to_pylist() and "z/new.png" in again["image"].to_pylist()
 
 
+def test_pieces_of_a_worker_that_died_are_taken_away(images, adapted, tmp_path):
+    """Its part is done by another, under a name of its own."""
+
+    def dies(k):
+        piece = tmp_path / f"out/maps/.{k:02d}.npy.99999.partial"
+        piece.parent.mkdir(exist_ok=True)
+        piece.write_bytes(b"x")
+
+    run(adapted, images, tmp_path / "out", before=dies)
+    run(adapted, images, tmp_path / "undisturbed")
+    names = [sorted(path.name for path in (tmp_path / place).rglob("*")) for place in ("out", "undisturbed")]
+    assert names[0] == names[1] and "00.npy" in names[0]
+
+
 def test_a_pipe_among_the_images_is_named(images, adapted, tmp_path):
     """It would be waited for, for ever."""
     (images / "05.png").unlink()

@@ -67,12 +67,12 @@ def build_manifest(root: Path, config: DataConfig, grouping: Grouping, progress:
     """Scan `root`, check every file, and group the anomaly types.
 
     Returns:
-        The manifest, sorted by class, split, type and file name, and notes on what is odd but allowed: skipped files, folders of a
-        class whose images are not used, missing and empty masks, classes without a protocol.
+        The manifest, sorted by class, split, type and file name, and notes on what is odd but allowed: skipped files, folders whose
+        images are not used (also beside the classes, where all of them are taken), missing and empty masks, classes without a protocol.
 
     Raises:
-        DataError: If the root or a folder is missing or empty, a training image shows a defect, a mask has another size than its image,
-            an image cannot be read, or a type is in no group.
+        DataError: If the root or a folder is missing or empty, a training image shows a defect, a class has no good image to train on or
+            to test, a mask has another size than its image, an image cannot be read, or a type is in no group.
         PresetError: If the preset or the grouping names a class or type that is not there.
     """
     if not root.is_dir():
@@ -163,8 +163,7 @@ def _check_once(root: Path, images: Sequence[str]) -> None:
 
 
 def _left_out(root: Path, items: Mapping[str, Sequence[Item]], everything: bool) -> Iterator[str]:
-    """A note for every folder, in that of a class, with images that are not read; with `everything`, for what lies beside the classes
-    too."""
+    """A note for every folder, in that of a class, with images that are not read; with `everything`, also for what lies beside."""
     known = {place for own in items.values() for item in own for place in (item.image, item.mask)}
     places = {PurePosixPath(os.path.commonpath([PurePosixPath(item.image).parent for item in own])) for own in items.values()}
     places |= {PurePosixPath(name) for name in items if (root / name).is_dir()}

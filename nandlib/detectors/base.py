@@ -30,6 +30,5 @@ class TorchDetector:
     @torch.no_grad()
     def __call__(self, images: Sequence[ImageLike], batch_size: int = 8) -> np.ndarray:
         """Maps ``(N, H, W)``, float32; of no image none, ``(0, 1, 1)``."""
-        if not len(images):
-            return np.empty((0, 1, 1), np.float32)
-        return torch.cat([self.maps(batch) for batch in inputs(images, self.preprocess, batch_size)]).float().numpy()
+        found = [self.maps(batch) for batch in inputs(images, self.preprocess, batch_size)]
+        return torch.cat(found).float().numpy() if found else np.empty((0, 1, 1), np.float32)

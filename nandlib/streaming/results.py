@@ -95,10 +95,15 @@ class Results:
             if path.is_file() and self.shards.is_dir():
                 _refuse_others(path, json.loads(text))
             written(path, lambda partial: partial.write_text(text, encoding="utf-8"))
-            for place in (self.folder.glob("*"), *((self.folder / part).rglob("*") for part in PARTS)):
-                for partial in filter(_is_partial, place):  # what a killed run left in pieces
-                    partial.unlink(missing_ok=True)
+            self._sweep()
             yield
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Take away what a run, or a worker of this one, left in pieces when it was killed."""
+        for place in (self.folder.glob("*"), *((self.folder / part).rglob("*") for part in PARTS)):
+            for partial in filter(_is_partial, place):
+                partial.unlink(missing_ok=True)
 
     def known(self) -> dict[str, Known]:
         """The latest row of every image that has one, by its name."""

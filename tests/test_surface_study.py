@@ -53,6 +53,18 @@ def test_a_flat_sheet_faces_one_way():
         assert len(np.unique(np.round(normals_of(cloud)[:, 2]))) == 1
 
 
+def test_what_lies_in_front_does_not_tilt_the_surfaces_beside_its_edge():
+    """An organised scan steps from a bolt's flat head to the plate behind it."""
+    rows, columns = np.meshgrid(np.arange(20.0), np.arange(30.0), indexing="ij")
+    head = (slice(6, 14), slice(8, 20))
+    height = np.zeros_like(rows)
+    height[head] = 40.0
+    cloud = as_cloud(np.stack([columns + 1, rows + 1, height + 1], -1))
+    assert (np.abs(normals_of(cloud)[:, 2]) > 0.999).all()
+    one_row = as_cloud(np.stack([columns[0] + 1, np.sin(columns[0]), np.ones(30)], -1)[None])
+    assert np.isfinite(normals_of(one_row)).all()
+
+
 def test_the_inside_of_a_ring_faces_inward():
     cloud = part("torus", 0, 3000)
     middle = cloud.points * [1, 1, 0]

@@ -56,22 +56,24 @@ class InpaintingUNet(nn.Module):
         self.register_buffer("mask", chequerboard(side, cell))
 
     def forward(self, images: Tensor, gates: Gates | None = None) -> Tensor:
-        seen = torch.cat([images * self.mask, self.mask.expand(len(images), -1, -1, -1)], 1)
-        skips = self.skips(seen)
-        x = skips.pop()
+        return self.rebuilt(self.levels(images), gates)
+
+    def levels(self, images: Tensor) -> list[Tensor]:
+        """What the encoder makes of the masked images and the mask, the finest first: all but the last go over the skip connections."""
+        seen, found = torch.cat([images * self.mask, self.mask.expand(len(images), -1, -1, -1)], 1), list[Tensor]()
+        for block in self.down:
+            seen = block(seen if not found else F.max_pool2d(found[-1], 2))
+            found.append(seen)
+        return found
+
+    def rebuilt(self, levels: Sequence[Tensor], gates: Gates | None = None) -> Tensor:
+        """Whole images ``(N, 3, S, S)`` from `levels`, their skips attenuated by gates."""
+        *skips, x = levels
         for block in self.up:
             skip = skips.pop()
             skip = skip if gates is None else skip * gates.weights(skip, len(skips))
             x = block(torch.cat([F.interpolate(x, scale_factor=2.0, mode="nearest"), skip], 1))
         found: Tensor = self.out(x).sigmoid()
-        return found
-
-    def skips(self, seen: Tensor) -> list[Tensor]:
-        """What the levels of the encoder make of the masked image and its mask ``(N, 4, S, S)``, the finest first."""
-        found = list[Tensor]()
-        for block in self.down:
-            seen = block(seen if not found else F.max_pool2d(found[-1], 2))
-            found.append(seen)
         return found
 
 
@@ -141,11 +143,10 @@ def gate_losses(network: InpaintingUNet, gates: Gates, corrupted: Tensor, clean:
         mean gate against 1 - min(1, error / level), the error being the frozen network's on the corrupted image.
     """
     with torch.no_grad():
-        error = dissimilarity(corrupted, network(corrupted))
-        masked = torch.cat([corrupted * network.mask, network.mask.expand(len(corrupted), -1, -1, -1)], 1)
-        skips = network.skips(masked)[:-1]
+        levels = network.levels(corrupted)
+        error = dissimilarity(corrupted, network.rebuilt(levels))
     close = []
-    for number, skip in enumerate(skips):
+    for number, skip in enumerate(levels[:-1]):
         target = 1 - (F.adaptive_avg_pool2d(error, skip.shape[-1]) / level).clamp_max(1)
         close.append(F.binary_cross_entropy(gates.weights(skip, number).mean(1, keepdim=True), target))
-    return {"rebuild": inpainting_loss(clean, network(corrupted, gates)), "close": torch.stack(close).mean()}
+    return {"rebuild": inpainting_loss(clean, network.rebuilt(levels, gates)), "close": torch.stack(close).mean()}

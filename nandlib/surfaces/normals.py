@@ -9,13 +9,15 @@ from scipy.sparse.csgraph import breadth_first_order, connected_components, mini
 from nandlib.surfaces.clouds import Cloud
 
 NEIGHBOURS = 16
+LONG = 5.0  # times the median step along the grid: a longer one leads from one surface to another
 SLIGHT = 1e-3  # no edge of the tree weighs nothing: that would be no edge
 
 
 def normals_of(cloud: Cloud, neighbours: int = NEIGHBOURS) -> np.ndarray:
     """Unit normals ``(P, 3)`` that all face one side.
 
-    Cross products along the grid where the cloud is organised, else the direction of least spread of the nearest points (kNN-PCA).
+    Cross products along the grid where the cloud is organised and neither step is `LONG`, as over the edge of what lies in front; else the
+    direction of least spread of the nearest points (kNN-PCA).
     The sign goes along the spanning tree of the surface's nearest and most parallel points (Hoppe et al., 1992); of the two sides the
     front is the one that faces away from the centre on the whole, Σ (p - centre) · n > 0, which of a closed body is the outside. An even
     sheet has no such side: all its points agree on one of the two.
@@ -61,11 +63,15 @@ def _signs(centred: np.ndarray, found: np.ndarray, nearest: np.ndarray) -> np.nd
 
 
 def _crossed(points: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """Cross products of the differences across and down the grid ``(P, 3)``; no numbers where a neighbour is missing."""
+    """Cross products of the differences across and down the grid ``(P, 3)``; no numbers where a neighbour is missing or far away."""
     place = np.where(grid[..., None] >= 0, points[grid], np.nan)
     across, down = (np.full_like(place, np.nan) for _ in range(2))
     across[:, 1:-1] = place[:, 2:] - place[:, :-2]
     down[1:-1] = place[2:] - place[:-2]
+    for steps in (across, down):
+        lengths = np.linalg.norm(steps, axis=-1)
+        if (known := np.isfinite(lengths)).any():
+            steps[lengths > LONG * np.median(lengths[known])] = np.nan
     crossed = np.cross(across, down)
     with np.errstate(invalid="ignore", divide="ignore"):
         crossed /= np.linalg.norm(crossed, axis=-1, keepdims=True)

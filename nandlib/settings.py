@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 from ruamel.yaml import YAML
@@ -13,6 +14,21 @@ from nandlib.errors import PresetError, nearest
 RESOURCES = Path(__file__).parent / "resources"  # files that come with the package
 EMBEDDED_HEADS = RESOURCES / "models" / "mini.safetensors"  # of the embedded model; mini.json says where they come from
 RANDOM = Path("random")  # in place of a file of weights: exercises the code path; never results
+
+
+T = TypeVar("T", bound=Hashable)
+
+
+def each_once(values: tuple[T, ...] | None) -> tuple[T, ...] | None:
+    """Values of a list of a preset, as they are.
+
+    Raises:
+        ValueError: If one is there twice: it would count twice.
+    """
+    twice = [value for number, value in enumerate(values or ()) if value in (values or ())[:number]]
+    if twice:
+        raise ValueError(f"'{twice[0]}' is there twice")
+    return values
 
 
 class Section(BaseModel):

@@ -54,6 +54,8 @@ def test_manifest_groups_and_example(own):
     [
         ("class_name: bolt", "class_name: blot", r"figures.class_name: no class 'blot': did you mean 'bolt'\?"),
         ("group: dent", "group: dentt", r"figures.group: no group 'dentt' of class 'bolt': did you mean 'dent'\?"),
+        ("detectors: [aprilgan]", "detectors: [aprilgan, patchcore, aprilgan]", r"key 'detectors': .*'aprilgan' is there twice"),
+        ("root: images", "root: images, classes: [bolt, bolt]", "'bolt' is there twice"),
         ("file: type_name", "file: mvtec_ad", "mvtec_ad.yaml: no phrases for class 'bolt'"),
     ],
 )

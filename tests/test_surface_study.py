@@ -200,6 +200,8 @@ def test_choices_are_made_on_training_surfaces_by_the_rules():
     assert split.train == normals[:2] and split.types == list(TYPES)
     assert [own.cloud for own in split.test[:2]] == normals[2:]
     assert all(own.mask.any() for own in split.test[2:])
+    thin = made_up([Cloud(own.points[::100]) for own in normals], 6)  # a small area may lie between the points
+    assert all(own.mask.any() for own in thin.test[2:])
     for name, columns, best in (("selection", COLUMNS, best_memory), ("examples", EXAMPLE_COLUMNS, best_shown)):
         table = read_table(ROOT / f"figures/parts/{name}.csv")
         assert list(table.columns) == columns and table.index[table["chosen"]].tolist() == [best(table)]

@@ -32,6 +32,9 @@ def test_clouds_of_every_kind_are_the_same(tmp_path):
     found = read_cloud(tmp_path / "sheet.tiff")
     assert len(found) == 30 * 40 - 2 and found.grid is not None and found.grid[3, 4] == found.grid[5, 6] == -1
     np.testing.assert_allclose(found.points[found.grid[10, 20]], SHEET[10, 20], atol=1e-6)
+    again = read_cloud(write_cloud(found, tmp_path / "again.npy"))
+    np.testing.assert_array_equal(again.points, found.points)
+    np.testing.assert_array_equal(again.grid, found.grid)
 
 
 def test_equal_points_are_one():
@@ -48,6 +51,7 @@ def test_what_is_no_surface_is_refused(tmp_path):
         (np.zeros((0, 3)), "0 usable points"),
         (np.ones((1, 3)), "1 usable points"),
         (np.ones((50, 3)), "all points lie in one place"),
+        (7 + np.outer(RNG.normal(size=50), [1, 2, 3]), "all points lie on one line"),
         (np.full((50, 3), np.nan), "0 usable points of 50"),
         (np.zeros((50, 2)), r"expected points \(P, 3\)"),
     ):

@@ -187,6 +187,13 @@ def test_what_cannot_be_trained_or_asked_is_refused(trained, model):
         Pradot.fit({}, model)
     with pytest.raises(DataError, match="class 'a' has none"):
         UniAd.fit({"a": []}, model)
+    with pytest.raises(DataError, match="normal images must be a sequence of images, not one"):
+        Pbas.fit("one.png", model)
+    with pytest.raises(DataError, match="normal images of class 'a' must be a sequence of images, not one"):
+        UniAd.fit({"a": MARKED[0]}, model)
+    with pytest.raises(DataError, match="images must be a sequence of images, not one"):
+        trained["pbas"].image_scores(MARKED[0])
+    assert trained["pbas"].image_scores([]).shape == (0,)
     with pytest.raises(DataError, match="PBAS is trained on one class at a time, not on 2: narrow, wide"):
         Pbas.fit(NORMALS, model)
     with pytest.raises(DataError, match=r"uniad: the loss is (nan|inf) in epoch \d, at a learning rate of [0-9e+]+: lower it"):

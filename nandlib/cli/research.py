@@ -136,7 +136,9 @@ def example_selection(
 @app.command(rich_help_panel=RESEARCH)
 def surface(
     source: Annotated[Path, typer.Argument(help="a cloud: .ply, .xyz, .obj, .npy, or an organised .tiff")],
-    out: Annotated[Path, typer.Argument(help="where the moved points go: .ply, .xyz or .npy; <out>_mask.npy and <out>.json beside it")],
+    out: Annotated[
+        Path, typer.Argument(help="where the moved points go: .ply, .xyz or .npy; <out>_mask.npy (of every point) and <out>.json beside it")
+    ],
     seed: Annotated[int, typer.Option(help="of the field")] = 0,
     strength: Annotated[float, typer.Option(help="greatest displacement, as a share of the diagonal; negative: inwards")] = 0.03,
     scale: Annotated[int, typer.Option(help="cells of the coarsest octave")] = 3,

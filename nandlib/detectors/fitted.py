@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from nandlib.data.held import written
-from nandlib.data.images import ImageLike, as_image
+from nandlib.data.images import ImageLike, as_image, refuse_single
 from nandlib.detectors.base import TorchDetector
 from nandlib.detectors.config import TrainedConfig
 from nandlib.detectors.features import FrozenFeatures, embedded_features, published_features
@@ -51,8 +51,10 @@ def by_class(images: Images | Sequence[ImageLike], name: str) -> dict[str, list[
         name: Of the detector.
 
     Raises:
-        DataError: If there is none, or a class has none.
+        DataError: If there is none, or a class has none; if one image is given where a sequence is meant.
     """
+    for key, own in images.items() if isinstance(images, Mapping) else ((ONE, images),):
+        refuse_single(own, "normal images" if key == ONE else f"normal images of class {key!r}")
     found = {key: list(own) for key, own in (images.items() if isinstance(images, Mapping) else ((ONE, images),))}
     empty = [key for key, own in found.items() if not own]
     if not found or empty:
@@ -150,7 +152,14 @@ class FittedDetector(TorchDetector, Generic[C]):
 
     @torch.no_grad()
     def image_scores(self, images: Sequence[ImageLike]) -> np.ndarray:
-        """The official image scores ``(N,)``; NAND takes the maximum of the map."""
+        """The official image scores ``(N,)``; NAND takes the maximum of the map.
+
+        Raises:
+            DataError: If one image is given where a sequence is meant.
+        """
+        refuse_single(images, "images")
+        if not images:
+            return np.empty(0, np.float32)
         with whole_float32():
             scores = [self.official_scores(self._see(self.preprocess(as_image(image))[None])) for image in images]
         return torch.cat(scores).cpu().numpy()

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from nandlib.data.config import DataConfig
 from nandlib.detectors.config import TRAINED_NAMES, DetectorName, PatchCoreConfig, TrainedDetectors, WinClipConfig, family_of
 from nandlib.errors import PresetError, nearest
 from nandlib.method.config import NandConfig, PromptConfig
-from nandlib.settings import EMBEDDED_HEADS, RANDOM, Section, read_yaml
+from nandlib.settings import EMBEDDED_HEADS, RANDOM, Section, each_once, read_yaml
 
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
@@ -87,7 +87,7 @@ class Study(Section):
     model: ModelConfig
     prompts: PromptConfig
     nand: NandConfig
-    detectors: tuple[DetectorName, ...] = Field(min_length=1)
+    detectors: Annotated[tuple[DetectorName, ...], AfterValidator(each_once)] = Field(min_length=1)
     winclip: WinClipConfig
     patchcore: PatchCoreConfig
     trained: TrainedDetectors

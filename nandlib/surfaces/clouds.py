@@ -45,7 +45,7 @@ def as_cloud(points: np.ndarray, source: str = "the cloud") -> Cloud:
         source: What they are, for messages.
 
     Raises:
-        DataError: If it is no such array, too few points are left, or all lie in one place.
+        DataError: If it is no such array, too few points are left, or all lie in one place or on one line.
     """
     array = np.asarray(points, np.float64)
     if array.ndim not in (2, 3) or array.shape[-1] != 3:
@@ -59,6 +59,8 @@ def as_cloud(points: np.ndarray, source: str = "the cloud") -> Cloud:
     extent = np.ptp(found, 0)
     if not extent.max() > FLAT * max(1.0, float(np.abs(found).max())):
         raise DataError(f"{source}: all points lie in one place: nothing was measured")
+    if _on_a_line(np.linalg.svd(found - found.mean(0), compute_uv=False)):
+        raise DataError(f"{source}: all points lie on one line: they are no surface")
     if array.ndim == 2:
         different = np.sort(np.unique(found, axis=0, return_index=True)[1])
         if len(different) < FEWEST:
@@ -79,11 +81,16 @@ def along_axes(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     centred = points - points.mean(0)
     _, spread, axes = np.linalg.svd(centred, full_matrices=False)
-    if spread[1] <= 1e-6 * spread[0]:
+    if _on_a_line(spread):
         raise DataError("the points lie on one line: they are no surface")
     along = centred @ axes.T
     ahead = np.where((along**3).sum(0) < 0, -1.0, 1.0)
     return along * ahead, axes * ahead[:, None]
+
+
+def _on_a_line(spread: np.ndarray) -> bool:
+    """Of singular values, the greatest first."""
+    return bool(spread[1] <= 1e-6 * spread[0])
 
 
 def read_cloud(path: str | Path) -> Cloud:
@@ -116,7 +123,8 @@ def read_cloud(path: str | Path) -> Cloud:
 
 
 def write_cloud(cloud: Cloud, path: str | Path) -> Path:
-    """Write points as PLY, XYZ (by trimesh) or ``.npy``.
+    """Write points as PLY (float32), XYZ (both by trimesh) or ``.npy`` (float64; an organised cloud as ``(H, W, 3)``, NaN where there is
+    no point).
 
     Raises:
         DataError: For another kind of file.
@@ -124,7 +132,8 @@ def write_cloud(cloud: Cloud, path: str | Path) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix.lower() == ".npy":
-        np.save(path, cloud.points)
+        grid = cloud.grid
+        np.save(path, cloud.points if grid is None else np.where(grid[..., None] >= 0, cloud.points[grid], np.nan))
     elif path.suffix.lower() in (".ply", ".xyz"):
         import trimesh
 

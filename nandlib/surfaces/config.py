@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from nandlib.method.config import ExampleConfig
-from nandlib.settings import Section
+from nandlib.settings import Section, each_once
 from nandlib.surfaces.parts import PARTS
 
 
@@ -47,7 +47,9 @@ class SurfaceStudy(Section):
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     title: str
     data: Annotated[DrawnParts | ScannedParts, Field(discriminator="layout")]
-    parts: tuple[str, ...] = Field(tuple(PARTS), min_length=1, description="their names, or those of the data set's classes")
+    parts: Annotated[tuple[str, ...], AfterValidator(each_once)] = Field(
+        tuple(PARTS), min_length=1, description="their names, or those of the data set's classes"
+    )
     untuned: MemoryConfig = MemoryConfig()
     tuned: MemoryConfig = Field(MemoryConfig(), description="by `nand surface-selection`, on Perlin anomalies")
     reach: int = Field(64, ge=2, description="nearest points among which a peak is the highest; by `nand surface-selection`")

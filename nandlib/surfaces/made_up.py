@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from nandlib.data.groups import GOOD
-from nandlib.surfaces.anomalies import PerlinAnomaly, displaced
+from nandlib.surfaces.anomalies import Displaced, PerlinAnomaly, displaced
 from nandlib.surfaces.clouds import Cloud
 from nandlib.surfaces.samples import Sample, SurfaceSplit
 
@@ -33,7 +33,15 @@ def made_up(normals: Sequence[Cloud], each: int = 8, seed: int = 0) -> SurfaceSp
     test = [Sample(cloud, GOOD, np.zeros(len(cloud), bool)) for cloud in rest]
     for name, (strength, scale) in TYPES.items():
         for number in range(each):
-            threshold = float(rng.uniform(*SHARES))
-            found = displaced(rest[number % len(rest)], PerlinAnomaly(int(rng.integers(2**31)), strength, scale, threshold=threshold))
+            found = _displaced(rest[number % len(rest)], strength, scale, rng)
             test.append(Sample(found.cloud, name, found.mask))
     return SurfaceSplit(normals[:half], test)
+
+
+def _displaced(cloud: Cloud, strength: float, scale: int, rng: np.random.Generator) -> Displaced:
+    """The first anomaly drawn that moves a point: a small area may lie between the points of a thin cloud."""
+    while True:
+        threshold = float(rng.uniform(*SHARES))
+        found = displaced(cloud, PerlinAnomaly(int(rng.integers(2**31)), strength, scale, threshold=threshold))
+        if found.mask.any():
+            return found

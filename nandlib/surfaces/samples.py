@@ -106,7 +106,14 @@ def scan(path: Path, points: int) -> tuple[Cloud, np.ndarray, tuple[int, int]]:
     """An organised scan, thinned evenly and without the table that it lies on; the pixel of every point ``(P, 2)``, row and column; and the
     scan's size ``(H, W)``.
 
-    The table is the plane of the scan's rim; a scan of whose rim less than half was measured has none.
+    The table is the plane of the scan's rim, and all within `NEAR` of it; a scan of whose rim less than half was measured has none.
+
+    Args:
+        path: A ``.tiff`` of coordinates ``(H, W, 3)`` in metres, as in MVTec 3D-AD: `NEAR` is in metres.
+        points: About as many are kept.
+
+    Raises:
+        DataError: If it cannot be read, or holds no surface beside the table.
     """
     try:
         grid = tifffile.imread(path).astype(np.float64)

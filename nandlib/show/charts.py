@@ -10,10 +10,12 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from seaborn.utils import relative_luminance
 
 from nandlib.show.style import COLOURS, DELTA_COLOURS, LABELS, OURS, PAPER, SUPPRESSION_COLOURS, WIDTH, pretty
 
+HALO = withStroke(linewidth=2.5, foreground="white")  # of words that stand on lines
 MID = 0.2  # luminance of a ground on which black and white are read alike
 
 
@@ -34,7 +36,9 @@ def delta_heatmap(ours: pd.DataFrame, paper: pd.DataFrame | None = None, detecto
     columns = {c: list(dict.fromkeys(g for _, frame in reversed(panels) for g in frame.loc[frame["class"] == c, "group"])) for c in classes}
     width = max(map(len, columns.values()))
     limit = max(5.0, float(np.ceil(max(frame["delta"].abs().quantile(0.95) for _, frame in panels))))
-    height = 0.5 * len(classes) + 0.6
+    low = len(classes) < 4  # too low for a colour bar at its side
+    bar = {"location": "bottom", "pad": 0.05, "shrink": 0.4, "aspect": 30} if low else {"pad": 0.01, "aspect": 30}
+    height = 0.5 * len(classes) + (1.2 if low else 0.6)
     figure, axes = plt.subplots(len(panels), 1, figsize=(WIDTH, height * len(panels)), squeeze=False)
     for ax, (title, frame) in zip(axes[:, 0], panels, strict=True):
         values, words = np.full((len(classes), width), np.nan), np.full((len(classes), width), "", object)
@@ -56,7 +60,7 @@ def delta_heatmap(ours: pd.DataFrame, paper: pd.DataFrame | None = None, detecto
             vmax=limit,
             linewidths=1,
             annot_kws={"fontsize": 7},
-            cbar_kws={"label": "Δ AUROC (points)", "extend": "both", "pad": 0.01, "aspect": 30},
+            cbar_kws={"label": "Δ AUROC (points)", "extend": "both", **bar},
             yticklabels=[pretty(c) for c in classes],
             xticklabels=False,
         )
@@ -199,7 +203,7 @@ def ablation_steps(table: pd.DataFrame) -> Figure:
             ax.plot([row.delta_low, row.delta_high], [k, k], color=colours[row.kind], lw=2)
             ax.plot(row.delta, k, "o", color=colours[row.kind], ms=7)
             closed = "" if np.isnan(row.gap_closed) else f"{round(row.gap_closed)}%"
-            ax.annotate(closed, (row.delta, k), (0, 6), textcoords="offset points", ha="center", fontsize=8)
+            ax.annotate(closed, (row.delta, k), (0, 6), textcoords="offset points", ha="center", fontsize=8, path_effects=[HALO])
         names = shown.loc[shown["detector"] == detector, "step"].tolist()
         ax.set_yticks(range(len(names)), names)
         ax.axvline(0, color="0.4", lw=0.8)

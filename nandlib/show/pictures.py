@@ -10,15 +10,19 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.ndimage import binary_dilation
 
 from nandlib.show.style import MAP_COLOURS, OUTLINE, SUPPRESSION_COLOURS, WIDTH
 
+MARGIN = 0.015  # of an image's side, between a mask and its outline in small panels
 
-def show_image(ax: Axes, image: np.ndarray, mask: np.ndarray | None = None, title: str = "") -> None:
-    """An image with the outline of its ground-truth mask."""
+
+def show_image(ax: Axes, image: np.ndarray, mask: np.ndarray | None = None, title: str = "", line: float = 0.7) -> None:
+    """An image with the outline of its ground-truth mask, `line` points wide."""
     ax.imshow(image, extent=(0, 1, 1, 0))
     if mask is not None and mask.any() and not mask.all():
-        ax.contour(np.linspace(0, 1, mask.shape[1]), np.linspace(0, 1, mask.shape[0]), mask, levels=[0.5], colors=OUTLINE, linewidths=0.7)
+        places = (np.linspace(0, 1, side) for side in mask.shape[::-1])
+        ax.contour(*places, mask, levels=[0.5], colors=OUTLINE, linewidths=line)
     _frame(ax, title)
 
 
@@ -73,8 +77,14 @@ def before_after(rows: Sequence[dict[str, Any]], suppression: bool = True) -> Fi
     return figure
 
 
+def _around(mask: np.ndarray | None) -> np.ndarray | None:
+    """A mask and what lies near: in a small panel its outline would hide a thread."""
+    return None if mask is None else binary_dilation(mask, iterations=round(MARGIN * max(mask.shape)))
+
+
 def pairs(blocks: Sequence[dict[str, Any]], columns: int = 2) -> Figure:
-    """Figure 5: per class an image of the added type and one of another type, before and after, side by side.
+    """Figure 5: per class an image of the added type and one of another type, before and after, side by side; masks are outlined at a
+    little distance.
 
     Args:
         blocks: Each has ``title``, ``rows`` (as for `before_after`), and is scaled by its own largest map value.
@@ -88,7 +98,7 @@ def pairs(blocks: Sequence[dict[str, Any]], columns: int = 2) -> Figure:
         vmin = min(0.0, *(float(row["before"].min()) for row in block["rows"]))
         vmax = max(float(row["before"].max()) for row in block["rows"])
         for k, row in enumerate(block["rows"]):
-            show_image(axes[k, 0], row["image"], row["mask"])
+            show_image(axes[k, 0], row["image"], _around(row["mask"]), line=0.5)
             _row_label(axes[k, 0], row["label"])
             show_map(axes[k, 1], row["before"], vmin=vmin, vmax=vmax, title="before" if k == 0 else "")
             show_map(axes[k, 2], row["after"], vmin=vmin, vmax=vmax, title="after" if k == 0 else "")

@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, to_rgba
 from matplotlib.figure import Figure
 
 from nandlib.show.style import MAP_COLOURS, OURS, PAPER, WIDTH, pretty
@@ -40,13 +42,21 @@ def towards(points: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return FRONT if np.linalg.norm(away) < 1e-9 else away / np.linalg.norm(away)
 
 
-def draw(
-    ax: Axes, points: np.ndarray, values: np.ndarray, view: Sequence[float] | np.ndarray, top: float, colours: str = MAP_COLOURS
-) -> None:
-    """Points in one panel, about `MOST`, the nearest to the eye last, coloured from 0 to `top`."""
+def draw(ax: Axes, points: np.ndarray, colours: np.ndarray, view: Sequence[float] | np.ndarray, kept: np.ndarray | None = None) -> None:
+    """Points in one panel, about `MOST` and all that are to be kept, the nearest to the eye last.
+
+    Args:
+        ax: The panel.
+        points: ``(P, 3)``.
+        colours: ``(P, 4)``.
+        view: From where.
+        kept: ``(P,)`` bool.
+    """
     place = seen(points, view)
-    order = place[:, 2].argsort()[:: max(1, len(place) // MOST)]
-    ax.scatter(place[order, 0], place[order, 1], c=values[order], s=4.5, lw=0, vmin=0, vmax=top, cmap=colours, rasterized=True)
+    order = place[:, 2].argsort()
+    few = np.arange(len(order)) % max(1, len(order) // MOST) == 0
+    order = order[few if kept is None else few | kept[order]]
+    ax.scatter(place[order, 0], place[order, 1], c=colours[order], s=4.5, lw=0, rasterized=True)
     ax.set(aspect="equal", xticks=[], yticks=[])
     sns.despine(ax=ax, left=True, bottom=True)
 
@@ -61,19 +71,24 @@ def faults_figure(maps: Mapping[str, np.ndarray], parts: Sequence[str], groups: 
     """
     figure, axes = plt.subplots(2 * len(parts), len(groups), figsize=(WIDTH, 1.15 * 2 * len(parts)), squeeze=False)
     for row, name in enumerate(parts):
-        top = max(float(maps[f"{name}/{group}/maps"].max()) for group in groups)
+        scale = _scale(max(float(maps[f"{name}/{group}/maps"].max()) for group in groups))
         for column, group in enumerate(groups):
             points, mask, anomaly = (maps[f"{name}/{group}/{key}"] for key in ("points", "mask", "maps"))
             upper, lower, view = axes[2 * row, column], axes[2 * row + 1, column], towards(points, mask)
             near = seen(points, view)[:, 2]
-            shade = 0.35 + 0.4 * (near - near.min()) / np.ptp(near)
-            draw(upper, points, np.where(mask, 1.0, shade), view, 1.0, "cividis")
-            draw(lower, points, anomaly, view, top)
+            grey = plt.get_cmap("Greys")(0.6 - 0.4 * (near - near.min()) / np.ptp(near))
+            draw(upper, points, np.where(mask[:, None], to_rgba(PAPER), grey), view, mask)
+            draw(lower, points, scale.to_rgba(anomaly), view, mask)
             if row == 0:
                 upper.set_title(pretty(group))
         axes[2 * row, 0].set_ylabel(pretty(name), fontsize=8.5)
-        axes[2 * row + 1, 0].set_ylabel("A", fontsize=8.5)
+        axes[2 * row + 1, 0].set_ylabel(f"A, 0 to {scale.get_clim()[1]:.2f}", fontsize=8.5)
     return figure
+
+
+def _scale(top: float) -> ScalarMappable:
+    """Of anomaly maps, from 0."""
+    return ScalarMappable(Normalize(0, top), MAP_COLOURS)
 
 
 def before_and_after(maps: Mapping[str, np.ndarray], part: str, added: str, groups: Sequence[str]) -> Figure:
@@ -87,16 +102,17 @@ def before_and_after(maps: Mapping[str, np.ndarray], part: str, added: str, grou
     """
     sides = len(SIDES)
     figure, axes = plt.subplots(len(groups), 2 * sides, figsize=(WIDTH, 1.05 * len(groups)), squeeze=False)
-    top = max(float(maps[f"{part}/{group}/maps"].max()) for group in groups)
+    scale = _scale(max(float(maps[f"{part}/{group}/maps"].max()) for group in groups))
     for row, group in zip(axes, groups, strict=True):
         points = maps[f"{part}/{group}/points"]
         for place, key in enumerate(("maps", f"final/{added}")):
             for ax, view in zip(row[place * sides :], SIDES.values(), strict=False):
-                draw(ax, points, maps[f"{part}/{group}/{key}"], view, top)
+                draw(ax, points, scale.to_rgba(maps[f"{part}/{group}/{key}"]), view)
         row[0].set_ylabel(pretty(group), fontsize=8.5)
-    for place, title in enumerate(("A", f"A_final, {pretty(added)} added")):
+    for place, title in enumerate(("$A$", f"$A_{{final}}$, {pretty(added)} added")):
         for ax, side in zip(axes[0, place * sides :], SIDES, strict=False):
-            ax.set_title(f"{title}\n{side}" if side == "front" else side, fontsize=8, loc="left" if side == "front" else "center")
+            ax.set_title(f"{title}\n{side}" if side == "front" else side, fontsize=8, loc="left", y=1.0)
+    figure.colorbar(scale, ax=axes, location="bottom", shrink=0.4, aspect=40, pad=0.02, label="anomaly")
     return figure
 
 

@@ -144,6 +144,18 @@ def test_messages(model):
         broken(IMAGES)
     with pytest.raises(DataError, match="returned 1 maps for 2 images"):
         add_normality(lambda images: BASE[:1], "thread", model=model)(IMAGES)
+    for maps, message in (
+        (BASE[:1], "base returned 1 maps for 2 images"),
+        (-BASE - 1, "what is 0 or more can be damped"),
+        (BASE * np.nan, "NaN"),
+    ):
+        for damped in (adapted.damp, adapted.suppression_maps):
+            with pytest.raises(DataError, match=message):
+                damped(IMAGES, maps)
+    assert [single.dtype for single in adapted.damp(IMAGES, torch.tensor(BASE).double())] == [np.float32] * 2
+    for name in (3, "a\x85", "\ud800"):
+        with pytest.raises(DataError, match="the name of a normality is printable text"):
+            adapted.add("hole", name)
 
 
 def test_what_has_no_meaning_is_refused(model):

@@ -139,6 +139,8 @@ def test_missing_phrases_are_named():
     [
         ("classes: {}", "'templates' must be a list of sentences"),
         ("base: aprilgan\ntemplates: ['a photo']", "must hold exactly one {}"),
+        ("base: aprilgan\ntemplates: ['a {:d}']", "must hold exactly one {}"),
+        ("base: aprilgan\npatterns: ['a {type!r}']", "must hold {type}"),
         ("base: aprilgan\nclasses: {a: {b: []}}", "a/b must be a list of at least one phrase"),
         ("base: aprilgan\nclases: {}", r"unknown key 'clases': did you mean 'classes'\?"),
         ("base: aprilgan\npatterns: ['{class}']", "must hold {type}"),

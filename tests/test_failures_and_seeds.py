@@ -9,7 +9,7 @@ import torch
 
 from nandlib.data.drawn.auxiliary import FAMILIES
 from nandlib.evaluation import wordings
-from nandlib.evaluation.failures import COLUMNS, REASONS, failure_table
+from nandlib.evaluation.failures import COLUMNS, REASONS, failure_table, judged
 from nandlib.evaluation.seeds import MEASURES, seed_table
 from nandlib.models.mini import CHANNELS, STAGE_WIDTHS
 from nandlib.training import vocabulary
@@ -29,6 +29,9 @@ def test_every_reason_has_its_rule():
     assert table["why"].tolist() == [REASONS[name] for name in ("residue", "spread", "weak", "others")]
     assert table.loc[3, ["removed_own", "removed_other"]].tolist() == [10, 20]
     assert failure_table(frame[frame["delta"] > 0], selectivity, retrieval).empty
+    unseen = selectivity.assign(removed=selectivity["removed"].where(selectivity["group"] != "a"))  # A is 0 in all its masks
+    assert failure_table(frame, unseen, retrieval)["group"].tolist() == ["d", "c", "b"]
+    assert set(judged(unseen)["group"]) == set("bcde")
 
 
 def test_spread_over_seeds():

@@ -35,6 +35,11 @@ def test_every_group_has_its_own_controls():
     maps = ClassMaps("x", NandConfig(), {"test": torch.zeros(1, len(texts), 1, 4)}, texts, (2, 2), 1.0)
     assert controls_of(maps, "b") == {"its text": "+b", "another group's text": "+c", "empty": "~empty", "shuffled": "~shuffled:b"}
     assert controls_of(maps, "c")["another group's text"] == "+a"
+    texts = ["normal", "abnormal", "+a", "+b:a", "~shuffled:a", "~shuffled:b:a"]
+    maps = ClassMaps("x", NandConfig(), {"test": torch.zeros(1, len(texts), 1, 4)}, texts, (2, 2), 1.0)
+    assert [controls_of(maps, group)["shuffled"] for group in ("a", "b:a")] == ["~shuffled:a", "~shuffled:b:a"]
+    alone = ClassMaps("x", NandConfig(), {"test": torch.zeros(1, 3, 1, 4)}, ["normal", "abnormal", "+a"], (2, 2), 1.0)
+    assert controls_of(alone, "a") == {"its text": "+a"}
 
 
 def test_control_texts(monkeypatch):

@@ -179,6 +179,18 @@ def test_what_it_lacks_is_said(model):
     known = NandConfig(method="nand_plus", plus=PlusConfig(competitors="types", calibrate=False))
     with pytest.raises(DataError, match="needs the defects that stay abnormal"):
         add_normality(detector, "thread", model=model, nand=known)
+    for others, message in (([[]], "needs at least one phrase"), ([3], "is said in words"), ([""], "that is not empty")):
+        with pytest.raises(DataError, match=message):
+            add_normality(detector, "thread", model=model, nand=known, others=others)
+
+
+def test_what_is_declared_normal_is_no_rival_of_itself(model):
+    known = NandConfig(method="nand_plus", plus=PlusConfig(competitors="types", calibrate=False))
+    both = add_normality(detector, "scratch", model=model, nand=known, others=["hole", "dent"]).add(" Hole")
+    other = add_normality(detector, "scratch", model=model, nand=known, others=["dent"]).add(" Hole")
+    assert np.array_equal(np.stack(both(IMAGES)), np.stack(other(IMAGES)))
+    with_hole = add_normality(detector, "scratch", model=model, nand=known, others=["hole", "dent"])
+    assert np.array_equal(np.stack(both.remove(" Hole")(IMAGES)), np.stack(with_hole(IMAGES)))  # a rival again
 
 
 def test_the_ablation_starts_at_the_papers_rule_and_changes_one_thing_at_a_time():

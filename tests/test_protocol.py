@@ -56,6 +56,12 @@ def test_auroc_is_never_flipped():
     assert auroc([0, 0, 1, 1], [3, 4, 1, 2]) == 0
 
 
+def test_auroc_needs_a_number_for_each_label():
+    for scores in ([0.1, np.nan, 0.3], [0.1, 0.2]):
+        with pytest.raises(DataError, match="a score, a number, for each label"):
+            auroc([0, 1, 1], scores)
+
+
 def test_auroc_of_one_label_is_an_error():
     with pytest.raises(DataError, match="one group only"):
         auroc([1, 1], [0.1, 0.2])

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from nandlib import add_normality
+from nandlib.errors import DataError
 from nandlib.method.adapt import AdaptedDetector
 from nandlib.method.config import NandConfig, PlusConfig
 from nandlib.method.threshold import Threshold, certain_threshold, conformal_threshold
@@ -60,6 +61,13 @@ def test_what_is_rejected_lies_above_the_threshold(adapted):
     assert bare.predict(IMAGES).tolist() == [grey > cut for grey in GREYS] and 0 < bare.predict(IMAGES).sum() < len(GREYS)
     after = adapted.calibrate(IMAGES, 0.2)
     assert after.predict(IMAGES).tolist() == (adapted.scores(IMAGES) > cut).tolist() != bare.predict(IMAGES).tolist()
+
+
+def test_a_score_that_is_no_number_sets_no_threshold():
+    scores = np.r_[np.arange(60.0), np.nan]
+    for found in (lambda: conformal_threshold(scores, 0.05), lambda: certain_threshold(scores, 0.05, 0.95)):
+        with pytest.raises(DataError, match="is no number"):
+            found()
 
 
 def test_a_fresh_threshold_is_of_the_scores_after_what_was_added(adapted):

@@ -1,6 +1,7 @@
 """Intervals and tests against scipy, plain loops, simulated coverage, and published identities."""
 
 import itertools
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,9 @@ from nandlib.errors import DataError
 from nandlib.evaluation import statistics
 from nandlib.evaluation.protocol import delta_table
 from nandlib.evaluation.statistics import (
+    AFTER,
+    BEFORE,
+    OTHERS,
     bootstrap,
     delong,
     drawn_weights,
@@ -24,7 +28,16 @@ from nandlib.evaluation.statistics import (
     weighted_auroc,
     wilcoxon,
 )  # fmt: skip
-from nandlib.evaluation.uncertainty import DETECTOR_COLUMNS, GROUP_COLUMNS, LEAST_GAP, detector_summary, gap_closed, resample, uncertainty
+from nandlib.evaluation.uncertainty import (
+    DETECTOR_COLUMNS,
+    GROUP_COLUMNS,
+    LEAST_GAP,
+    _gap_interval,
+    detector_summary,
+    gap_closed,
+    resample,
+    uncertainty,
+)
 from nandlib.method.threshold import certain_threshold, conformal_threshold
 
 
@@ -227,6 +240,19 @@ def test_the_share_of_a_gap_needs_a_gap():
     assert gap_closed(70.6, 75.1, 85.0) == pytest.approx(31.25)
     assert gap_closed(80.0, 84.0, 80.0 + LEAST_GAP) == pytest.approx(200)  # a mark, no bound
     assert np.isnan(gap_closed(80.0, 81.0, 81.9)) and np.isnan(gap_closed(80.0, 81.0, 75.0))
+
+
+def test_a_resample_without_a_gap_lies_on_the_side_of_its_gain():
+    gain = np.linspace(1, 2, 1000)
+    gap = np.r_[np.full(10, -0.01), np.zeros(2), np.linspace(4, 6, 988)]
+    means = np.zeros((1000, 3))
+    means[:, AFTER], means[:, OTHERS] = gain, gap
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        low, high = _gap_interval(means)
+        lowest, highest = _gap_interval(np.c_[means[:, BEFORE], -means[:, AFTER], means[:, OTHERS]])
+    shares = np.sort(100 * gain[12:] / gap[12:])
+    assert (low, high) == pytest.approx((shares[25], shares[974]), abs=0.1) and (lowest, highest) == pytest.approx((-high, -low))
 
 
 def test_a_gap_whose_interval_reaches_0_has_no_share():

@@ -36,12 +36,14 @@ def oracle(masks: Tensor, added: np.ndarray) -> Tensor:
 
 
 def controls_of(maps: ClassMaps, group: str) -> dict[str, str]:
-    """Control → name of the text that takes the place of the group's own."""
-    following = maps.groups[(maps.groups.index(group) + 1) % len(maps.groups)]
-    found = {"its text": f"+{group}", "another group's text": f"+{following}"}
-    for name in maps.texts:
-        if name.startswith("~") and (":" not in name or name.endswith(f":{group}")):
-            found[name[1:].split(":")[0]] = name
+    """Control → name of the text that takes the place of the group's own; there is no other group's where there is one group."""
+    found = {"its text": f"+{group}"}
+    if (following := maps.groups[(maps.groups.index(group) + 1) % len(maps.groups)]) != group:
+        found["another group's text"] = f"+{following}"
+    for name in (name for name in maps.texts if name.startswith("~")):
+        control, _, own = name[1:].partition(":")
+        if own in ("", group):
+            found[control] = name
     return found
 
 

@@ -16,7 +16,11 @@ REASONS = {
 
 
 def judged(selectivity: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `selectivity` in which a text meets its own group, where another group has masks too: what a reason needs."""
+    """The rows of `selectivity` in which a text meets its own group, where another group has masks too: what a reason needs.
+
+    Masks inside which A is 0 everywhere are as good as none.
+    """
+    selectivity = selectivity.dropna(subset="removed")
     others = selectivity.groupby(["detector", "class", "text"])["group"].transform("size") > 1
     return selectivity[others & (selectivity["text"] == selectivity["group"])]
 
@@ -39,7 +43,7 @@ def failure_table(deltas: pd.DataFrame, selectivity: pd.DataFrame, retrieval: pd
     changes = dict(zip(deltas[["detector", "class", "group"]].itertuples(index=False, name=None), deltas["delta"], strict=True))
     for (detector, class_name, text), part in selectivity.groupby(["detector", "class", "text"], sort=False):
         delta = changes.get((detector, class_name, text), 0.0)
-        removed = part.set_index("group")["removed"]
+        removed = part.set_index("group")["removed"].dropna()  # where A is 0 inside all masks nothing can be removed
         if delta >= 0 or text not in removed or len(removed) < 2:
             continue
         others = removed.drop(text)

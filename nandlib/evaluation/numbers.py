@@ -71,8 +71,10 @@ def check_kind(figures: Path, again: str) -> pd.DataFrame:
     shown = read_table(figures / "kshot.csv")
     parts = [kshot_summary(own.drop(columns="detector")).assign(detector=name) for name, own in shown.groupby("detector", sort=False)]
     summary = pd.concat(parts, ignore_index=True)
-    (origin,) = read_table(figures / "deltas.csv")["origin"].unique()
-    tables = {f"{name}.csv": table for name, table in shown_tables(read_scores(figures / "scores.parquet"), origin).items()}
+    origins = read_table(figures / "deltas.csv")["origin"].unique()
+    if len(origins) != 1:
+        raise DataError(f"{figures / 'deltas.csv'}: {len(origins)} origins, where all groups have one: run '{again}' again")
+    tables = {f"{name}.csv": table for name, table in shown_tables(read_scores(figures / "scores.parquet"), origins[0]).items()}
     return _compared(figures, tables | {"summary.csv": summary[["detector", *summary.columns.drop("detector")]]}, again)
 
 
@@ -80,6 +82,8 @@ def _compared(figures: Path, tables: Tables, again: str) -> pd.DataFrame:
     rows = []
     for name, table in tables.items():
         path = figures / name
+        if not path.is_file():
+            raise DataError(f"{path} is missing: run '{again}' again")
         found = read_table(path).drop(columns="weights", errors="ignore")
         table = table.reset_index(drop=True)
         if list(found.columns) != list(table.columns) or len(found) != len(table):
@@ -87,7 +91,7 @@ def _compared(figures: Path, tables: Tables, again: str) -> pd.DataFrame:
         numbers = table.select_dtypes("number").columns
         words = table.columns.difference(numbers)
         same_words = (found[words].astype(str) == table[words].astype(str)).all(axis=None)
-        ours, theirs = table[numbers].to_numpy(float), found[numbers].to_numpy(float)
+        ours, theirs = table[numbers].to_numpy(float), found[numbers].apply(pd.to_numeric, errors="coerce").to_numpy(float)
         largest = float(np.nanmax(np.where(np.isnan(ours) & np.isnan(theirs), 0.0, np.abs(ours - theirs)), initial=0.0))
         unlike = bool((np.isnan(ours) != np.isnan(theirs)).any()) or not same_words
         rows.append((name, ours.size, np.inf if unlike else largest, not unlike and largest <= TOLERANCE))

@@ -28,9 +28,11 @@ def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
     """Area under the ROC curve in percent; label 1 is abnormal, larger scores are more anomalous.
 
     Raises:
-        DataError: If only one label occurs.
+        DataError: If only one label occurs, there are more or fewer scores than labels, or one is NaN.
     """
-    abnormal = np.asarray(labels) == 1
+    abnormal, scores = np.asarray(labels) == 1, np.asarray(scores)
+    if abnormal.shape != scores.shape or np.isnan(scores).any():
+        raise DataError(f"AUROC needs a score, a number, for each label: {scores.size} scores, {abnormal.size} labels")
     n_abnormal, n_normal = int(abnormal.sum()), int((~abnormal).sum())
     if not n_abnormal or not n_normal:
         raise DataError("AUROC needs normal and abnormal images: a class with one group only has no protocol")

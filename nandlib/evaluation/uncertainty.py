@@ -46,17 +46,18 @@ def gap_closed(before: float, after: float, others: float) -> float:
 
 
 def _gap_interval(means: np.ndarray) -> tuple[float, float]:
-    """95 % interval of `gap_closed` from resampled means ``(resamples, 3)``; NaN where the interval of the gap reaches below 0.
+    """95 % interval of `gap_closed` from resampled means ``(resamples, 3)``; NaN where the interval of the gap reaches to 0.
 
-    Percentiles of the ratio, as of all else here. Fieller's interval is the same idea for normal errors, and unbounded exactly where
-    the gap is not clear, which is where this says nothing.
+    A resample without a gap lies beyond all others, on the side of its gain. Percentiles of the ratio, as of all else here. Fieller's
+    interval is the same idea for normal errors, and unbounded exactly where the gap is not clear, which is where this says nothing.
     """
-    gap = means[:, OTHERS] - means[:, BEFORE]
+    gap, gain = means[:, OTHERS] - means[:, BEFORE], means[:, AFTER] - means[:, BEFORE]
     if interval(gap)[0] <= 0:
         return np.nan, np.nan
-    with np.errstate(divide="ignore"):  # a resample without a gap lies beyond all others
-        shares = 100 * (means[:, AFTER] - means[:, BEFORE]) / gap
-    return interval(shares)
+    some = gap > 0
+    beyond = np.where(gain == 0, 0.0, np.copysign(np.inf, gain))
+    found = interval(np.where(some, 100 * gain / np.where(some, gap, 1), beyond))
+    return found if np.isfinite(found).all() else (np.nan, np.nan)
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ Draws = dict[str, list[Resampled]]  # by detector
 
 
 def resample(scores: pd.DataFrame, *, seed: int = 0, resamples: int = RESAMPLES) -> Draws:
-    """Resampled test sets of a study's scores: the same for every frame of the same images and seed.
+    """Resampled test sets of a study's scores: the same for every frame of the same images, groups in the same order, and seed.
 
     Args:
         scores: Frame of schema `nandlib.study.frames.SCORES`.
@@ -105,9 +106,11 @@ def uncertainty(draws: Draws) -> tuple[pd.DataFrame, pd.DataFrame]:
     Returns:
         By group, `GROUP_COLUMNS`: 95 % interval of Δ (points); ``n_single``, how many groups of the class (good images among them) have
         one image, whose spread the interval cannot know (it is NaN where good or the group itself is such a one); DeLong's p, and
-        Holm's adjustment over the groups of a detector. By detector, `DETECTOR_COLUMNS`: intervals of the mean Δ over classes and of
-        the share of the gap that is closed; how many groups are better and worse after Holm's adjustment; ``n_single`` of all classes;
-        the p of sign flips by class over groups, and Wilcoxon's over classes.
+        Holm's adjustment over the groups of a detector. (DeLong's test takes good images and the added ones for one sample: that these
+        move and those do not counts as spread, so that where a text does what it should the test is more careful than the interval,
+        which is stratified.) By detector, `DETECTOR_COLUMNS`: intervals of the mean Δ over classes and of the share of the gap that is
+        closed; how many groups are better and worse after Holm's adjustment; ``n_single`` of all classes; the p of sign flips by class
+        over groups, and Wilcoxon's over classes.
     """
     groups, detectors = [], []
     for detector, classes in draws.items():

@@ -24,7 +24,7 @@ from nandlib.method.detection import text_feature
 from nandlib.method.examples import Example, both
 from nandlib.method.operators import image_score, similarities, suppress
 from nandlib.method.plus import Regions, find_regions
-from nandlib.method.prompts import PromptSet, checked_phrases, refuse_repeated
+from nandlib.method.prompts import PromptSet, checked_name, checked_phrases, refuse_repeated, still_abnormal
 from nandlib.method.shown import Shown, as_example
 from nandlib.method.suppression import Similarities, Texts, suppression
 from nandlib.method.threshold import Threshold, certain_threshold, conformal_threshold
@@ -72,14 +72,14 @@ class AdaptedDetector:
             examples: Images that show it; `nandlib.method.examples.Example` for those with a mask, box or point.
 
         Raises:
-            DataError: If there is neither text nor example, a phrase is empty, the name is taken, or an example is none: its score is not
-                above that of normal images, its mask does not fit, or it was given before.
+            DataError: If there is neither text nor example, a phrase is empty, the name is taken or no printable text, or an example is
+                none: its score is not above that of normal images, its mask does not fit, or it was given before.
         """
         phrases = checked_phrases(text)
         refuse_single(examples, "examples")
         if not (phrases or len(examples)):
             raise DataError("a normality needs at least one phrase that is not empty, or an example")
-        name = name or (phrases[0] if phrases else "example")
+        name = checked_name(name or (phrases[0] if phrases else "example"))
         if name in self.names:
             raise DataError(f"normality '{name}' is added already: give another name, or remove it first")
         refuse_repeated(phrases, self.normalities)
@@ -116,7 +116,9 @@ class AdaptedDetector:
             base: Anomaly maps, whose sizes the maps take and in which `nand_plus` finds its regions; None: ``nand.map_size`` squared
                 for the paper's rule, and the detector is called for `nand_plus`.
         """
-        if base is None and (self.nand.method == "nand_plus" or self.shown.examples):
+        if base is not None:
+            base = check_maps(base, len(images), "base")
+        elif self.nand.method == "nand_plus" or self.shown.examples:
             base = self._base(images)
         maps: dict[str, list[np.ndarray]] = {name: [] for name in self.normalities}
         for features, sizes in encoded(self.model, images, base) if self.normalities else ():
@@ -174,7 +176,7 @@ class AdaptedDetector:
 
     def _rival_sentences(self) -> list[list[str]]:
         if self.nand.plus.competitors == "types":
-            return [self.prompts.fill(phrases) for phrases in self.others]
+            return [self.prompts.fill(phrases) for phrases in still_abnormal(self.others, self.normalities)]
         return list(self.prompts.bank().values()) if self.nand.plus.competitors == "bank" else []
 
     def _base(self, images: Sequence[ImageLike]) -> list[np.ndarray]:
@@ -194,7 +196,8 @@ class AdaptedDetector:
         return [final for piece in pieces for final in self.damp(piece, self._base(piece))]
 
     def damp(self, images: Sequence[ImageLike], base: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """A_final of anomaly maps that are at hand already: `base` has one ``(H, W)`` map an image, in place of the detector's."""
+        """A_final of maps that are at hand already: `base` has one ``(H, W)`` map an image, such as a detector must give (or DataError)."""
+        base = check_maps(base, len(images), "base")
         final = [torch.from_numpy(single if self.names else single.copy()) for single in base]  # never the detector's own
         for maps in self.suppression_maps(images, base).values() if self.names else ():
             final = [suppress(anomaly, torch.from_numpy(sup)) for anomaly, sup in zip(final, maps, strict=True)]
@@ -223,8 +226,7 @@ class AdaptedDetector:
             raise DataError(f"{type(self.detector).__name__} has no normal_maps of its own: give normal images that it was not trained on")
         maps = list(own()) if normals is None and own is not None else self._base([] if normals is None else normals)
         scores = self._scores([np.asarray(single, np.float32) for single in maps])
-        value, attained = conformal_threshold(scores, level)
-        return replace(self, threshold=Threshold(value, attained, len(scores)))
+        return replace(self, threshold=Threshold(*conformal_threshold(scores, level), len(scores)))
 
     def recalibrate(self, passing: Sequence[ImageLike], level: float = 0.05, confidence: float = 0.95) -> AdaptedDetector:
         """With a fresh threshold: set on images that should pass now, normal and accepted ones, as they score after what was added.
@@ -245,8 +247,7 @@ class AdaptedDetector:
         """
         if self.threshold is None:
             raise DataError("no threshold has been set: adapted = adapted.calibrate(normals, level=0.05)")
-        rejected: np.ndarray = self.scores(images) > self.threshold.value
-        return rejected
+        return np.asarray(self.scores(images) > self.threshold.value)
 
     def check(
         self,
@@ -333,9 +334,7 @@ class AdaptedDetector:
         threshold = None if found.threshold is None else Threshold(**found.threshold.model_dump())
         said = found.prompts.prompt_set(folder), found.noun, found.nand, found.normalities
         adapted = cls(detector, model, *said, shown, found.others, token, threshold)
-        texts = tensors.get("texts", torch.empty(0))
-        if texts.shape != adapted.texts.shape or not float((texts * adapted.texts).sum(-1).min()) >= 1 - 1e-4:
-            raise DataError(f"{folder} was saved with another vision-language model: its texts have other features; load(…, model=…)")
+        saved.refuse_other_texts(folder, tensors, adapted.texts)
         return adapted
 
     def _before_and_after(self, images: Sequence[ImageLike]) -> Scores:

@@ -32,7 +32,7 @@ class PlusConfig(Section):
     known_prior: float = Field(1.0, gt=0, description="the same where the class's types are named, of which there are few")
     synonym: float = Field(0.3, ge=-1, le=1, description="cosine from which on a text of the bank stands for the added one")
     peak_distance: float = Field(1 / 32, gt=0, le=1, description="between peaks, of the map's side")
-    focus: float = Field(8.0, ge=0, description="a pixel of a region counts (A / peak)^focus")
+    focus: float = Field(8.0, ge=0, le=50, description="a pixel of a region counts (A / peak)^focus")
 
 
 class ExampleConfig(Section):

@@ -14,7 +14,7 @@ from nandlib.method.batches import mean_token
 from nandlib.method.config import NandConfig, PromptConfig
 from nandlib.method.descriptors import Descriptors
 from nandlib.method.examples import Example
-from nandlib.method.prompts import PromptSet, load_prompts
+from nandlib.method.prompts import PromptSet, checked_phrases, load_prompts
 from nandlib.method.shown import Shown
 from nandlib.models import VisionLanguageModel, load_model
 
@@ -55,8 +55,8 @@ def add_normality(
         A detector: call it on images; `add` and `remove` give detectors with more or fewer normalities.
 
     Raises:
-        DataError: If there is neither text nor example, an example shows nothing, the folder of maps does not exist, a parameter has no
-            meaning here, or normal images are missing where they are needed.
+        DataError: If there is neither text nor example, a phrase is none, an example shows nothing, the folder of maps does not exist, a
+            parameter has no meaning here, or normal images are missing where they are needed.
         ModelError: If a model's weights are missing or do not fit.
 
     Example:
@@ -85,7 +85,9 @@ def add_normality(
     model = model or load_model("mini")
     prompts = prompts or load_prompts(PromptConfig(file="aprilgan"))
     token = mean_token(model, normals) if nand.method == "nand_plus" and nand.plus.calibrate else None
-    stay = tuple((other,) if isinstance(other, str) else tuple(other) for other in others)
+    stay = tuple(map(checked_phrases, others))
+    if () in stay:
+        raise DataError("others: a defect that stays abnormal needs at least one phrase")
     shown = Shown(Descriptors(detector, model, normals), nand)
     return AdaptedDetector(detector, model, prompts, noun, nand, {}, shown, stay, token).add(text, name, examples=examples)
 

@@ -129,9 +129,9 @@ def load_prompts(config: PromptConfig) -> PromptSet:
 
 
 def _fields(sentence: Any) -> list[str]:
-    """Names in braces; of what is no sentence with braces in pairs, one that none has."""
+    """Names in braces; of what is no sentence with braces in pairs, or says how a name is written, one that none has."""
     try:
-        return [name for _, name, _, _ in Formatter().parse(sentence) if name is not None]
+        return ["?" if how or conversion else name for _, name, how, conversion in Formatter().parse(sentence) if name is not None]
     except (ValueError, TypeError):
         return ["?"]
 
@@ -153,11 +153,30 @@ def checked_phrases(text: str | Sequence[str]) -> tuple[str, ...]:
     return phrases
 
 
+def spelled(phrase: str) -> str:
+    """A phrase but for spaces and capitals."""
+    return " ".join(phrase.split()).lower()
+
+
+def still_abnormal(others: Sequence[tuple[str, ...]], normalities: Mapping[str, Sequence[str]]) -> list[tuple[str, ...]]:
+    """Those of the defects `others` of which no phrase is a normality's: what was declared normal is no rival of itself."""
+    added = {spelled(phrase) for own in normalities.values() for phrase in own}
+    return [phrases for phrases in others if added.isdisjoint(map(spelled, phrases))]
+
+
+def checked_name(name: str) -> str:
+    """The name of a normality.
+
+    Raises:
+        DataError: If it is no text, or cannot be written.
+    """
+    if not isinstance(name, str) or not name.isprintable():
+        raise DataError(f"the name of a normality is printable text, not {name!r}")
+    return name
+
+
 def refuse_repeated(phrases: Sequence[str], normalities: Mapping[str, Sequence[str]]) -> None:
     """Raise DataError if one of the phrases, but for spaces and capitals, is that of a normality: it would be damped twice."""
-
-    def spelled(phrase: str) -> str:
-        return " ".join(phrase.split()).lower()
 
     known = {spelled(phrase): name for name, own in normalities.items() for phrase in own}
     for phrase in phrases:

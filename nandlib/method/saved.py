@@ -172,3 +172,10 @@ def _replace(path: Path, fill: Callable[[Path], None]) -> None:
         other.replace(path)
     finally:
         other.unlink(missing_ok=True)
+
+
+def refuse_other_texts(folder: Path, tensors: Mapping[str, Tensor], texts: Tensor) -> None:
+    """Raise DataError if the text features ``(K, D)`` of `texts` are not those that were saved."""
+    kept = tensors.get("texts", torch.empty(0))
+    if kept.shape != texts.shape or not float((kept * texts).sum(-1).min()) >= 1 - 1e-4:
+        raise DataError(f"{folder} was saved with another vision-language model: its texts have other features; load(…, model=…)")

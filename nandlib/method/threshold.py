@@ -52,14 +52,19 @@ def conformal_threshold(normals: ArrayLike, level: float) -> tuple[float, float]
     """
     if not 0 < level < 1:
         raise DataError(f"level is a share of normal images between 0 and 1, not {level}")
-    if not np.size(normals):
-        raise DataError("a threshold needs normal images: none were given")
-    if np.isnan(normals).any():
-        raise DataError("a score of a normal image is no number: no threshold follows")
-    ordered = np.sort(np.asarray(normals, float))
+    ordered = np.sort(_scores(normals, "normal images"))
     n = len(ordered)
     k = min(n, int(np.ceil((n + 1) * (1 - level) - 1e-9)))
     return float(ordered[k - 1]), 1 - k / (n + 1)
+
+
+def _scores(given: ArrayLike, of: str) -> np.ndarray:
+    scores = np.asarray(given, float)
+    if not scores.size:
+        raise DataError(f"a threshold needs {of}: none were given")
+    if np.isnan(scores).any():
+        raise DataError(f"a score of {of} is no number: no threshold follows")
+    return scores
 
 
 def certain_threshold(passing: ArrayLike, level: float, confidence: float) -> float:
@@ -74,15 +79,14 @@ def certain_threshold(passing: ArrayLike, level: float, confidence: float) -> fl
         confidence: Probability over such sets of images that the promise holds.
 
     Raises:
-        DataError: If so few images vouch for no threshold at all, or a share is not between 0 and 1.
+        DataError: If so few images vouch for no threshold at all, a score is NaN, or a share is not between 0 and 1.
     """
     if not (0 < level < 1 and 0 < confidence < 1):
         raise DataError(f"level and confidence are shares between 0 and 1, not {level} and {confidence}")
-    if not np.size(passing):
-        raise DataError("a threshold needs images that should pass: none were given")
+    scores = _scores(passing, "images that should pass")
     from mapie.risk_control import BinaryClassificationController
 
-    values, place = np.unique(np.asarray(passing, float), return_inverse=True)
+    values, place = np.unique(scores, return_inverse=True)
     share = 1 / (len(values) + 1)  # MAPIE wants scores from 0 to 1: the order is all that counts
     controller = BinaryClassificationController(
         lambda given: np.c_[1 - np.ravel(given), np.ravel(given)],

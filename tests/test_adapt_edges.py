@@ -83,6 +83,15 @@ def test_detectors_are_copied_and_pickled(model, name):
         assert torch.equal(copy.deepcopy(detector).normal_maps(), detector.normal_maps())
 
 
+def test_an_adapted_module_is_copied_and_pickled(model):
+    module = Patchcore(backbone="resnet18", layers=["layer2"], pre_trained=False)
+    adapted = adapt_module(module, "loose thread", model=model)
+    for other in (copy.copy(adapted), copy.deepcopy(adapted), pickle.loads(pickle.dumps(adapted))):
+        assert isinstance(other, Patchcore) and other.normality.names == ["loose thread"] and type(other).forward is type(adapted).forward
+        for (name, own), (same, theirs) in zip(adapted.named_parameters(), other.named_parameters(), strict=True):
+            assert name == same and torch.equal(own, theirs)
+
+
 def test_a_fitted_estimator_is_pickled(model):
     estimator = NormalityDetector("patchcore", ["oil"], model=model).fit(IMAGES)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(estimator)).score_samples(IMAGES[:2]), estimator.score_samples(IMAGES[:2]))

@@ -190,6 +190,8 @@ def test_images_that_share_a_name_never_share_a_map(pictures, heads_file):
     with pytest.raises(DataError, match="several images share a name, so the folders must be the same"):
         nand("apply", pictures / "twins", *words)
     nand("apply", pictures / "twins/a", *words)
+    (pictures / "twins/a/x.webp").touch()
+    assert '"not_read": [\n    "x.webp"\n  ]' in nand("apply", pictures / "twins/a", *words, "--json")
 
 
 def test_results_and_maps_among_the_images_are_not_images(pictures, heads_file, monkeypatch):

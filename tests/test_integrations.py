@@ -269,6 +269,11 @@ def test_estimator_takes_a_trained_detector_and_refuses_nonsense(model):
             NormalityDetector(fixed, model=model, **wrong).fit(images(2, 0))
     with pytest.raises(DataError, match="must be a sequence"):
         NormalityDetector(fixed, model=model).fit("image.png")
+    adapted = add_normality(fixed, "hole", model=model, noun="board")
+    assert NormalityDetector(adapted, ["hair"]).fit(images(2, 0)).detector_.noun == "board"
+    for more in ({"noun": "carpet"}, {"method": "nand_plus"}, {"model": model}):
+        with pytest.raises(DataError, match="adapted already and keeps its noun, method and model"):
+            NormalityDetector(adapted, ["hair"], **more).fit(images(2, 0))
     for few in ([], np.zeros((0, 8, 8, 3), np.uint8)):
         with pytest.raises(DataError, match="one or more"):
             NormalityDetector(fixed, model=model).fit(few)

@@ -111,6 +111,30 @@ def test_no_map_of_another_content_is_left_by_a_run_that_stops(images, adapted, 
     assert np.array_equal(np.load(out / "maps/00.npy"), expected)
 
 
+def test_another_image_of_the_same_name_leaves_no_map_behind(images, adapted, tmp_path):
+    """Their maps are one file: ``000.png``, in its place ``000.bmp``, and ``000.png`` again."""
+    out, first = tmp_path / "out", images / "00.png"
+    run(adapted, images, out)
+    expected, content = np.load(out / "maps/00.npy"), first.read_bytes()
+    first.unlink()
+    picture(images / "00.bmp", 200)
+    run(adapted, images, out)
+    assert not np.array_equal(np.load(out / "maps/00.npy"), expected)
+    (images / "00.bmp").unlink()
+    first.write_bytes(content)
+    run(adapted, images, out)
+    assert np.array_equal(np.load(out / "maps/00.npy"), expected)
+
+
+def test_pictures_that_are_not_read_are_known(tmp_path):
+    for name in ("a.png", "b/c.webp", "b/d.JFIF", ".hidden/e.webp", "f.txt", "out/g.gif"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    assert Listing.of([tmp_path], [tmp_path / "out"]).unread() == ["b/c.webp", "b/d.JFIF"]
+    assert Listing.of([tmp_path / "a.png"]).unread() == []
+
+
 def test_a_folder_gets_and_loses_images_while_a_run_goes_on(images, adapted, tmp_path):
     def meanwhile(k):
         if k == 2:

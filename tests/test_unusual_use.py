@@ -52,7 +52,7 @@ def refused(words, why):
 
 
 @pytest.mark.parametrize("one", ["a.png", NORMALS[0], np.asarray(NORMALS[0])], ids=["path", "image", "array"])
-def test_one_image_is_no_sequence(one, model, patchcore):
+def test_one_image_is_no_sequence(one, model, patchcore, tmp_path):
     adapted = add_normality(patchcore, "scratch", model=model)
     for call in (
         lambda: patchcore(one),
@@ -63,6 +63,11 @@ def test_one_image_is_no_sequence(one, model, patchcore):
     ):
         with pytest.raises(DataError, match="must be a sequence of images, not one"):
             call()
+    for many in (set(), iter([SQUARES[0]])):
+        with pytest.raises(DataError, match=r"in an order: sorted\(paths\), or list\(images\)"):
+            adapted(many)
+    with pytest.raises(DataError, match=r"not a folder: sorted\(Path\('.*'\)\.glob"):
+        fit_detector("patchcore", model, normals=tmp_path)
     with pytest.raises(DataError, match="examples must be a sequence"):
         adapted.add(examples=Example(SQUARES[0]))
 
@@ -116,12 +121,41 @@ def test_a_fitted_detector_keeps_its_images(model):
     assert detector.n_normals == 4 and torch.equal(detector.normal_maps(), before)
 
 
+def test_normal_images_are_the_same_however_they_are_given(model, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn, which viewers undo
+    paths = [tmp_path / f"{k}.jpg" for k in range(3)]
+    for path, image in zip(paths, NORMALS, strict=False):
+        image.save(path, exif=exif)
+    of_files = fit_detector("patchcore", model, normals=paths)
+    assert torch.equal(fit_detector("patchcore", model, normals=[Image.open(path) for path in paths]).memory, of_files.memory)
+
+
+def test_a_detector_may_use_its_memory_again(model):
+    buffer = np.zeros((8, 40, 40), np.float32)
+
+    def once(images):
+        return np.stack([np.asarray(as_image(image).convert("L").resize((40, 40)), np.float32) for image in images])
+
+    def again(images):
+        buffer[: len(images)] = once(images)
+        return buffer[: len(images)]
+
+    ours, theirs = (add_normality(own, examples=SQUARES[:1], model=model, normals=NORMALS[:3]) for own in (again, once))
+    np.testing.assert_array_equal(ours.scores(SQUARES[1:3]), theirs.scores(SQUARES[1:3]))
+    assert torch.equal(ours.shown.examples["example"], theirs.shown.examples["example"])
+
+
 def test_maps_of_any_layout_in_memory():
     mirrored, fixed = np.ones((4, 5), np.float32)[::-1], np.ones((4, 5), np.float32)
     fixed.flags.writeable = False
     assert all(torch.from_numpy(single).sum() == 20 for single in check_maps([mirrored, fixed], 2, "d"))
     with pytest.raises(DataError, match=r"d, image 1: an anomaly map must be \(H, W\)"):
         check_maps([np.ones((2, 2)), None], 2, "d")
+    for other, kind in (({"maps": 0}, "dict"), ((np.ones((2, 3, 4)), np.ones(2), 0), "tuple")):
+        with pytest.raises(DataError, match=f"d returned a {kind}: it must return the maps alone"):
+            check_maps(other, 2, "d")
+    assert len(check_maps({"anomaly_map": np.ones((2, 3, 4))}, 2, "d")) == len(check_maps((np.ones((1, 3, 4)),) * 2, 2, "d")) == 2
     with pytest.raises(DataError, match="d returned NoneType"):
         check_maps(None, 2, "d")
 
@@ -131,10 +165,15 @@ def test_maps_of_any_layout_in_memory():
 
 @pytest.mark.parametrize("kind", [np.int32, np.uint16])
 def test_whole_numbers_keep_their_range(tmp_path, kind):
-    small = np.arange(0, 250, 10, dtype=kind).reshape(5, 5)
-    Image.fromarray(small.astype(np.int32) if kind is np.int32 else small).save(tmp_path / "a.tiff")
-    expected = small if kind is np.int32 else small // 257
-    assert np.array_equal(np.asarray(load_image(tmp_path / "a.tiff"))[..., 0], expected)
+    numbers = np.arange(0, 50_000, 2000, dtype=kind).reshape(5, 5)
+    Image.fromarray(numbers).save(tmp_path / "a.tiff")
+    assert np.array_equal(np.asarray(load_image(tmp_path / "a.tiff"))[..., 0], numbers // 257)
+    dark = Image.fromarray((numbers // 257).astype(kind))
+    if kind is np.int32:  # a bright image of 8 bits, or a dark one of 16
+        with pytest.raises(DataError, match="save it with 8 or 16 bits, as it is meant"):
+            as_image(dark)
+    else:
+        assert not np.asarray(as_image(dark)).any()
     Image.fromarray(np.full((5, 5), -3, np.int32)).save(tmp_path / "b.tiff")
     with pytest.raises(DataError, match="numbers from -3 to -3"):
         load_image(tmp_path / "b.tiff")
@@ -158,7 +197,7 @@ def test_a_folder_where_a_file_should_be(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["nand", "explain", str(tmp_path / "a.png"), "-t", "scratch", "-o", str(tmp_path / "a.png/x.png")])
     with pytest.raises(SystemExit):
         main()
-    assert "give another path" in capsys.readouterr().err
+    assert "rename it, or give another folder" in capsys.readouterr().err
 
 
 # --- results ----------------------------------------------------------------------------------------------------------------------------

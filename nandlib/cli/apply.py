@@ -102,10 +102,12 @@ def apply(
         texts = {phrases[0]: phrases for phrases in read_texts(asked.texts)}
         examples = {next(iter(texts)) if len(texts) == 1 else "example": len(shown)} if shown else {}
         made = {"out": str(out), "normalities": texts, "examples": examples, "examples_among_images": among, "method": method}
-        print_json({**made, "images": records(scores)})
+        print_json({**made, "images": records(scores), "not_read": listing.unread()})
         return
     if among:
         typer.echo(f"{len(among)} of the images were given as examples ({among[0]}): their scores say nothing about others", err=True)
+    if others := listing.unread():
+        typer.echo(f"{len(others)} pictures are of a kind that is not read ({others[0]}): convert them, to .png for example", err=True)
     if unread := int(scores["score_before"].isna().sum()):
         typer.echo(f"{unread} of the images could not be read: {out / 'unreadable.csv'}", err=True)
     fell, means = int((scores["score_after"] < 0.9 * scores["score_before"]).sum()), scores[["score_before", "score_after"]].mean()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ MOST_PIXELS = 1 << 27  # of an image: 400 MB as RGB
 ORIENTATION = ExifTags.Base.Orientation
 WHITE = 250  # of 255: what a soft edge rises to
 MOST_TYPES = 32  # values of a mask that are numbers of types
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")  # that are read
+PICTURE_SUFFIXES = (*IMAGE_SUFFIXES, ".webp", ".gif", ".jp2", ".jxl", ".jfif", ".heic", ".avif", ".pgm", ".ppm", ".pbm", ".pnm")
 
 
 def load_image(path: Path | str, content: bytes | None = None) -> Image.Image:
@@ -41,24 +42,35 @@ def load_image(path: Path | str, content: bytes | None = None) -> Image.Image:
 @contextmanager
 def _opened(path: Path | str, content: bytes | None = None) -> Iterator[Image.Image]:
     """The image of a file, upright, with what it holds not looked at yet; whatever goes wrong until it is closed names the file."""
-    try:
+    with _named(path, "" if content is not None else ", or, in a study, set data.on_unreadable to 'skip'"):
         if content is None:
             refuse_pipe(path)
         with Image.open(path if content is None else io.BytesIO(content)) as image:
-            width, height = image.size
-            if width * height > MOST_PIXELS:
-                raise DataError(f"{path} cannot be read as an image ({width} x {height} pixels): cut it into parts, or make it smaller")
-            pictures = getattr(image, "n_frames", 1)
-            if pictures > 1 and image.format != "MPO":  # a camera's photograph, and a smaller copy of it
-                raise DataError(f"{path} cannot be read as an image (it holds {pictures}): save each as a file of its own")
-            if image.format == "TIFF" and image.getexif().get(ORIENTATION, 1) > 4:  # Pillow 13 takes width for height, and reads noise
-                raise DataError(f"{path} cannot be read as an image (a TIFF that lies on its side): turn it, and save it again")
-            yield _upright(image)
+            yield _checked(image, path)
+
+
+def _checked(image: Image.Image, path: Path | str) -> Image.Image:
+    """What a file holds, upright; not several, nor more than can be held."""
+    width, height = image.size
+    if width * height > MOST_PIXELS:
+        raise DataError(f"{path} cannot be read as an image ({width} x {height} pixels): cut it into parts, or make it smaller")
+    pictures = getattr(image, "n_frames", 1)
+    if pictures > 1 and image.format != "MPO":  # a camera's photograph, and a smaller copy of it
+        raise DataError(f"{path} cannot be read as an image (it holds {pictures}): save each as a file of its own")
+    if image.format == "TIFF" and image.getexif().get(ORIENTATION, 1) > 4:  # Pillow 13 takes width for height, and reads noise
+        raise DataError(f"{path} cannot be read as an image (a TIFF that lies on its side): turn it, and save it again")
+    return _upright(image)
+
+
+@contextmanager
+def _named(path: Path | str, skip: str = "") -> Iterator[None]:
+    """Whatever goes wrong names the file, and what can be done: to `skip` it too."""
+    try:
+        yield
     except DataError:
         raise
     except Exception as error:  # of a library that trusts what it reads
         why = "it is none that is known" if isinstance(error, UnidentifiedImageError) else str(error)
-        skip = ", or, in a study, set data.on_unreadable to 'skip'" if content is None else ""
         raise DataError(f"{path} cannot be read as an image ({why}): replace the file{skip}") from error
 
 
@@ -83,8 +95,9 @@ def _rgb(image: Image.Image, name: Path | str) -> Image.Image:
         low, high = int(whole.min()), int(whole.max())
         if low < 0 or high > 65535:
             raise DataError(f"{name} cannot be read as an image (numbers from {low} to {high}): scale them to 0..255 or 0..65535 first")
-        bits = 16 if high > 255 or image.mode.startswith("I;16") else 8  # a file of 32 bits may hold either
-        return Image.fromarray((whole / (257 if bits == 16 else 1)).astype(np.uint8)).convert("RGB")
+        if high <= 255 and not image.mode.startswith("I;16"):  # a bright image of 8 bits, or a dark one of 16
+            raise DataError(f"{name} cannot be read as an image (32 bits, all at 255 or below): save it with 8 or 16 bits, as it is meant")
+        return Image.fromarray((whole / 257).astype(np.uint8)).convert("RGB")
     return image.convert("RGB")
 
 
@@ -98,8 +111,18 @@ def is_image(name: str) -> bool:
     return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
 
 
+def is_unread(name: str) -> bool:
+    """Whether a file is a picture of a kind that is not read, by its name."""
+    return name.lower().endswith(PICTURE_SUFFIXES) and not (is_image(name) or is_hidden(name))
+
+
 def refuse_single(images: Any, name: str) -> None:
-    """Raise DataError for one image where a sequence of images is meant: its characters or rows would be taken for images."""
+    """Raise DataError for one image where a sequence of images is meant: its characters or rows would be taken for images; and for what has
+    no order or no length."""
+    if isinstance(images, (Set, Iterator)):
+        raise DataError(f"{name} must be a sequence of images, in an order: sorted(paths), or list(images)")
+    if isinstance(images, (str, Path)) and Path(images).is_dir():
+        raise DataError(f"{name} must be a sequence of images, not a folder: sorted(Path({str(images)!r}).glob('*.png'))")
     one = isinstance(images, (str, Path, Image.Image)) or not hasattr(images, "__len__")
     if isinstance(images, np.ndarray) and images.dtype.kind in "buif" and images.size:
         one = images.ndim == 2 or (images.ndim == 3 and images.shape[-1] in (1, 3, 4))  # a stack of grey images is wider
@@ -202,7 +225,11 @@ def as_image(image: ImageLike) -> Image.Image:
         return Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image).convert("RGB")
     if not isinstance(image, Image.Image):
         raise DataError(f"an image is a path, a PIL image or a uint8 array (H, W, 3), not {type(image).__name__}")
-    return _rgb(_upright(image) if isinstance(image, ImageFile.ImageFile) else image, "the image")
+    if not isinstance(image, ImageFile.ImageFile):
+        return _rgb(image, "the image")
+    name = getattr(image, "filename", "") or "the image"
+    with _named(name):
+        return _rgb(_checked(image, name), name)
 
 
 def pixel_key(image: ImageLike) -> bytes:

@@ -21,12 +21,11 @@ from tqdm.auto import tqdm
 
 from nandlib.data.config import DataConfig
 from nandlib.data.groups import GOOD, Grouping
-from nandlib.data.images import IMAGE_SUFFIXES, is_hidden, load_image, load_mask
+from nandlib.data.images import PICTURE_SUFFIXES, is_hidden, load_image, load_mask
 from nandlib.data.layouts import Item, Layout, layout_of
 from nandlib.errors import DataError, nearest
 
 PLAIN_NAME = re.compile(r"\w[\w .,+()-]*")
-PICTURES = (*IMAGE_SUFFIXES, ".webp", ".gif", ".jp2", ".jxl", ".jfif", ".heic", ".avif", ".pgm", ".ppm", ".pbm", ".pnm")  # to any reader
 SCANS = ("xyz", "gt")  # folders of MVTec 3D-AD that hold no photographs
 TEXT_COLUMNS = ("class", "split", "type", "group", "image", "mask")
 
@@ -171,7 +170,7 @@ def _left_out(root: Path, items: Mapping[str, Sequence[Item]], everything: bool)
     for path in sorted({path for start in ([root] if everything else [root / place for place in places]) for path in start.rglob("*")}):
         place = PurePosixPath(path.relative_to(root).as_posix())
         folder = place.parent
-        picture = path.suffix.lower() in PICTURES and not any(map(is_hidden, place.parts))
+        picture = path.suffix.lower() in PICTURE_SUFFIXES and not any(map(is_hidden, place.parts))
         if picture and folder.name not in SCANS and str(place) not in known and str(folder) not in known:
             beside = not any(folder.is_relative_to(own) for own in places)
             found[f"{folder.parts[0]}, which is none of the classes" if beside and folder.parts else str(folder)] += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -92,7 +92,8 @@ def _read(path: Path) -> np.ndarray:
 
 
 def check_map(array: Any, source: str) -> np.ndarray:
-    """One anomaly map as float32 ``(H, W)``; leading dimensions of length 1 are dropped.
+    """One anomaly map as float32 ``(H, W)``, in memory of its own: a detector may use its again. Leading dimensions of length 1 are
+    dropped.
 
     Raises:
         DataError: If it has another number of dimensions or holds NaN, infinity or a value below 0; the message names `source`.
@@ -100,11 +101,9 @@ def check_map(array: Any, source: str) -> np.ndarray:
     if isinstance(array, Tensor):
         array = array.detach().cpu().float().numpy()
     try:
-        array = np.asarray(array, np.float32)
+        array = np.array(array, np.float32, order="C")
     except (TypeError, ValueError) as error:
         raise DataError(f"{source}: an anomaly map must be numbers (H, W), not {type(array).__name__}") from error
-    if any(step < 0 for step in array.strides) or not array.flags.writeable:  # which torch does not take
-        array = array.copy()
     while array.ndim > 2 and array.shape[0] == 1:
         array = array[0]
     if array.ndim != 2 or 0 in array.shape:
@@ -125,7 +124,9 @@ def check_maps(maps: Any, n_images: int, source: str) -> list[np.ndarray]:
     Raises:
         DataError: If the number or shape of the maps is wrong, or a map holds NaN, infinity or a value below 0.
     """
-    maps = getattr(maps, "anomaly_map", maps)
+    maps = maps.get("anomaly_map", maps) if isinstance(maps, Mapping) else getattr(maps, "anomaly_map", maps)
+    if isinstance(maps, Mapping) or (isinstance(maps, tuple) and maps and 1 < n_images == len(np.atleast_3d(maps[0])) != len(maps)):
+        raise DataError(f"{source} returned a {type(maps).__name__}: it must return the maps alone, (N, H, W)")
     if not hasattr(maps, "__len__"):
         raise DataError(f"{source} returned {type(maps).__name__}, not maps (N, H, W)")
     if len(maps) != n_images:

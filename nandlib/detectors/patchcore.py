@@ -170,7 +170,7 @@ class PatchCore(TorchDetector):
         placement: Placement = Placement(),
         batch_size: int = 8,
     ) -> None:
-        normals = tuple(image if isinstance(image, (str, Path)) else image.copy() for image in normals)  # the caller's may change
+        normals = tuple(image if isinstance(image, (str, Path)) else as_image(image) for image in normals)  # the caller's may change
         if not normals:
             raise DataError("PatchCore is fitted on normal images: none were given")
         if config.backbone_weights is not None:

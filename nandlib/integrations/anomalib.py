@@ -120,7 +120,7 @@ def adapt_module(module: AnomalibModule, text: str | Sequence[str] = (), **optio
         adapted.normality = add_normality(adapted.normality, text, **options)
         return adapted
     normality = add_normality(AnomalibDetector(module), text, **options)
-    adapted.__class__ = type(type(module).__name__, (_WithNormality, type(module)), {"__module__": __name__})
+    adapted.__class__ = _with_normality(type(module))
     assert isinstance(adapted, _WithNormality)  # now
     adapted.normality = normality
     return adapted
@@ -130,6 +130,9 @@ class _WithNormality(AnomalibModule):
     """Mixed into the class of an adapted model."""
 
     normality: AdaptedDetector
+
+    def __reduce__(self) -> tuple[Any, ...]:  # its class is made here, and has no name that pickle could look up
+        return _blank, (type(self).__bases__[1],), self.__dict__
 
     def to_onnx(self, *args: Any, **kwargs: Any) -> Any:
         raise ModelError(
@@ -162,6 +165,15 @@ class _WithNormality(AnomalibModule):
             factor = torch.where(before > 0, after / before.clamp_min(torch.finfo(before.dtype).tiny), torch.ones_like(before))
             score = torch.where(score > 0, score * factor.reshape(score.shape), score)
         return predictions._replace(anomaly_map=final.to(maps).reshape(predictions.anomaly_map.shape), pred_score=score)
+
+
+def _with_normality(kind: type) -> type:
+    return type(kind.__name__, (_WithNormality, kind), {"__module__": __name__})
+
+
+def _blank(kind: type) -> Any:
+    """One of the class that a model of class `kind` has when it is adapted, whose state is to be set."""
+    return object.__new__(_with_normality(kind))
 
 
 def _anomaly_map(module: AnomalibModule, predictions: Any) -> Tensor:

@@ -14,6 +14,7 @@ import onnxscript  # noqa: F401 (torch needs it, and imports it late)
 import torch
 from torch import Tensor, nn
 
+from nandlib.data.held import written
 from nandlib.detectors.aprilgan import AprilGan
 from nandlib.detectors.fader import FaderStyle
 from nandlib.detectors.patchcore import PatchCore
@@ -64,6 +65,7 @@ def export_onnx(adapted: AdaptedDetector, path: str | Path) -> Path:
 
     Raises:
         ModelError: If model, detector or method cannot be exported.
+        DataError: If the file cannot be written.
     """
     if not isinstance(adapted.model, MiniModel):
         raise ModelError(f"only the embedded model can be exported, not {type(adapted.model).__name__}")
@@ -127,6 +129,5 @@ def _write(graph: nn.Module, outputs: Sequence[str], said: dict[str, str], path:
     assert program is not None  # with dynamo
     proto = program.model_proto
     onnx.helper.set_model_props(proto, said)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(proto, path)
+    written(path, lambda partial: onnx.save(proto, partial))
     return path

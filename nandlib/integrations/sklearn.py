@@ -32,7 +32,7 @@ class NormalityDetector(OutlierMixin, BaseEstimator):
         noun: What the images show ("carpet").
         method: ``"nand"``, the paper's rule, or ``"nand_plus"``, which is calibrated on ``X``.
         contamination: Share of the normal images of ``fit`` that may be called outliers; it sets the threshold, once, with the
-            **unadapted** detector: adding a text never moves it.
+            detector **as it was given**, or fitted: adding a text never moves it.
         model: Vision-language model; None: the embedded one.
 
     Attributes:
@@ -73,6 +73,8 @@ class NormalityDetector(OutlierMixin, BaseEstimator):
             raise DataError("fit needs a sequence of normal images: one or more, two or more for PatchCore")
         if self.texts is None or isinstance(self.texts, str):
             raise DataError(f'texts must be a sequence of phrases: texts=["{self.texts}"]')
+        if isinstance(self.detector, AdaptedDetector) and (self.noun, self.method, self.model) != ("object", "nand", None):
+            raise DataError("the detector is adapted already and keeps its noun, method and model: leave them out")
         if not 0 <= self.contamination <= 0.5:
             raise DataError(f"contamination must be between 0 and 0.5, not {self.contamination}")
         model = self.model or load_model("mini")

@@ -198,7 +198,7 @@ class AdaptedDetector:
     def damp(self, images: Sequence[ImageLike], base: Sequence[np.ndarray]) -> list[np.ndarray]:
         """A_final of maps that are at hand already: `base` has one ``(H, W)`` map an image, such as a detector must give (or DataError)."""
         base = check_maps(base, len(images), "base")
-        final = [torch.from_numpy(single if self.names else single.copy()) for single in base]  # never the detector's own
+        final = [torch.from_numpy(single) for single in base]  # a copy of the detector's own
         for maps in self.suppression_maps(images, base).values() if self.names else ():
             final = [suppress(anomaly, torch.from_numpy(sup)) for anomaly, sup in zip(final, maps, strict=True)]
         return [anomaly.numpy() for anomaly in final]

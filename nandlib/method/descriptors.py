@@ -84,7 +84,8 @@ class Descriptors:
         if not self.normals:
             raise DataError(
                 f"examples are told from what is normal, and {type(self.detector).__name__} does not say what that is: "
-                "give some normal images as normals=[...] to add_normality where the detector is adapted first, or to load"
+                "give some normal images as normals=[...] to add_normality where the detector is adapted first, or to load "
+                "(on the command line: --normals FOLDER)"
             )
         patches = self(self.normals).flatten(2).transpose(1, 2).flatten(0, 1)
         return patches[evenly(len(patches), MOST)]

@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.rcsetup import cycler
 from numpy.typing import ArrayLike
 
+from nandlib.data.held import written
+
 MAP_COLOURS = "inferno"  # anomaly maps
 SUPPRESSION_COLOURS = "viridis"  # suppression maps, always on [0, 1]
 DELTA_COLOURS = "PuOr"  # losses orange-brown, gains purple, symmetric about 0
@@ -125,9 +127,12 @@ def parted(x: ArrayLike, y: ArrayLike, counts: ArrayLike) -> tuple[np.ndarray, n
 
 
 def save(figure: Figure, path: Path, watermark: str = "") -> None:
-    """Write a PNG without anything that differs from run to run."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    mark(figure, watermark).savefig(path, metadata={"Software": None})
+    """Write a PNG without anything that differs from run to run.
+
+    Raises:
+        DataError: If it cannot be written.
+    """
+    written(path, lambda partial: mark(figure, watermark).savefig(partial, format="png", metadata={"Software": None}))
 
 
 def nothing(text: str) -> Figure:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -93,15 +93,18 @@ def _ready(adapted: AdaptedDetector) -> AdaptedDetector:
 
 
 def _whole(results: Results, how: How) -> dict[str, tuple[int, Digest | None]]:
-    """Generation and digest of images; None for one that must be worked on again: its files are gone, or it could not be read before, which
-    is not to be skipped this time."""
+    """Generation and digest of images; None for one that must be worked on again: its files are gone, or may be another's (``000.bmp`` in
+    the place of ``000.png``), or it could not be read before, which is not to be skipped this time."""
+    known = results.known()
+    named = Counter(PurePosixPath(name).with_suffix("") for name in known)
 
     def stays(name: str, row: Known) -> bool:
         if row.problem:
             return how.skip_unreadable
-        return (row.maps or how.store == "files") and how.there(results, name)
+        own = named[PurePosixPath(name).with_suffix("")] == 1 or not how.files(results, name)
+        return own and (row.maps or how.store == "files") and how.there(results, name)
 
-    return {name: (row.generation, row.digest if stays(name, row) else None) for name, row in results.known().items()}
+    return {name: (row.generation, row.digest if stays(name, row) else None) for name, row in known.items()}
 
 
 def _noted(names: Iterable[str], seen: list[str]) -> Iterator[str]:

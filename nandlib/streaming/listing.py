@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path, PurePosixPath
@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 import fsspec
 
 from nandlib.data.addresses import is_address, local_path
-from nandlib.data.images import IMAGE_SUFFIXES, is_hidden, is_image
+from nandlib.data.images import IMAGE_SUFFIXES, is_hidden, is_image, is_unread
 from nandlib.errors import DataError
 from nandlib.streaming.results import PARTS
 
@@ -71,6 +71,12 @@ class Listing:
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
+    def unread(self) -> list[str]:
+        """Names of pictures in folders of this machine that are of a kind that is not read, such as ``.webp``."""
+        folders = [Path(place) for place in self.places if not is_address(place) and Path(place).is_dir()]
+        found = {_name(path, self.root) for folder in folders for path in _walk(folder, self.without, wanted=is_unread)}
+        return sorted(found)
+
     def path(self, name: str) -> str:
         """The path or address of an image."""
         return f"{self.root.rstrip('/')}/{name}"
@@ -111,7 +117,7 @@ def _check_place(place: Path) -> None:
         raise DataError(f"{place} is no image: {', '.join(IMAGE_SUFFIXES)} are read")
 
 
-def _walk(folder: Path, without: Sequence[Path], within: Sequence[Path] = ()) -> Iterator[Path]:
+def _walk(folder: Path, without: Sequence[Path], within: Sequence[Path] = (), wanted: Callable[[str], bool] = is_image) -> Iterator[Path]:
     """Links to folders are followed, unless they lead back to one that they are `within`; what `nand apply` has written is left out, and
     what a system puts beside images."""
     real = folder.resolve()
@@ -128,8 +134,8 @@ def _walk(folder: Path, without: Sequence[Path], within: Sequence[Path] = ()) ->
         kinds = [(name, is_folder) for name, is_folder in kinds if name not in PARTS]
     for name, is_folder in kinds:
         if is_folder:
-            yield from _walk(folder / name, without, (*within, real))
-        elif is_image(name):
+            yield from _walk(folder / name, without, (*within, real), wanted)
+        elif wanted(name):
             yield folder / name
 
 

@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -184,7 +185,12 @@ def _encode(model: VisionLanguageModel, images: Sequence[ImageLike], progress: P
 
 def _maps(detector: Detector, images: Sequence[ImageLike], side: tuple[int, int]) -> Tensor:
     maps = check_maps(detector(images), len(images), type(detector).__name__)
-    return torch.cat([resize_map(torch.from_numpy(single)[None], side) for single in maps])
+    return torch.cat([_of_side(torch.from_numpy(single)[None], side) for single in maps])
+
+
+def _of_side(maps: Tensor, side: tuple[int, int]) -> Tensor:
+    """Maps ``(N, H, W)`` of one size; larger ones keep their peaks, and so their scores."""
+    return resize_map(F.adaptive_max_pool2d(maps, [min(pair) for pair in zip(maps.shape[-2:], side, strict=True)]), side)
 
 
 def _normal_scores(detector: Detector, normals: Sequence[ImageLike], side: tuple[int, int]) -> np.ndarray | None:
@@ -192,7 +198,7 @@ def _normal_scores(detector: Detector, normals: Sequence[ImageLike], side: tuple
     if isinstance(detector, MapFolder) or len(normals) <= isinstance(detector, PatchCore):
         return None
     if isinstance(detector, PatchCore):
-        return image_score(resize_map(detector.normal_maps(range(len(normals))), side)).numpy()
+        return image_score(_of_side(detector.normal_maps(range(len(normals))), side)).numpy()
     return image_score(_maps(detector, normals, side)).numpy()
 
 

@@ -392,5 +392,5 @@ def test_a_gallery_needs_images_and_nand_plus_normals(model):
     large = np.ones((1, 1024, 300), np.float32)  # a peak of one pixel, which a smaller map would lose
     large[0, 501, 7] = 11
     one = {"a": Image.open(io.BytesIO(png(0)))}
-    gallery = Gallery.of_images(one, model, [Image.new("RGB", (50, 50))], detectors={"own": lambda images: large})
+    gallery = Gallery.of_images(one, model, normals=[Image.new("RGB", (50, 50))], detectors={"own": lambda images: large})
     assert gallery.base["own"].shape == (1, 256, 256) and gallery.base["own"].max() == 11 == gallery.normal_scores["own"][0]

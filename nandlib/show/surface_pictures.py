@@ -57,7 +57,8 @@ def draw(ax: Axes, points: np.ndarray, colours: np.ndarray, view: Sequence[float
     few = np.arange(len(order)) % max(1, len(order) // MOST) == 0
     order = order[few if kept is None else few | kept[order]]
     ax.scatter(place[order, 0], place[order, 1], c=colours[order], s=4.5, lw=0, rasterized=True)
-    ax.set(aspect="equal", xticks=[], yticks=[])
+    ax.set(xticks=[], yticks=[])
+    ax.set_aspect("equal", adjustable="datalim")  # panels, and so their titles, keep one height
     sns.despine(ax=ax, left=True, bottom=True)
 
 

@@ -125,6 +125,36 @@ def test_delong_by_plain_loops():
     assert p == pytest.approx(2 * stats.norm.sf(abs(delta) / error))
 
 
+def test_delong_within_groups_by_plain_steps():
+    rng = np.random.default_rng(3)
+    before, after = rng.random(17), rng.random(17)
+    kinds = [slice(0, 9), slice(9, 17)]
+    strata = [np.repeat(["good", "hair", "alone"], (5, 3, 1)), np.repeat(["cut", "hole"], (5, 3))]
+    delta, error, p = delong(*((before[kind], after[kind]) for kind in kinds), strata)
+    assert delta == delong(*((before[kind], after[kind]) for kind in kinds))[0]
+    places = (placements(after[kinds[0]], after[kinds[1]]) - placements(before[kinds[0]], before[kinds[1]])).astype(float)
+    variance = 0.0
+    for axis, groups in enumerate(strata):
+        moved = places.mean(axis)
+        for name in set(groups):
+            own = moved[groups == name]
+            variance += len(own) * (own if len(own) > 1 else moved).var(ddof=1) / len(moved) ** 2
+    assert error == pytest.approx(100 * np.sqrt(variance)) and p == pytest.approx(2 * stats.norm.sf(abs(delta) / error))
+
+
+def test_the_test_within_groups_keeps_its_level_where_one_group_moves():
+    """A text damps its own group and the others so that Δ is 0 on the whole: in five of a hundred test sets it may say otherwise."""
+    rng, rejected, shift = np.random.default_rng(0), np.zeros(2), 0.58
+    kinds, strata = [slice(0, 28), slice(28, 52)], [np.repeat(["good", "own"], (20, 8)), np.repeat(["a", "b", "c"], 8)]
+    for _ in range(1000):
+        before = rng.normal(np.repeat([0.0, 2.0], (20, 32)), 1)
+        after = before + rng.normal(0, 0.4, 52) - np.repeat([0, 1.5, shift], (20, 8, 24))
+        given = [(before[kind], after[kind]) for kind in kinds]
+        rejected += [delong(*given, own)[2] < 0.05 for own in (strata, (None, None))]
+    within, mixed = rejected / 1000
+    assert 0.03 < within < 0.07 and mixed < 0.02  # three standard errors about 0.05; and far too careful
+
+
 def test_delong_without_spread():
     same = np.arange(4.0)
     assert delong((same, same), (same + 9, same + 9))[::2] == (0.0, 1.0)

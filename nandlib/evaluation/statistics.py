@@ -127,11 +127,16 @@ def interval(samples: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def delong(normal: Sequence[np.ndarray], abnormal: Sequence[np.ndarray]) -> tuple[float, float, float]:
+def delong(
+    normal: Sequence[np.ndarray], abnormal: Sequence[np.ndarray], strata: Sequence[np.ndarray | None] = (None, None)
+) -> tuple[float, float, float]:
     """DeLong's test of two correlated AUROC.
 
     Args:
         normal, abnormal: Scores before and after, two arrays ``(n,)`` each.
+        strata: Group of each normal and of each abnormal image, ``(n,)`` each, where so many of each group were chosen: then only the
+            spread within groups is spread. That one group moves and another does not is what an added normality is for; counted as
+            spread it makes the test too careful. A group of one image is given the spread of all of its kind.
 
     Returns:
         Δ and its standard error (points), and the two-sided p-value. With one image of a kind, or no spread at all (every image's
@@ -140,11 +145,21 @@ def delong(normal: Sequence[np.ndarray], abnormal: Sequence[np.ndarray]) -> tupl
     (first_above, first_below), (last_above, last_below) = map(_ranked_pairs, normal, abnormal)
     above, below = last_above - first_above, last_below - first_below  # whole or half numbers, which are exact
     delta = 100 * float(below.sum() / (len(above) * len(below)))
-    if min(len(above), len(below)) == 1 or not (np.ptp(above) or np.ptp(below)):
-        return delta, float("nan"), rank_permutation(normal, abnormal)
-    variance = float((below / len(above)).var(ddof=1) / len(below) + (above / len(below)).var(ddof=1) / len(above))
-    error = 100 * float(np.sqrt(variance))
-    return delta, error, float(2 * stats.norm.sf(abs(delta) / error))
+    if min(len(above), len(below)) > 1:
+        parts = _variance(below, strata[1]) / len(above) ** 2 / len(below), _variance(above, strata[0]) / len(below) ** 2 / len(above)
+        if any(parts):
+            error = 100 * float(np.sqrt(sum(parts)))
+            return delta, error, float(2 * stats.norm.sf(abs(delta) / error))
+    return delta, float("nan"), rank_permutation(normal, abnormal)
+
+
+def _variance(values: np.ndarray, strata: np.ndarray | None) -> float:
+    """Of whole or half numbers, so that equal ones have none; mean of the strata's own, where there are such."""
+    whole = float(values.var(ddof=1))
+    if strata is None:
+        return whole
+    own = [values[strata == name] for name in np.unique(strata)]
+    return sum(len(part) * (float(part.var(ddof=1)) if len(part) > 1 else whole) for part in own) / len(values)
 
 
 def _ranked_pairs(normal: np.ndarray, abnormal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -105,12 +105,10 @@ def uncertainty(draws: Draws) -> tuple[pd.DataFrame, pd.DataFrame]:
 
     Returns:
         By group, `GROUP_COLUMNS`: 95 % interval of Δ (points); ``n_single``, how many groups of the class (good images among them) have
-        one image, whose spread the interval cannot know (it is NaN where good or the group itself is such a one); DeLong's p, and
-        Holm's adjustment over the groups of a detector. (DeLong's test takes good images and the added ones for one sample: that these
-        move and those do not counts as spread, so that where a text does what it should the test is more careful than the interval,
-        which is stratified.) By detector, `DETECTOR_COLUMNS`: intervals of the mean Δ over classes and of the share of the gap that is
-        closed; how many groups are better and worse after Holm's adjustment; ``n_single`` of all classes; the p of sign flips by class
-        over groups, and Wilcoxon's over classes.
+        one image, whose spread the interval cannot know (it is NaN where good or the group itself is such a one); p of DeLong's test with
+        the spread within groups, and Holm's adjustment over the groups of a detector. By detector, `DETECTOR_COLUMNS`: intervals of the
+        mean Δ over classes and of the share of the gap that is closed; how many groups are better and worse after Holm's adjustment;
+        ``n_single`` of all classes; the p of sign flips by class over groups, and Wilcoxon's over classes.
     """
     groups, detectors = [], []
     for detector, classes in draws.items():
@@ -231,13 +229,14 @@ def _class_scores(scores: pd.DataFrame) -> Iterator[tuple[tuple[str, ...], tuple
 
 
 def _group_rows(drawn: Resampled) -> Iterator[tuple[str, float, float, int, float, float]]:
-    """Group, interval of Δ, strata of one image, DeLong's p, and Δ."""
+    """Group, interval of Δ, strata of one image, p of DeLong's stratified test, and Δ."""
     strata, before = drawn.strata, drawn.before
     names, counts = np.unique(strata, return_counts=True)
     single = set(names[counts == 1])
     for k, (group, scores) in enumerate(drawn.after.items()):
         normal = (strata == "good") | (strata == group)
-        delta, _, p = delong((before[normal], scores[normal]), (before[~normal], scores[~normal]))
+        good, bad = ((before[kind], scores[kind]) for kind in (normal, ~normal))
+        delta, _, p = delong(good, bad, (strata[normal], strata[~normal]))
         gains = drawn.samples[:, k, AFTER] - drawn.samples[:, k, BEFORE]
         low, high = (np.nan, np.nan) if single & {"good", group} else interval(gains)
         yield group, low, high, len(single), p, delta

@@ -135,8 +135,9 @@ def delong(
     Args:
         normal, abnormal: Scores before and after, two arrays ``(n,)`` each.
         strata: Group of each normal and of each abnormal image, ``(n,)`` each, where so many of each group were chosen: then only the
-            spread within groups is spread. That one group moves and another does not is what an added normality is for; counted as
-            spread it makes the test too careful. A group of one image is given the spread of all of its kind.
+            spread within groups is spread. (That one group moves and another does not is what an added normality is for; counted as
+            spread it makes the test too careful.) A group of one image is given the spread of all of its kind. With few images a
+            group, spreads are not well known: p is of Student's t with Satterthwaite's degrees of freedom.
 
     Returns:
         Δ and its standard error (points), and the two-sided p-value. With one image of a kind, or no spread at all (every image's
@@ -146,20 +147,22 @@ def delong(
     above, below = last_above - first_above, last_below - first_below  # whole or half numbers, which are exact
     delta = 100 * float(below.sum() / (len(above) * len(below)))
     if min(len(above), len(below)) > 1:
-        parts = _variance(below, strata[1]) / len(above) ** 2 / len(below), _variance(above, strata[0]) / len(below) ** 2 / len(above)
-        if any(parts):
-            error = 100 * float(np.sqrt(sum(parts)))
-            return delta, error, float(2 * stats.norm.sf(abs(delta) / error))
+        (of_above, above_free), (of_below, below_free) = _variances(above, strata[0]), _variances(below, strata[1])
+        parts, free = np.r_[of_above / len(below) ** 2, of_below / len(above) ** 2], np.r_[above_free, below_free]
+        if parts.any():
+            error = 100 * float(np.sqrt(parts.sum()))
+            degrees = np.inf if strata[0] is None else parts.sum() ** 2 / (parts**2 / free).sum()
+            return delta, error, float(2 * stats.t.sf(abs(delta) / error, degrees))
     return delta, float("nan"), rank_permutation(normal, abnormal)
 
 
-def _variance(values: np.ndarray, strata: np.ndarray | None) -> float:
-    """Of whole or half numbers, so that equal ones have none; mean of the strata's own, where there are such."""
-    whole = float(values.var(ddof=1))
-    if strata is None:
-        return whole
-    own = [values[strata == name] for name in np.unique(strata)]
-    return sum(len(part) * (float(part.var(ddof=1)) if len(part) > 1 else whole) for part in own) / len(values)
+def _variances(values: np.ndarray, strata: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """What each stratum adds to the variance of the mean of whole or half numbers (of equal ones exactly none), and its degrees of freedom;
+    without strata, all of it."""
+    whole, n = (float(values.var(ddof=1)), len(values) - 1), len(values)
+    own = [values] if strata is None else [values[strata == name] for name in np.unique(strata)]
+    found = [(float(part.var(ddof=1)), len(part) - 1) if len(part) > 1 else whole for part in own]
+    return np.array([len(part) * variance / n**2 for part, (variance, _) in zip(own, found, strict=True)]), np.array([k for _, k in found])
 
 
 def _ranked_pairs(normal: np.ndarray, abnormal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -132,7 +132,7 @@ def test_the_network_sees_every_other_cell_alone():
 def test_gates_weigh_the_skips_and_close_where_the_network_errs():
     network, gates = InpaintingUNet(32, (4, 6, 8), 8).eval().requires_grad_(False), Gates((4, 6))
     images = torch.rand(2, 3, 32, 32)
-    skips = network.levels(images)
+    skips = network.encoded(images)
     assert [own.shape[1:] for own in skips] == [(4, 32, 32), (6, 16, 16), (8, 8, 8)]
     assert torch.allclose(gates.weights(skips[0], 0), torch.tensor(0.9526), atol=1e-4)
     for level in gates.levels:

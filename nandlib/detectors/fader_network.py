@@ -56,9 +56,9 @@ class InpaintingUNet(nn.Module):
         self.register_buffer("mask", chequerboard(side, cell))
 
     def forward(self, images: Tensor, gates: Gates | None = None) -> Tensor:
-        return self.rebuilt(self.levels(images), gates)
+        return self.rebuilt(self.encoded(images), gates)
 
-    def levels(self, images: Tensor) -> list[Tensor]:
+    def encoded(self, images: Tensor) -> list[Tensor]:
         """What the encoder makes of the masked images and the mask, the finest first: all but the last go over the skip connections."""
         seen, found = torch.cat([images * self.mask, self.mask.expand(len(images), -1, -1, -1)], 1), list[Tensor]()
         for block in self.down:
@@ -66,9 +66,9 @@ class InpaintingUNet(nn.Module):
             found.append(seen)
         return found
 
-    def rebuilt(self, levels: Sequence[Tensor], gates: Gates | None = None) -> Tensor:
-        """Whole images ``(N, 3, S, S)`` from `levels`, their skips attenuated by gates."""
-        *skips, x = levels
+    def rebuilt(self, encoded: Sequence[Tensor], gates: Gates | None = None) -> Tensor:
+        """Whole images ``(N, 3, S, S)`` from `encoded`, their skips attenuated by gates."""
+        *skips, x = encoded
         for block in self.up:
             skip = skips.pop()
             skip = skip if gates is None else skip * gates.weights(skip, len(skips))
@@ -143,10 +143,10 @@ def gate_losses(network: InpaintingUNet, gates: Gates, corrupted: Tensor, clean:
         mean gate against 1 - min(1, error / level), the error being the frozen network's on the corrupted image.
     """
     with torch.no_grad():
-        levels = network.levels(corrupted)
-        error = dissimilarity(corrupted, network.rebuilt(levels))
+        encoded = network.encoded(corrupted)
+        error = dissimilarity(corrupted, network.rebuilt(encoded))
     close = []
-    for number, skip in enumerate(levels[:-1]):
+    for number, skip in enumerate(encoded[:-1]):
         target = 1 - (F.adaptive_avg_pool2d(error, skip.shape[-1]) / level).clamp_max(1)
         close.append(F.binary_cross_entropy(gates.weights(skip, number).mean(1, keepdim=True), target))
-    return {"rebuild": inpainting_loss(clean, network.rebuilt(levels, gates)), "close": torch.stack(close).mean()}
+    return {"rebuild": inpainting_loss(clean, network.rebuilt(encoded, gates)), "close": torch.stack(close).mean()}

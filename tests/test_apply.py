@@ -13,13 +13,14 @@ from PIL import Image
 from safetensors.numpy import load_file
 from typer.testing import CliRunner
 
-from nandlib import add_normality
+from nandlib import add_normality, fit_detector
 from nandlib.cli import app
 from nandlib.cli.asked import Setting, adapted_detector
 from nandlib.errors import DataError, ModelError, NandError
 from nandlib.models import Placement
 from nandlib.models.mini import Heads, MiniModel, save_heads
 from nandlib.settings import RANDOM
+from nandlib.show.explain import explain
 from nandlib.streaming.overlay import overlay
 
 runner = CliRunner()
@@ -277,6 +278,12 @@ def test_explain_shows_one_image(pictures, heads_file, model):
         nand("explain", pictures / "images", "-t", "hair", "--model", heads_file)
     with pytest.raises(DataError, match="the figure is a .png"):
         nand("explain", image, "-t", "hair", "-o", "why.pdf", "--model", heads_file)
+
+
+def test_without_a_normality_there_is_nothing_to_explain(pictures, model):
+    adapted = add_normality(fit_detector("aprilgan", model), "hair", model=model).remove("hair")
+    with pytest.raises(DataError, match="no normality is added"):
+        explain(adapted, pictures / "images/good/000.png")
 
 
 def test_a_device_and_the_papers_model(pictures, monkeypatch):

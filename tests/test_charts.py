@@ -1,13 +1,20 @@
 """Figures of numbers: what stands where."""
 
+import re
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from bs4 import BeautifulSoup
 from tiny_project import ROOT
 
+from nandlib.errors import DataError
 from nandlib.show.charts import delta_heatmap
+from nandlib.show.contest_charts import kshot_curves
 from nandlib.show.contests import write_contests
+from nandlib.show.report import _MATH, _disarm, _mathml
+from nandlib.show.style import CONTEST
 
 
 def table(*rows):
@@ -24,6 +31,30 @@ def cells(ax):
 def closed():
     yield
     plt.close("all")
+
+
+def test_the_legend_of_contests_names_what_any_panel_shows():
+    columns = {"k": 1, "auroc_after": 60.0, "auroc_others": 70.0, "n_groups": 2, "low": 50.0, "high": 65.0}
+    few, more = (pd.DataFrame([{"method": method, **columns} for method in names]) for names in (("text",), ("text", "bank")))
+    figure = kshot_curves({"a": few, "b": more}, {"a": few, "b": more})
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["others alone", CONTEST["text"], CONTEST["bank"]]
+    with pytest.raises(DataError, match="no contest has run"):
+        kshot_curves({}, {})
+
+
+def test_many_groups_have_room():
+    wide = delta_heatmap(table(*(("grid", f"a_long_name_{k}", -0.01) for k in range(30))))
+    assert wide.get_figwidth() == 27 and cells(wide.axes[0])["grid", 0].endswith("+0.0")
+
+
+def test_what_acts_is_disarmed_and_a_dollar_is_no_equation():
+    links = ("java\tscript:alert(1)", " javascript:x", "vbscript:x", "data:text/html,x", "JAVASCRIPT&#58;x")
+    kept = ("https://a.b/c:d", "#part", "figures/a.png?x=1:2", "mailto:a@b.c", "a.html")
+    soup = BeautifulSoup("".join(f'<a href="{link}" onclick="x">l</a>' for link in (*links, *kept)), "html.parser")
+    _disarm(soup)
+    assert [link.get("href") for link in soup.find_all("a")] == [*[None] * len(links), *kept]
+    assert not any(link.get("onclick") for link in soup.find_all("a"))
+    assert re.sub(r"\$(.+?)\$", lambda match: _mathml(_MATH.match(match.group(0))), r"a$b_$ and $x$").startswith("a$b_$ and <math")
 
 
 def test_both_panels_of_the_heatmap_have_the_papers_order():

@@ -41,6 +41,8 @@ def test_right_code_passes_whatever_the_prediction(number):
     for guess in "abc":
         solved, said = lesson.verdict(number, guess, exercise.reference)
         assert solved and ("was right" in said) == (guess == exercise.answer)
+    if number == 5:
+        assert lesson.verdict(number, "b", lambda *case: [*exercise.reference(*case)])[0]
 
 
 WRONG = {
@@ -53,8 +55,15 @@ WRONG = {
         lambda a, s: (a - s, (a - s).max()),
         lambda a, s: (a * s, (a * s).max()),
         lambda a, s: (a * (1 - s), 0.0),
+        lambda a, s: (a * (1 - s), (a * (1 - s)).flat[a.argmax()]),  # the score where A was highest
     ],
-    6: [lambda s, k, n: 50.0, lambda s, k, n: lesson.auroc(-s, k, n), lambda s, k, n: lesson.auroc(s, k, ["good"]), lambda s, k, n: 0.5],
+    6: [
+        lambda s, k, n: _without_ties(s, k, n),
+        lambda s, k, n: 50.0,
+        lambda s, k, n: lesson.auroc(-s, k, n),
+        lambda s, k, n: lesson.auroc(s, k, ["good"]),
+        lambda s, k, n: 0.5,
+    ],
     7: [
         lambda p, n: lesson._unit(p.mean(0)),
         lambda p, n: lesson._unit((p - n.mean(0)).mean(0)),
@@ -62,6 +71,11 @@ WRONG = {
         lambda p, n: -lesson.direction(p, n),
     ],
 }
+
+
+def _without_ties(scores, kinds, normal):
+    """Ranks by their places: of equal scores one is above the other."""
+    return lesson.auroc(scores.argsort().argsort() + 1.0, kinds, normal)
 
 
 def _other_kind(value):

@@ -2,10 +2,12 @@
 
 import os
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
 
+from nandlib.data.addresses import read
 from nandlib.errors import DataError
 from nandlib.streaming.listing import Listing, find_images
 
@@ -26,6 +28,20 @@ def test_images_are_walked_in_the_order_of_their_paths(tmp_path):
         (tmp_path / name).write_bytes(b"")
     assert list(Listing.of([tmp_path])) == ["a/b/c.PNG", "a/z.png", "a-b/x.png", "b.png"]
     assert find_images([tmp_path]) == sorted(path for path in find_images([tmp_path / "a", tmp_path, tmp_path / "b.png"]))
+
+
+def test_chained_addresses_are_read(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as packed:
+        for name in ("im/a.png", "im/b/c.png", "d.png"):
+            packed.writestr(name, name)
+    for place, names in ((f"zip://im::{tmp_path}/x.zip", ["a.png", "b/c.png"]), (f"zip://im/a.png::{tmp_path}/x.zip", ["a.png"]),
+                         (f"zip://::{tmp_path}/x.zip", ["d.png", "im/a.png", "im/b/c.png"])):  # fmt: skip
+        listing = Listing.of([place])
+        assert list(listing) == names
+        inside = "" if len(names) == 3 else "im/"
+        assert [read(listing.path(name)).decode() for name in names] == [inside + name for name in names]
+    with pytest.raises(DataError, match="no place was given"):
+        Listing.of([])
 
 
 def test_results_among_the_images_are_found_by_whatever_name(images, tmp_path, monkeypatch):

@@ -206,7 +206,12 @@ def test_groupings(tmp_path):
         ("[1]", "must map class"),
         ("a: [b]", "class 'a' must map each group"),
         ("a: {b: []}", "a/b must be a list of at least one type"),
-        ("a: {b: [x], c: [x]}", "a has type 'x' in two groups"),
+        ("a: {b: [x], c: [x]}", "a has type 'x' twice"),
+        ("a: {b: [x, x]}", "a has type 'x' twice"),
+        ("a: {good: [x]}", "a/good: 'good' is no group of defects"),
+        ("a: {b: [good]}", "a/b: 'good' is no group of defects, nor one of its types"),
+        ("a: {b: [{x: y}]}", "a/b must be a list of at least one type"),
+        ("a: {b: [1]}", "a/b must be a list of at least one type"),
         ("a: {b: [x", "is not valid YAML"),
     ):
         (tmp_path / "g.yaml").write_text(text)

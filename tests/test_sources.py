@@ -341,6 +341,25 @@ def test_a_full_disk_is_seen_before_the_download(data_set, tmp_path):
         fetch(data_set[2].model_copy(update={"megabytes": 10**9}), tmp_path, accept=lambda _: True, progress=False)
 
 
+def test_a_tar_that_ends_in_a_zip_is_a_tar(tmp_path):
+    with zipfile.ZipFile(tmp_path / "extra.zip", "w") as packed:
+        packed.writestr("inner.txt", "x")
+    (tmp_path / "a.png").write_bytes(b"x" * 2000)
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for name in ("a.png", "extra.zip"):
+            tar.add(tmp_path / name, name)
+    assert zipfile.is_zipfile(tmp_path / "a.tar")
+    extract(tmp_path / "a.tar", tmp_path / "x")
+    assert {path.name for path in (tmp_path / "x").iterdir()} == {"a.png", "extra.zip"}
+
+
+def test_damaged_records_are_named(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/sources.json").write_text('{"mvtec_ad": {')
+    with pytest.raises(DataError, match=r"sources\.json is damaged .*remove it"):
+        nandlib.data.sources._records(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["../outside.txt", "/etc/outside.txt", "link"])
 def test_archives_cannot_leave_their_folder(tmp_path, name):
     with tarfile.open(tmp_path / "a.tar", "w") as tar:

@@ -21,6 +21,12 @@ def local_path(place: Path | str) -> Path | str:
     return Path(path) if found and scheme in ("file", "local") else place
 
 
+def below(address: str, name: str) -> str:
+    """The address of what lies in a folder, chained (``zip://folder::https://…/x.zip``) or not."""
+    first, chain, rest = address.partition("::")
+    return f"{first}{'' if first.endswith('/') else '/'}{name}{chain}{rest}"
+
+
 def refuse_pipe(path: Path | str) -> None:
     """Raise OSError for a pipe, a socket or a device, which might never end, or never begin."""
     if os.path.exists(path) and not os.path.isfile(path):

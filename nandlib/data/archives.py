@@ -27,7 +27,7 @@ def extract(archive: Path, folder: Path) -> None:
     folder.mkdir(parents=True)
     try:
         room = min(MOST * archive.stat().st_size, shutil.disk_usage(folder).free)
-        if zipfile.is_zipfile(archive):
+        if not tarfile.is_tarfile(archive) and zipfile.is_zipfile(archive):  # a tar may end in a zip
             with zipfile.ZipFile(archive) as packed:
                 for entry in packed.infolist():
                     path = PurePosixPath(entry.filename.replace("\\", "/"))

@@ -79,10 +79,12 @@ def load_grouping(name: str) -> Grouping:
             raise PresetError(f"{path}: class '{class_name}' must map each group to a list of types")
         seen: set[str] = set()
         for group, types in groups.items():
-            if not isinstance(types, list) or not types:
+            if not isinstance(types, list) or not types or not all(isinstance(name, str) for name in types):
                 raise PresetError(f"{path}: {class_name}/{group} must be a list of at least one type")
-            twice = seen & set(types)
-            if twice:
-                raise PresetError(f"{path}: {class_name} has type '{sorted(twice)[0]}' in two groups")
-            seen |= set(types)
+            if group in (GOOD, ALWAYS_ABNORMAL) or GOOD in types:
+                raise PresetError(f"{path}: {class_name}/{group}: 'good' is no group of defects, nor one of its types")
+            for name in types:
+                if name in seen:
+                    raise PresetError(f"{path}: {class_name} has type '{name}' twice")
+                seen.add(name)
     return Grouping(str(path), content)

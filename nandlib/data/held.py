@@ -42,6 +42,7 @@ def held(folder: Path) -> Iterator[None]:
             number = owner.read_text() or number
         raise DataError(f"{folder}: process {number} is at work there: wait until it has ended, or take another folder") from error
     except OSError as error:
+        lock.release()
         raise DataError(f"{folder} cannot be written to ({error.strerror or error}): {_SAID.get(error.errno or 0, _MEND)}") from error
     try:
         yield
@@ -62,7 +63,8 @@ def written(path: Path, write: Callable[[Path], object]) -> None:
         write(partial)
         partial.replace(path)
     except (OSError, SafetensorError) as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
         mend = _SAID.get(getattr(error, "errno", 0) or 0, _MEND)
         raise DataError(f"{path} cannot be written ({getattr(error, 'strerror', None) or error}): {mend}") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)  # it is there only if something went wrong

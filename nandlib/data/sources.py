@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from functools import cache
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from nandlib.data.archives import extract
 from nandlib.data.download import BLOCK, FAILURES, retrieve
+from nandlib.data.held import written
 from nandlib.data.images import is_hidden, is_image
 from nandlib.errors import DataError, PresetError, nearest, without_secrets
 from nandlib.settings import RESOURCES, read_yaml
@@ -323,14 +323,16 @@ def _arrange_visa(folder: Path) -> Path:
 
 def _records(root: Path) -> dict[str, Any]:
     path = root / "data" / "sources.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
+    try:
+        found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    except ValueError as error:
+        raise DataError(f"{path} is damaged ({error}): remove it, and fetch again what is missing") from error
+    return found
 
 
 def _record(entry: Source, root: Path, origin: str) -> None:
     target, path = root / entry.path, root / "data" / "sources.json"
     made = {} if target.is_symlink() else {"installed": _installed(target)}
     about = {"origin": origin, "licence": entry.licence, "date": date.today().isoformat(), **entry.check, **made}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-        json.dump(_records(root) | {entry.name: about}, file, indent=2)
-    Path(file.name).replace(path)
+    records = _records(root) | {entry.name: about}
+    written(path, lambda partial: partial.write_text(json.dumps(records, indent=2)))

@@ -39,7 +39,7 @@ def delta_heatmap(ours: pd.DataFrame, paper: pd.DataFrame | None = None, detecto
     low = len(classes) < 4  # too low for a colour bar at its side
     bar = {"location": "bottom", "pad": 0.05, "shrink": 0.4, "aspect": 30} if low else {"pad": 0.01, "aspect": 30}
     height = 0.5 * len(classes) + (1.2 if low else 0.6)
-    figure, axes = plt.subplots(len(panels), 1, figsize=(WIDTH, height * len(panels)), squeeze=False)
+    figure, axes = plt.subplots(len(panels), 1, figsize=(max(WIDTH, 0.9 * width), height * len(panels)), squeeze=False)
     for ax, (title, frame) in zip(axes[:, 0], panels, strict=True):
         values, words = np.full((len(classes), width), np.nan), np.full((len(classes), width), "", object)
         sure = np.zeros((len(classes), width), bool)
@@ -47,7 +47,7 @@ def delta_heatmap(ours: pd.DataFrame, paper: pd.DataFrame | None = None, detecto
             for row in frame[frame["class"] == class_name].itertuples():
                 c = columns[class_name].index(row.group)
                 values[r, c] = row.delta
-                words[r, c] = f"{pretty(row.group)}\n{row.delta:+.1f}" + ("*" if getattr(row, "p_holm", 1) < 0.05 else "")
+                words[r, c] = f"{pretty(row.group)}\n{row.delta:+z.1f}" + ("*" if getattr(row, "p_holm", 1) < 0.05 else "")
                 sure[r, c] = getattr(row, "ci_low", 0) > 0 or getattr(row, "ci_high", 0) < 0
         sns.heatmap(
             values,
@@ -70,7 +70,7 @@ def delta_heatmap(ours: pd.DataFrame, paper: pd.DataFrame | None = None, detecto
                 text.set_fontweight("bold")
         for text, colour in zip(ax.texts, ax.collections[0].get_facecolors()[np.isfinite(values).ravel()], strict=True):
             text.set_color(".1" if relative_luminance(colour) > MID else "white")
-        ax.set_title(f"{title}: mean Δ {frame.groupby('class')['delta'].mean().mean():+.1f}", fontsize=10)
+        ax.set_title(f"{title}: mean Δ {frame.groupby('class')['delta'].mean().mean():+z.1f}", fontsize=10)
         ax.tick_params(axis="y", rotation=0)
     return figure
 
@@ -298,7 +298,7 @@ def detector_bars(table: pd.DataFrame) -> Figure:
     Args:
         table: `nandlib.evaluation.uncertainty.detector_summary`.
     """
-    figure, ax = plt.subplots(figsize=(6.4, 3.2))
+    figure, ax = plt.subplots(figsize=(max(6.4, 0.95 * len(table)), 3.2))
     x = np.arange(len(table))
     for shift, column, colour, label in ((-0.2, "auroc_before", "0.65", "before"), (0.2, "auroc_after", OURS, "after adding")):
         bars = ax.bar(x + shift, table[column], 0.38, color=colour, label=label)

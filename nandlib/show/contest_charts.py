@@ -11,6 +11,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from nandlib.errors import DataError
 from nandlib.show.style import CONTEST, LABELS, OURS, PAPER, parted
 
 MARKS = {  # method of the contest → colour, marker and line
@@ -28,7 +29,12 @@ def kshot_curves(summaries: Mapping[str, pd.DataFrame], intervals: Mapping[str, 
     Args:
         summaries: Title → `nandlib.evaluation.result_tables.kshot_summary`.
         intervals: Title → `nandlib.evaluation.kshot.KShot.intervals`.
+
+    Raises:
+        DataError: If there is none.
     """
+    if not summaries:
+        raise DataError("no contest has run: 'nand kshot NAME' runs one")
     columns = min(2, len(summaries))
     rows = -(-len(summaries) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns if columns > 1 else 5.6, 3.1 * rows), squeeze=False)
@@ -37,7 +43,7 @@ def kshot_curves(summaries: Mapping[str, pd.DataFrame], intervals: Mapping[str, 
         ax.set_ylabel("AUROC after (%)")
     for ax in axes.flat[len(summaries) :]:
         ax.set_axis_off()
-    return _finished(figure, axes[0, 0], 3)
+    return _finished(figure, 3)
 
 
 def contest_figure(summary: pd.DataFrame, intervals: pd.DataFrame, things: str) -> Figure:
@@ -55,7 +61,7 @@ def contest_figure(summary: pd.DataFrame, intervals: pd.DataFrame, things: str) 
         own, ends = (frame[frame["detector"] == detector] for frame in (summary, intervals))
         _panel(ax, own, ends, labels, LABELS[detector])
     axes[0, 0].set_ylabel("AUROC after (%)")
-    return _finished(figure, axes[0, 0], 4)
+    return _finished(figure, 4)
 
 
 def _panel(ax: Axes, summary: pd.DataFrame, intervals: pd.DataFrame, labels: Mapping[str, str], title: str) -> None:
@@ -72,7 +78,9 @@ def _panel(ax: Axes, summary: pd.DataFrame, intervals: pd.DataFrame, labels: Map
     ax.set(xticks=range(len(alone)), xticklabels=counts, xlabel="examples k (groups)", title=title)
 
 
-def _finished(figure: Figure, ax: Axes, columns: int) -> Figure:
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=columns, fontsize=8, frameon=False)
+def _finished(figure: Figure, columns: int) -> Figure:
+    """With one legend of all that any panel shows."""
+    shown = {label: handle for ax in figure.axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(shown.values(), shown.keys(), loc="outside upper center", ncols=columns, fontsize=8, frameon=False)
     sns.despine(figure)
     return figure

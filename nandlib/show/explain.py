@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from nandlib.data.images import as_image
 from nandlib.data.maps import check_maps
+from nandlib.errors import DataError
 from nandlib.method.adapt import AdaptedDetector
 from nandlib.show.pictures import before_after
 
@@ -52,7 +53,12 @@ def explain(adapted: AdaptedDetector, image: Path) -> tuple[Explanation, Figure]
 
     Returns:
         The numbers, and a figure: image, A, A_sup and A_final, a row a text; a last row for all of them where there are several.
+
+    Raises:
+        DataError: If nothing was added, or the image or its map cannot be read.
     """
+    if not adapted.names:
+        raise DataError("no normality is added: there is nothing to explain")
     (before,) = check_maps(adapted.detector([image]), 1, type(adapted.detector).__name__)
     suppressed = {name: maps[0] for name, maps in adapted.suppression_maps([image], [before]).items()}
     (after,) = adapted.damp([image], [before])

@@ -181,12 +181,13 @@ EXERCISES = {
         "each layer is a probability; four of them add up to as much as 4, and 1 - 4 is negative: A_final would change its sign.",
     ),
     5: Exercise(
-        "Suppression and score", adapt, lambda: [(4 * _maps(6, 5), _maps(5, 6).T), (np.eye(3), np.zeros((3, 3)))], "b",
+        "Suppression and score", adapt, lambda: [(4 * _maps(6, 5), _maps(5, 6).T), (np.c_[4, 3, 0], np.c_[1, 0, 0])], "b",
         "the score is a maximum: it falls only if *every* anomalous place is damped.",
     ),
     6: Exercise(
         "The protocol", auroc,
-        lambda: [(_maps(8).round(1), [*3 * ["good"], *3 * ["thread"], *2 * ["hole"]], n) for n in (["good"], ["good", "thread"])], "a",
+        lambda: [(_maps(8).round(1), [*3 * ["good"], *3 * ["thread"], *2 * ["hole"]], n) for n in (["good"], ["good", "thread"])]
+        + [(np.full(2, 0.5), order, ["good"]) for order in (["good", "hole"], ["hole", "good"])], "a",
         "threads score as high as holes and stains; now that they count as normal, every abnormal image that scores lower is a wrong pair.",
     ),
     7: Exercise(
@@ -229,7 +230,7 @@ def _difference(got: Any, expected: Any) -> str:
     if got is None or got is ...:
         return "not done yet: the function returns nothing."
     if isinstance(expected, tuple):
-        if not isinstance(got, tuple) or len(got) != len(expected):
+        if not isinstance(got, tuple | list) or len(got) != len(expected):
             return f"return {len(expected)} things, the map and the score."
         return next((problem for pair in zip(got, expected, strict=True) if (problem := _difference(*pair))), "")
     kinds = (np.ndarray, np.number) if np.ndim(expected) else (int, float, np.number, np.ndarray)

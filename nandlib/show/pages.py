@@ -78,12 +78,12 @@ def _kshot(root: Path) -> str:
         every = every.merge(origins.drop_duplicates(["class", "group"]), on=["class", "group"], validate="many_to_one")
         for origin, name in names.items():
             table = kshot_summary(every[every["origin"] == origin] if origin else every).set_index(["method", "k"])
-            for method, label in CONTEST.items():
+            for method, label in ((method, label) for method, label in CONTEST.items() if method in table.index):
                 found = table.loc[[method]].droplevel("method").reindex(ks)  # a k without groups: empty
                 pairs = found[["auroc_after", "sd"]].to_numpy(float)
                 cells = ["–" if np.isnan(after) else f"{after:.1f} ± {sd:.1f}" for after, sd in pairs]
                 own, other = found.loc[4, ["removed_own", "removed_other"]].to_numpy(float)
-                rows.append([name, label, *cells, f"{own:.0f} %, {other:.1f} %"])
+                rows.append([name, label, *cells, "–" if np.isnan(own) else f"{own:.0f} %, {other:.1f} %"])
     return scale_tables.markdown(["images", "what is given", *(f"k = {k}" for k in ks), "removed of own, of others (k = 4)"], rows)
 
 
@@ -220,7 +220,7 @@ def _choice(root: Path) -> str:
     loss, lower = after["validation", "shared"] - after["validation", "disjoint"], after["pcb", "shared"] - after["pcb", "disjoint"]
     chosen = "disjoint" if loss <= MOST_LOSS and lower <= 0 else "shared"
     table = scale_tables.markdown(["images", "model", "APRIL-GAN", "PatchCore", "mean AUROC after"], rows)
-    said = f"The disjoint model loses {loss:.1f} points on the validation products and {lower:.1f} on the boards"
+    said = f"The disjoint model loses {loss:.1f} points on the validation products and {lower:.1f} on the boards (of unrounded means)"
     return f"{table}\n{said}: the default is **{chosen}**.\n"
 
 

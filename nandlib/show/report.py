@@ -31,12 +31,16 @@ from nandlib.surfaces.config import SurfaceStudy
 TEMPLATE = RESOURCES / "report.html.jinja"
 NOTEBOOKS = {"signals": "heartbeat", "surfaces": "surface"}  # of a study of another kind
 ACTIVE = ["script", "iframe", "object", "embed", "form", "link", "meta", "base", "svg"]
+LINKS = re.compile(r"(https?:|mailto:|data:image/|[^:]*([/?#]|$))", re.I)  # what an address may begin with; others may act
 _MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+?)\$", re.S)
 
 
 def _mathml(match: re.Match[str]) -> str:
     block, inline = match.groups()
-    return latex2mathml.converter.convert(block or inline, display="block" if block else "inline")
+    try:
+        return latex2mathml.converter.convert(block or inline, display="block" if block else "inline")
+    except Exception:  # of a library that trusts what it reads: no equation, but a name with a dollar
+        return match.group(0)
 
 
 def _without_network(notebook: NotebookNode) -> NotebookNode:
@@ -84,7 +88,8 @@ def _disarm(soup: BeautifulSoup) -> None:
         element.replace_with(str(element))
     for element in soup.find_all(True):
         for name, value in list(element.attrs.items()):
-            if name.startswith("on") or re.match(r"\s*(javascript|vbscript|data:text)", str(value), re.I):
+            address = re.sub(r"[\x00-\x20]", "", str(value)) if name in ("href", "src", "action", "formaction", "xlink:href") else ""
+            if name.startswith("on") or not LINKS.match(address):
                 del element[name]
 
 

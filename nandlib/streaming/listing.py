@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 import fsspec
 
-from nandlib.data.addresses import is_address, local_path
+from nandlib.data.addresses import below, is_address, local_path
 from nandlib.data.images import IMAGE_SUFFIXES, is_hidden, is_image, is_unread
 from nandlib.errors import DataError
 from nandlib.streaming.results import PARTS
@@ -43,12 +43,16 @@ class Listing:
             DataError: If a place does not exist, a file is no image by its name, nothing is found, or addresses and paths are mixed.
         """
         places = [local_path(place) for place in places]
+        if not places:
+            raise DataError("no place was given: give image files, or folders of them")
         remote = [is_address(place) for place in places]
         if any(remote):
             if len(places) > 1:
                 raise DataError(f"{places[remote.index(True)]}: give one address, or folders and files of this machine")
-            root = str(places[0]).rstrip("/")
-            found = cls((root,), root.rpartition("/")[0] if is_image(PurePosixPath(root).name) else root)
+            place, chain, rest = str(places[0]).partition("::")
+            place = place if place.endswith("://") else place.rstrip("/")
+            folder = place[: place.rindex("/") + 1] if is_image(PurePosixPath(place).name) else place
+            found = cls((f"{place}{chain}{rest}",), f"{folder}{chain}{rest}")
         else:
             paths = [_absolute(Path(place)) for place in places]
             for path in paths:
@@ -79,7 +83,7 @@ class Listing:
 
     def path(self, name: str) -> str:
         """The path or address of an image."""
-        return f"{self.root.rstrip('/')}/{name}"
+        return below(self.root, name)
 
     def _walk(self, place: Path) -> Iterator[str]:
         paths = _walk(place, self.without) if place.is_dir() else iter([place])

@@ -20,6 +20,7 @@ from torchvision.transforms.v2 import Compose, Normalize
 
 from nandlib import AdaptedDetector, add_normality, fit_detector
 from nandlib.data.images import as_image, load_mask
+from nandlib.detectors.trained import TRAINED
 from nandlib.errors import DataError
 from nandlib.integrations.anomalib import AnomalibDetector, _as_seen, adapt_module
 from nandlib.integrations.sklearn import NormalityDetector
@@ -73,9 +74,10 @@ def test_what_is_set_on_an_adapted_module_stays_there(model):
     assert module.post_processor is before is not None and adapted.model is module.model
 
 
-@pytest.mark.parametrize("name", ["patchcore", "aprilgan_1", "winclip_0"])
+@pytest.mark.parametrize("name", ["patchcore", "aprilgan_1", "winclip_0", "uniad", "hetnet_style", "fader_style"])
 def test_detectors_are_copied_and_pickled(model, name):
-    detector = fit_detector(name, model=model, normals=IMAGES)
+    kind = TRAINED.get(name)
+    detector = kind.fit(IMAGES[:2], model, kind.config_type(epochs=1)) if kind else fit_detector(name, model=model, normals=IMAGES)
     maps = detector(IMAGES[:2])
     for other in (copy.deepcopy(detector), pickle.loads(pickle.dumps(detector))):
         np.testing.assert_array_equal(other(IMAGES[:2]), maps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nandlib.errors import ModelError
+from nandlib.models.base import own_randomness
 from nandlib.models.checkpoints import read_state
 from nandlib.settings import RANDOM
 
@@ -87,6 +89,14 @@ class TransformerStages(nn.Module):
         return {name: name for name in self.network.state_dict()}
 
 
+def fingerprint(network: nn.Module) -> str:
+    """Eight digits that tell a network's weights from others."""
+    found = hashlib.sha256()
+    for tensor in network.state_dict().values():
+        found.update(tensor.cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()[:8]
+
+
 def published_backbone(name: str, stages: Sequence[int], weights: Path) -> nn.Module:
     """A frozen backbone, in evaluation mode: images to the maps of some stages.
 
@@ -96,9 +106,9 @@ def published_backbone(name: str, stages: Sequence[int], weights: Path) -> nn.Mo
         weights: Their file; or ``random``, always the same.
 
     Raises:
-        ModelError: If the file is missing or lacks a weight.
+        ModelError: If the file is missing, lacks a weight, or is of another network.
     """
-    with torch.random.fork_rng(devices=[]):
+    with own_randomness():
         torch.manual_seed(0)
         found: EfficientNetB4 | TransformerStages | ResNetStages
         if name == "efficientnet_b4":
@@ -110,5 +120,8 @@ def published_backbone(name: str, stages: Sequence[int], weights: Path) -> nn.Mo
         missing = [there for there in names.values() if there not in state and not there.endswith("num_batches_tracked")]
         if missing:
             raise ModelError(f"{weights} lacks {len(missing)} weights of {name}, such as '{missing[0]}'")
-        found.network.load_state_dict({own: state[there] for own, there in names.items() if there in state}, strict=False)
+        try:
+            found.network.load_state_dict({own: state[there] for own, there in names.items() if there in state}, strict=False)
+        except RuntimeError as error:  # of other shapes
+            raise ModelError(f"{weights} does not hold the weights of {name}: {error}") from error
     return found.requires_grad_(False).eval()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -12,6 +12,7 @@ from nandlib.settings import Section
 TrainedName = Literal["uniad", "onenip", "pbas", "pradot", "hetnet_style", "fader_style"]
 DetectorName = Literal["aprilgan", "aprilgan_1", "aprilgan_5", "winclip_0", "winclip_1", "winclip_5", "patchcore", TrainedName]
 TRAINED_NAMES: tuple[TrainedName, ...] = get_args(TrainedName)
+STAGES = 6  # of the embedded tower
 TOGETHER = ("uniad", "onenip")  # one model for all classes of a study
 
 
@@ -60,7 +61,9 @@ class TrainedConfig(Section):
     backbone: Literal["embedded", "efficientnet_b4", "wide_resnet50_2", "resnet50"] = "embedded"
     backbone_weights: Path | None = Field(None, description="of a published backbone; or 'random'")
     image_size: int = Field(0, ge=0, description="side of the input of a published backbone")
-    stages: tuple[int, ...] = Field((3, 4), description="of the embedded tower (strides 4, 8, 16, 16, 32, 32), the finest first")
+    stages: tuple[int, ...] = Field(
+        (3, 4), min_length=1, description="of the embedded tower (strides 4, 8, 16, 16, 32, 32), the finest first"
+    )
     epochs: int = Field(30, ge=1)
     batch_size: int = Field(8, ge=1)
     official: bool = Field(False, description="maps as the official code gives them, without the floor of normal images")
@@ -69,6 +72,14 @@ class TrainedConfig(Section):
     @classmethod
     def _published(cls, given: Any) -> Any:
         return cls.published | given if isinstance(given, dict) and given.get("size") == "full" else given
+
+    @model_validator(mode="after")
+    def _of_its_size(self) -> Self:
+        if (self.size == "embedded") != (self.backbone == "embedded"):
+            raise ValueError(f"backbone: {self.backbone} does not go with size: {self.size}")
+        if self.size == "embedded" and not all(0 <= stage < STAGES for stage in self.stages):
+            raise ValueError(f"stages: the embedded tower has those from 0 to {STAGES - 1}")
+        return self
 
 
 class UniAdConfig(TrainedConfig):
@@ -90,6 +101,12 @@ class UniAdConfig(TrainedConfig):
     dropout: float = Field(0.0, ge=0, lt=1, description="published: 0.1, over many more epochs")
     epochs: int = Field(120, ge=1, description="published: 1000")
     rate: float = Field(3e-3, gt=0, description="published: 1e-4; a tenth of it for the last fifth of the epochs")
+
+    @model_validator(mode="after")
+    def _of_whole_heads(self) -> Self:
+        if self.heads < 1 or self.width % self.heads:
+            raise ValueError(f"width: {self.width} must be a multiple of heads: {self.heads}")
+        return self
 
 
 class OneNipConfig(UniAdConfig):
@@ -128,7 +145,7 @@ class PradotConfig(TrainedConfig):
 
     stages: tuple[int, ...] = Field((3,), description="of the embedded tower, one model each; published: two levels")
     per_cell: float = Field(1.0, gt=0, description="prototypes a cell; published: 16")
-    alphas: tuple[float, ...] = Field((0.0, 0.3), description="how much places count, one model each")
+    alphas: tuple[float, ...] = Field((0.0, 0.3), min_length=1, description="how much places count, one model each")
     epochs: int = Field(25, ge=1, description="published: 50")
     batch_size: int = Field(8, ge=1, description="published: 64, the incomplete batch dropped; here it is kept")
     official: bool = Field(False, description="scaled by each image's own maximum, and without the floor of normal images")

@@ -12,6 +12,7 @@ from anomalib.models.components import KCenterGreedy, SparseRandomProjection
 from torch import Tensor
 
 from nandlib.errors import DataError
+from nandlib.models.base import own_randomness
 
 WITHIN = 2  # times the share that is kept at last: what a shard gives to the choice across shards
 
@@ -56,7 +57,7 @@ def coreset(bank: Tensor, ratio: float, seed: int, projected: bool = False) -> T
         raise DataError(
             f"a share of {ratio:g} of {len(bank)} patches is none: raise coreset_ratio, or max_patches, or give more normal images"
         )
-    with torch.random.fork_rng(devices=[]), redirect_stderr(io.StringIO()):  # its progress bar cannot be switched off
+    with own_randomness(), redirect_stderr(io.StringIO()):  # its progress bar cannot be switched off
         torch.manual_seed(seed)
         if not projected:  # a third dimension makes it work on the descriptors as they are
             sampler = _KCenterGreedy(embedding=bank[:, None], sampling_ratio=ratio)

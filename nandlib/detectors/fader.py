@@ -18,6 +18,7 @@ from nandlib.detectors.fitted import Fit, FittedDetector, Images, one_class, res
 from nandlib.detectors.synthesis import synthetic_image
 from nandlib.detectors.training import Run, Stateful, key_of, shuffled, train
 from nandlib.models import VisionLanguageModel
+from nandlib.models.base import own_randomness
 
 SMOOTH = 11  # pixels of 128 over which the map is averaged, as RIAD's 21 of 256
 SHUT_FROM = 0.99  # quantile of the errors of normal patches from which on gates should be shut
@@ -51,7 +52,7 @@ class FaderStyle(FittedDetector[FaderConfig]):
         return F.interpolate(lost, size=(self.features.size,) * 2, mode="bilinear", align_corners=False)[:, 0]
 
     @classmethod
-    @torch.random.fork_rng(devices=[])
+    @own_randomness()
     def fit(
         cls,
         normals: Images | Sequence[ImageLike],
@@ -64,7 +65,7 @@ class FaderStyle(FittedDetector[FaderConfig]):
         (name, own), features = one_class(normals, "FADeR-style"), cls.features_of(config, model, run.device)
         seen = features.of(own, lambda layers: layers[0], run.progress)
         corrupted = [_corrupted(own, config, version) for version in range(config.versions)]
-        with torch.random.fork_rng(devices=[]):
+        with own_randomness():
             torch.manual_seed(config.seed)
             network, gates = InpaintingUNet(config.side, config.widths, config.cell), Gates(config.widths[:-1])
         network.to(features.device)

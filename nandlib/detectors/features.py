@@ -3,24 +3,71 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms import Compose, Normalize, Resize, ToTensor
 from tqdm.auto import tqdm
 
 from nandlib.data.images import ImageLike, as_image
-from nandlib.detectors.backbones import published_backbone
+from nandlib.detectors.backbones import fingerprint, published_backbone
 from nandlib.detectors.config import TrainedConfig
 from nandlib.errors import ModelError
 from nandlib.models import VisionLanguageModel
 from nandlib.models.base import whole_float32
 from nandlib.models.mini import IMAGE_SIZE, MiniModel, preprocess
 
+Layers = Callable[[Tensor], list[Tensor]]
 IMAGENET = Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@dataclass(frozen=True, eq=False)
+class _Stages:
+    """Some stages of a tower, in float32."""
+
+    tower: nn.Module
+    stages: tuple[int, ...]
+
+    def __call__(self, batch: Tensor) -> list[Tensor]:
+        found = self.tower(batch)
+        return [found[k].float().contiguous() for k in self.stages]
+
+
+@dataclass(frozen=True, eq=False)
+class _Pixels:
+    """The image itself."""
+
+    side: int
+    device: str
+
+    def __call__(self, batch: Tensor) -> list[Tensor]:
+        return [pixels(batch.to(self.device), self.side)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Backbone:
+    """The maps of a published backbone."""
+
+    network: nn.Module
+    device: str
+
+    def __call__(self, batch: Tensor) -> list[Tensor]:
+        return [layer.contiguous() for layer in self.network(batch.to(self.device))]
+
+
+@dataclass(frozen=True, eq=False)
+class _Both:
+    """The layers of one, then those of another."""
+
+    first: Layers
+    second: Layers
+
+    def __call__(self, batch: Tensor) -> list[Tensor]:
+        return [*self.first(batch), *self.second(batch)]
 
 
 @dataclass(frozen=True)
@@ -28,7 +75,7 @@ class FrozenFeatures:
     """A frozen backbone.
 
     Attributes:
-        name: Goes into the state of what is trained on it.
+        name: Goes into the state of what is trained on it; says which weights a published backbone has.
         preprocess: RGB image to the input ``(3, S, S)``.
         layers: Inputs ``(N, 3, S, S)`` to maps ``(N, C_i, h_i, w_i)`` on `device`.
         size: S.
@@ -38,10 +85,19 @@ class FrozenFeatures:
 
     name: str
     preprocess: Callable[[Image.Image], Tensor]
-    layers: Callable[[Tensor], list[Tensor]]
+    layers: Layers
     size: int
     device: str = "cpu"
     resampling: Image.Resampling = Image.Resampling.BICUBIC
+
+    def and_pixels(self, side: int) -> FrozenFeatures:
+        """With the image itself as a last layer ``(N, 3, side, side)``."""
+        return replace(self, layers=_Both(self.layers, _Pixels(side, self.device)), name=f"{self.name}+pixels:{side}")
+
+    def and_published(self, name: str, weights: Path) -> FrozenFeatures:
+        """With the maps of another published backbone, which has no choice of stages, as last layers."""
+        network = published_backbone(name, (), weights).to(self.device)
+        return replace(self, layers=_Both(self.layers, _Backbone(network, self.device)), name=f"{self.name}+{name}#{fingerprint(network)}")
 
     @torch.no_grad()
     def shapes(self, image: ImageLike) -> Tensor:
@@ -68,22 +124,13 @@ def embedded_features(model: VisionLanguageModel | None, stages: Sequence[int]) 
     """
     if not isinstance(model, MiniModel):
         raise ModelError("at embedded size the detector is trained on the embedded model's features: give load_model('mini')")
-    tower, device = model.tower, str(model.placement.device)
-
-    def layers(batch: Tensor) -> list[Tensor]:
-        found = tower(batch)
-        return [found[k].float().contiguous() for k in stages]
-
-    return FrozenFeatures("mini:" + ",".join(map(str, stages)), model.preprocess, layers, IMAGE_SIZE, device)
+    name, layers = "mini:" + ",".join(map(str, stages)), _Stages(model.tower, tuple(stages))
+    return FrozenFeatures(name, model.preprocess, layers, IMAGE_SIZE, str(model.placement.device))
 
 
 def pixel_features(side: int, device: str = "cpu") -> FrozenFeatures:
     """No backbone: one layer, the image itself, ``(N, 3, side, side)``, RGB in [0, 1]."""
-
-    def layers(batch: Tensor) -> list[Tensor]:
-        return [pixels(batch.to(device), side)]
-
-    return FrozenFeatures(f"pixels:{side}", preprocess, layers, IMAGE_SIZE, device)
+    return FrozenFeatures(f"pixels:{side}", preprocess, _Pixels(side, device), IMAGE_SIZE, device)
 
 
 def pixels(batch: Tensor, side: int) -> Tensor:
@@ -122,9 +169,5 @@ def published_features(config: TrainedConfig, device: str = "cpu") -> FrozenFeat
     backbone = published_backbone(config.backbone, config.stages, config.backbone_weights).to(device)
     side = (config.image_size, config.image_size)
     prepare = Compose([Resize(side), ToTensor(), IMAGENET])
-
-    def layers(batch: Tensor) -> list[Tensor]:
-        return [layer.contiguous() for layer in backbone(batch.to(device))]
-
-    name = "{}@{}:{}".format(config.backbone, config.image_size, ",".join(map(str, config.stages)))
-    return FrozenFeatures(name, prepare, layers, config.image_size, device, Image.Resampling.BILINEAR)
+    name = "{}@{}:{}#{}".format(config.backbone, config.image_size, ",".join(map(str, config.stages)), fingerprint(backbone))
+    return FrozenFeatures(name, prepare, _Backbone(backbone, device), config.image_size, device, Image.Resampling.BILINEAR)

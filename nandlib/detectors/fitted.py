@@ -22,7 +22,7 @@ from nandlib.detectors.features import FrozenFeatures, embedded_features, publis
 from nandlib.detectors.training import Run
 from nandlib.errors import DataError, ModelError, nearest
 from nandlib.models import VisionLanguageModel
-from nandlib.models.base import whole_float32
+from nandlib.models.base import own_randomness, whole_float32
 
 FORMAT = "2"  # of the files of state: raised when a network or its features change, so that old files are refused
 ONE = "object"  # the class of images that are given without one
@@ -117,7 +117,7 @@ class FittedDetector(TorchDetector, Generic[C]):
             raise DataError(f"this {self.name} knows no class '{class_name}': {nearest(class_name, known)}")
         self.features, self.tensors, self.fitted, self.class_name = features, tensors, fit, class_name
         self.placed = {key: tensor.to(features.device) for key, tensor in tensors.items()}
-        with torch.random.fork_rng(devices=[]):  # what networks begin with is replaced
+        with own_randomness():  # what networks begin with is replaced
             self._build()
         super().__init__(features.preprocess)
 
@@ -158,7 +158,7 @@ class FittedDetector(TorchDetector, Generic[C]):
             DataError: If one image is given where a sequence is meant.
         """
         refuse_single(images, "images")
-        if not images:
+        if not len(images):
             return np.empty(0, np.float32)
         with whole_float32():
             scores = [self.official_scores(self._see(self.preprocess(as_image(image))[None])) for image in images]
@@ -228,7 +228,7 @@ class FittedDetector(TorchDetector, Generic[C]):
         class_name: str | None = None,
         *,
         device: str = "cpu",
-        **weights: Path | None,
+        **weights: str | Path | None,
     ) -> Self:
         """From a file that `save` wrote.
 
@@ -260,7 +260,8 @@ class FittedDetector(TorchDetector, Generic[C]):
         config = cast(C, cls.config_type.model_validate(said["config"]))
         if unknown := set(weights) - set(config.weight_fields):
             raise TypeError(f"{cls.__name__}.load() got an unexpected keyword argument '{unknown.pop()}'")
-        features = cls.features_of(config.model_copy(update=weights), model, device)
+        placed = {key: None if file is None else Path(file) for key, file in weights.items()}
+        features = cls.features_of(config.model_copy(update=placed), model, device)
         if features.name != said["features"]:
             raise ModelError(f"{path} was trained on the features '{said['features']}', not on '{features.name}'")
         return cls(features, tensors, Fit(config, said["floors"]), class_name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Literal, Self
 
 import numpy as np
@@ -11,9 +10,8 @@ import torch
 from torch import Tensor
 
 from nandlib.data.images import ImageLike
-from nandlib.detectors.backbones import published_backbone
 from nandlib.detectors.config import HetNetConfig, TrainedConfig
-from nandlib.detectors.features import FrozenFeatures, apart, joined, pixels
+from nandlib.detectors.features import FrozenFeatures, apart, joined
 from nandlib.detectors.fitted import Fit, FittedDetector, Images, one_class, restored, state_of
 from nandlib.detectors.hetnet_network import (
     HetNetwork,
@@ -29,6 +27,7 @@ from nandlib.detectors.smoothing import smooth_map
 from nandlib.detectors.training import Run, Stateful, key_of, shuffled, train
 from nandlib.errors import ModelError
 from nandlib.models import VisionLanguageModel
+from nandlib.models.base import own_randomness
 
 SIDE, PATCH = 160, 16  # of what the second teacher sees
 SECOND = 96  # channels of its tokens
@@ -47,19 +46,10 @@ class HetNetStyle(FittedDetector[HetNetConfig]):
         assert isinstance(config, HetNetConfig)
         first = super().features_of(config, model, device)
         if config.second != DEIT:
-            return replace(
-                first,
-                layers=lambda batch: [*first.layers(batch), pixels(batch.to(first.device), SIDE)],
-                name=f"{first.name}+pixels:{SIDE}",
-            )
+            return first.and_pixels(SIDE)
         if config.second_weights is None:
             raise ModelError(f"the weights of {DEIT} are missing: name their file (or 'random') as second_weights")
-        second = published_backbone(DEIT, (), config.second_weights).to(device)
-        return replace(
-            first,
-            layers=lambda batch: [*first.layers(batch), *(own.contiguous() for own in second(batch.to(first.device)))],
-            name=f"{first.name}+{DEIT}",
-        )
+        return first.and_published(DEIT, config.second_weights)
 
     def _build(self) -> None:
         device = self.features.device
@@ -79,7 +69,7 @@ class HetNetStyle(FittedDetector[HetNetConfig]):
         return smooth_map(self._scores(seen), (self.features.size, self.features.size))
 
     @classmethod
-    @torch.random.fork_rng(devices=[])
+    @own_randomness()
     def fit(
         cls,
         normals: Images | Sequence[ImageLike],
@@ -91,7 +81,7 @@ class HetNetStyle(FittedDetector[HetNetConfig]):
         config = config or HetNetConfig()
         (name, own), features = one_class(normals, "HetNet-style"), cls.features_of(config, model, run.device)
         seen, shapes, device = features.of(own, joined, run.progress), features.shapes(own[0]), features.device
-        with torch.random.fork_rng(devices=[]):
+        with own_randomness():
             torch.manual_seed(config.seed)
             second, network = _networks(shapes, config)
         network.to(device)

@@ -20,7 +20,7 @@ from nandlib.detectors.synthesis import synthetic_image
 from nandlib.detectors.tokens import initialise
 from nandlib.detectors.training import Run, key_of, train
 from nandlib.models import VisionLanguageModel
-from nandlib.models.base import whole_float32
+from nandlib.models.base import own_randomness, whole_float32
 
 DICE = 0.5
 
@@ -62,7 +62,7 @@ class OneNip(RebuildingDetector[OneNipConfig]):
         return joined_map(distances, refined, scale_of(distances)).cpu()
 
     @classmethod
-    @torch.random.fork_rng(devices=[])
+    @own_randomness()
     def fit(
         cls,
         normals: Images | Sequence[ImageLike],
@@ -108,7 +108,8 @@ class OneNip(RebuildingDetector[OneNipConfig]):
             return rebuilding + DICE * dice
 
         epoch, kept = epochs_of(network, config, len(seen), loss_of)
-        train(cls.name, config.epochs, epoch, kept, config.seed, run, key_of(config, seen))
+        key = key_of(config, seen, {name: len(own) for name, own in images.items()})
+        train(cls.name, config.epochs, epoch, kept, config.seed, run, key)
         parts = {name: seen[groups == k] for k, name in enumerate(images)}
         first = np.random.default_rng(config.seed)
         tensors = state_of(network) | {"mean": mean, "std": std, "scale": torch.tensor(1.0)}

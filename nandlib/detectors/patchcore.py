@@ -22,7 +22,7 @@ from nandlib.detectors.config import PatchCoreConfig
 from nandlib.detectors.coreset import coreset, coreset_of_shards
 from nandlib.errors import DataError, ModelError
 from nandlib.models import Placement, VisionLanguageModel
-from nandlib.models.base import whole_float32
+from nandlib.models.base import own_randomness, whole_float32
 from nandlib.models.checkpoints import read_state
 from nandlib.settings import RANDOM
 
@@ -53,7 +53,7 @@ class _Placed(nn.Module):
             return {name: feature.float() for name, feature in self.extractor(batch).items()}
 
 
-@torch.random.fork_rng(devices=[])  # the placeholder draws weights
+@own_randomness()  # the placeholder draws weights
 def _embedded_network(backbone: nn.Module) -> PatchcoreModel:
     placeholder = nn.Sequential(OrderedDict(descriptors=nn.Conv2d(3, 1, 1)))  # replaced below
     network = PatchcoreModel(
@@ -70,13 +70,16 @@ def _full_network(weights: Path, placement: Placement) -> PatchcoreModel:
     """The paper's backbone: wide_resnet50_2, layers 2 and 3, with weights from a file (timm's tv_in1k), or random ones.
 
     Raises:
-        ModelError: If the file is missing or lacks weights of the layers in use.
+        ModelError: If the file is missing, lacks weights of the layers in use, or is of another network.
     """
-    with torch.random.fork_rng(devices=[]):
+    with own_randomness():
         torch.manual_seed(0)
         network = PatchcoreModel(layers=["layer2", "layer3"], backbone="wide_resnet50_2", pre_trained=False, num_neighbors=1)
     if weights != RANDOM:
-        missing = network.feature_extractor.feature_extractor.load_state_dict(read_state(weights), strict=False).missing_keys
+        try:
+            missing = network.feature_extractor.feature_extractor.load_state_dict(read_state(weights), strict=False).missing_keys
+        except RuntimeError as error:  # of other shapes
+            raise ModelError(f"{weights} does not hold the weights of wide_resnet50_2: {error}") from error
         if missing:
             raise ModelError(f"{weights} lacks {len(missing)} weights of wide_resnet50_2, such as '{missing[0]}'")
     network.feature_extractor = _Placed(network.feature_extractor, placement)  # type: ignore[assignment]  # only called
@@ -127,7 +130,8 @@ def _patch_banks(
     for first in range(0, len(normals), size):
         shard, bank = normals[first : first + size], torch.empty(0)
         for start, batch in zip(range(0, len(shard), batch_size), inputs(shard, preprocess, batch_size), strict=True):
-            patches = network(batch.to(placement.device)).cpu().unflatten(0, (len(batch), -1))
+            with whole_float32():
+                patches = network(batch.to(placement.device)).cpu().unflatten(0, (len(batch), -1))
             network.embedding_store.clear()
             most = patches.shape[1] if config.max_patches is None else min(patches.shape[1], max(1, config.max_patches // size))
             if not len(bank):
@@ -154,7 +158,7 @@ class PatchCore(TorchDetector):
         model: Lends backbone and preprocessing, unless `config` names the weights of the paper's backbone; then None.
         normals: Training-normal images, or their paths.
         config: Coreset ratio, seed, interpolation, backbone weights.
-        placement: Device and precision of the paper's backbone; the embedded one has its model's.
+        placement: Device and precision of the paper's backbone; the embedded one has its model's device, and works in float32.
         batch_size: Images per forward pass.
 
     Raises:
@@ -218,11 +222,12 @@ class PatchCore(TorchDetector):
     @torch.no_grad()
     def describe(self, images: Sequence[ImageLike], batch_size: int = 8) -> Tensor:
         """Descriptors ``(N, C, h, w)`` of images' patches, as those in `memory` are."""
-        network, found = self._network, []
+        network, found = self._network, [torch.empty(0)] if not len(images) else []
         for batch in inputs(images, self.preprocess, batch_size):
-            features = network.feature_extractor(batch.to(self._placement.device))
-            pooled = {name: network.feature_pooler(feature) for name, feature in features.items()}
-            found.append(network.generate_embedding(pooled).cpu())
+            with whole_float32():
+                features = network.feature_extractor(batch.to(self._placement.device))
+                pooled = {name: network.feature_pooler(feature) for name, feature in features.items()}
+                found.append(network.generate_embedding(pooled).cpu())
         return torch.cat(found)
 
     def maps_of(self, patch_scores: Tensor) -> Tensor:

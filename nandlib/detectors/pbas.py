@@ -15,6 +15,7 @@ from nandlib.detectors.pbas_equations import embed, losses, networks, optimisers
 from nandlib.detectors.smoothing import smooth_map
 from nandlib.detectors.training import Run, Stateful, key_of, shuffled, train
 from nandlib.models import VisionLanguageModel
+from nandlib.models.base import own_randomness
 
 
 class Pbas(FittedDetector[PbasConfig]):
@@ -45,7 +46,7 @@ class Pbas(FittedDetector[PbasConfig]):
         return self._patches(seen).amax((1, 2))
 
     @classmethod
-    @torch.random.fork_rng(devices=[])
+    @own_randomness()
     def fit(
         cls,
         normals: Images | Sequence[ImageLike],

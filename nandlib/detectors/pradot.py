@@ -17,6 +17,7 @@ from nandlib.detectors.fitted import Fit, FittedDetector, Images, one_class
 from nandlib.detectors.rebuilt import aligned
 from nandlib.detectors.training import Run, key_of, shuffled, train
 from nandlib.models import VisionLanguageModel
+from nandlib.models.base import own_randomness
 
 
 class _Prototypes:
@@ -75,7 +76,7 @@ class Pradot(FittedDetector[PradotConfig]):
         return torch.stack(found).mean(0)
 
     @classmethod
-    @torch.random.fork_rng(devices=[])
+    @own_randomness()
     def fit(
         cls,
         normals: Images | Sequence[ImageLike],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from tqdm.auto import tqdm
 
 from nandlib.data.held import written
 from nandlib.errors import DataError
-from nandlib.models.base import whole_float32
+from nandlib.models.base import own_randomness, whole_float32
 from nandlib.settings import Section
 
 
@@ -63,7 +64,7 @@ def train(
     """
     start = _resumed(run.resume, parts, key, name) if run.resume is not None and run.resume.is_file() else 0
     for number in tqdm(range(start, epochs), desc=name, initial=start, total=epochs, disable=not run.progress):
-        with whole_float32(), torch.random.fork_rng(devices=[]):
+        with whole_float32(), own_randomness():
             torch.manual_seed(seed * 1_000_003 + number)
             loss = epoch(number)
         if not math.isfinite(loss):
@@ -100,9 +101,11 @@ def _resumed(path: Path, parts: Mapping[str, Stateful], key: str, name: str) -> 
     return int(state["epoch"])
 
 
-def key_of(config: Section, seen: Tensor) -> str:
-    """Which training this is: its settings (but where its weights lie) and the features of its images."""
-    return f"{config.model_dump_json(exclude=set(config.weight_fields))} {hashlib.sha256(seen.contiguous().numpy().tobytes()).hexdigest()}"
+def key_of(config: Section, seen: Tensor, classes: Mapping[str, int] | None = None) -> str:
+    """Which training this is: its settings (but where its weights lie), the features of its images, and how many are of each class, where
+    that counts."""
+    images = hashlib.sha256(seen.contiguous().numpy().tobytes()).hexdigest()
+    return (f"{json.dumps(classes)} " if classes else "") + f"{config.model_dump_json(exclude=set(config.weight_fields))} {images}"
 
 
 def shuffled(count: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:

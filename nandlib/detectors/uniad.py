@@ -18,6 +18,7 @@ from nandlib.detectors.tokens import initialise
 from nandlib.detectors.training import Run, key_of, train
 from nandlib.detectors.uniad_network import UniAdNetwork
 from nandlib.models import VisionLanguageModel
+from nandlib.models.base import own_randomness
 
 
 class UniAd(RebuildingDetector[UniAdConfig]):
@@ -33,7 +34,7 @@ class UniAd(RebuildingDetector[UniAdConfig]):
         return distance_map(self.network(seen), seen, (self.features.size, self.features.size))
 
     @classmethod
-    @torch.random.fork_rng(devices=[])
+    @own_randomness()
     def fit(
         cls,
         normals: Images | Sequence[ImageLike],

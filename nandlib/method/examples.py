@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +33,15 @@ from nandlib.method.plus import Regions, find_regions
 
 ROWS = 2048  # patches at a time against the normal descriptors
 SURE = 1e-3  # no text is surer than this
+
+
+def _numbers(given: Any, count: int) -> bool:
+    """Whether they are so many, and finite."""
+    try:
+        found = np.asarray(given)
+    except ValueError:  # of several lengths
+        return False
+    return found.shape == (count,) and found.dtype.kind in "buif" and bool(np.isfinite(found).all())
 
 
 @dataclass(frozen=True)
@@ -62,7 +72,7 @@ class Example:
         if sum(given is not None for given in (self.mask, self.box, self.point)) > 1:
             raise DataError("an example takes a mask, a box or a point: one of them")
         width, height = size
-        if self.point is not None and (np.shape(self.point) != (2,) or not np.isfinite(self.point).all()):
+        if self.point is not None and not _numbers(self.point, 2):
             raise DataError(f"the point {self.point!r} of an example must be two numbers: x, y")
         if self.point is not None and not (0 <= self.point[0] < width and 0 <= self.point[1] < height):
             raise DataError(f"the point {self.point} lies outside the example, which has {width} x {height} pixels")
@@ -74,7 +84,7 @@ class Example:
                 raise DataError(f"the mask has {mask.shape[::-1]} pixels, its example {width} x {height}: they must be of one size")
             found = marked(mask)
         elif self.box is not None:
-            if np.shape(self.box) != (4,) or np.asarray(self.box).dtype.kind not in "buif" or not np.isfinite(self.box).all():
+            if not _numbers(self.box, 4):
                 raise DataError(f"the box {self.box!r} of an example must be four numbers: left, top, right, bottom")
             left, top, right, bottom = (max(0, round(float(side))) for side in self.box)
             found = np.zeros((height, width), bool)

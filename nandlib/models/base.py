@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from nandlib.errors import DataError
+
 
 @dataclass(frozen=True)
 class ImageFeatures:
@@ -53,7 +55,8 @@ class VisionLanguageModel(Protocol):
         """Features of preprocessed images ``(N, 3, image_size, image_size)``."""
 
     def raw_tokens(self, batch: Tensor) -> list[Tensor]:
-        """Patch tokens of the image tower before the projections: L times ``(N, P, width of the layer)``."""
+        """Patch tokens of the image tower before the projections: L times ``(N, P, width of the layer)``. The model may remember them:
+        they are to be read alone."""
 
     def encode_text(self, sentences: Sequence[str]) -> Tensor:
         """Text features ``(n, D)`` as the tower gives them: not normalised."""
@@ -85,6 +88,19 @@ def whole_float32() -> Iterator[None]:
             _Whole.inside -= 1
             if not _Whole.inside:
                 cudnn.conv.fp32_precision, cudnn.deterministic = _Whole.before
+
+
+def refuse_text(sentences: Sequence[str]) -> None:
+    """Raise DataError for one sentence where several are meant: its letters would be taken for sentences."""
+    if isinstance(sentences, str):
+        raise DataError(f"sentences must be a sequence of texts, not one: [{sentences!r}]")
+
+
+@contextmanager
+def own_randomness() -> Iterator[None]:
+    """Context in which what is seeded and drawn leaves torch's generators as they were, those of GPUs in use too."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []):
+        yield
 
 
 def why_not(device: str) -> str | None:

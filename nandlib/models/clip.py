@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from nandlib.errors import ModelError
-from nandlib.models.base import ImageFeatures, Placement
+from nandlib.models.base import ImageFeatures, Placement, own_randomness, refuse_text
 from nandlib.models.checkpoints import read_state
 from nandlib.models.last import LastAnswer
 from nandlib.settings import RANDOM
@@ -71,7 +71,7 @@ def load_clip(architecture: str, weights: Path, **arguments: object) -> CLIP:
     """
     import open_clip
 
-    with torch.random.fork_rng(devices=[]):
+    with own_randomness():
         torch.manual_seed(0)
         try:
             if weights == RANDOM:
@@ -79,7 +79,9 @@ def load_clip(architecture: str, weights: Path, **arguments: object) -> CLIP:
             if not weights.is_file():
                 read_state(weights)  # raises
             return open_clip.create_model(architecture, pretrained=str(weights), **arguments)
-        except (RuntimeError, AssertionError) as error:
+        except ModelError:
+            raise
+        except Exception as error:  # a damaged file can raise anything
             raise ModelError(f"{weights} does not hold the weights of CLIP {architecture}: {error}") from error
 
 
@@ -149,7 +151,7 @@ class ClipModel:
 
         clip = load_clip(ARCHITECTURE, clip_weights, force_image_size=IMAGE_SIZE)
         if weights == RANDOM:
-            with torch.random.fork_rng(devices=[]):
+            with own_randomness():
                 torch.manual_seed(1)
                 projections = Projections(1024, 768)
         else:
@@ -187,8 +189,10 @@ class ClipModel:
 
     @torch.no_grad()
     def encode_text(self, sentences: Sequence[str], batch: int = 128) -> Tensor:
+        refuse_text(sentences)
         chunks = [self.tokenizer(list(sentences[start : start + batch])) for start in range(0, len(sentences), batch)]
-        return torch.cat([encode_tokens(self.clip, chunk.to(self.placement.device)) for chunk in chunks]).cpu()
+        found = [encode_tokens(self.clip, chunk.to(self.placement.device)) for chunk in chunks]
+        return torch.cat(found).cpu() if found else torch.empty(0, self.clip.text_projection.shape[1])
 
     def patch_backbone(self) -> nn.Module:
         raise ModelError("PatchCore uses wide_resnet50_2, not CLIP: set patchcore.backbone_weights in the preset")

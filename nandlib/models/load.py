@@ -6,9 +6,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from nandlib.errors import ModelError, PresetError, nearest
-from nandlib.models.base import Placement, VisionLanguageModel
+from nandlib.models.base import Placement, VisionLanguageModel, own_randomness
 
 
+@own_randomness()  # what networks begin with is replaced
 def load_model(
     name: str = "mini",
     weights: str | Path | None = None,

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from nandlib.errors import ModelError
-from nandlib.models.base import ImageFeatures, Placement
+from nandlib.models.base import ImageFeatures, Placement, refuse_text
 from nandlib.models.last import LastAnswer
 from nandlib.settings import EMBEDDED_HEADS
 
@@ -306,6 +306,7 @@ class MiniModel:
 
     @torch.no_grad()
     def encode_text(self, sentences: Sequence[str]) -> Tensor:
+        refuse_text(sentences)
         if self._text_tower is None:
             self._text_tower = TextTower()
         return self.heads.map_text(self._text_tower(sentences).to(self.placement.device)).cpu()

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nandlib.detectors.training import Run, key_of, shuffled, train
 from nandlib.errors import DataError
+from nandlib.models.base import own_randomness
 from nandlib.signals.autoencoder_network import (
     STILL,
     MultiScaleAutoencoder,
@@ -62,7 +63,7 @@ class MaskedAutoencoder:
         cut = segments_of(normals, config.segments)
         least = STILL * float(cut.std(-1).mean())
         given = normalised(cut, least)
-        with torch.random.fork_rng(devices=[]):
+        with own_randomness():
             torch.manual_seed(config.seed)
             network = MultiScaleAutoencoder(cut.shape[2], config.segments, config.local, config.width, config.layers)
         steps = torch.optim.AdamW(network.parameters(), config.rate)

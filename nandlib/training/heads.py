@@ -19,6 +19,7 @@ from nandlib.memory import keep_freed_memory
 from nandlib.method.config import PromptConfig
 from nandlib.method.operators import prompt_ensemble
 from nandlib.method.prompts import load_prompts
+from nandlib.models.base import own_randomness
 from nandlib.models.mini import GRID, LAYER_STARTS, Heads, ImageTower, TextTower, patch_channels, preprocess
 from nandlib.training import vocabulary
 
@@ -139,7 +140,7 @@ def text_bank(drawing: auxiliary.Drawing = "shared") -> dict[str, list[str]]:
     return bank
 
 
-@torch.random.fork_rng(devices=[])
+@own_randomness()
 def train_heads(
     patches: PatchSet,
     *,

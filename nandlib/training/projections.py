@@ -20,6 +20,7 @@ from nandlib.data.manifest import build_manifest
 from nandlib.errors import DataError
 from nandlib.method.detection import text_feature
 from nandlib.method.prompts import PromptSet
+from nandlib.models.base import own_randomness
 from nandlib.models.clip import ClipModel, Projections
 
 EPSILON = 1e-5  # of the focal loss
@@ -137,7 +138,7 @@ def train_projections(
     }
     layers = model.projections.fc
     assert isinstance(layers[0], nn.Linear)  # as all of them
-    with torch.random.fork_rng(devices=[]):
+    with own_randomness():
         torch.manual_seed(seed)
         projections = Projections(layers[0].in_features, layers[0].out_features, len(layers)).to(device)
     optimiser = torch.optim.Adam(projections.parameters(), lr=learning_rate, betas=(0.5, 0.999))

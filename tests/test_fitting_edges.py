@@ -11,14 +11,18 @@ from test_trained_detectors import CONFIGS, FULL, NORMALS
 from torch import Tensor
 
 from nandlib import fit_detector
-from nandlib.detectors.config import PatchCoreConfig, PbasConfig
+from nandlib.detectors.backbones import published_backbone
+from nandlib.detectors.config import PatchCoreConfig, PbasConfig, PradotConfig, UniAdConfig
 from nandlib.detectors.features import published_features
 from nandlib.detectors.patchcore import PatchCore
 from nandlib.detectors.pradot_transport import prototype_places
 from nandlib.detectors.synthesis import synthetic_image
 from nandlib.detectors.trained import TRAINED
-from nandlib.errors import DataError
-from nandlib.models import Placement
+from nandlib.detectors.training import Run
+from nandlib.errors import DataError, ModelError
+from nandlib.method.examples import Example
+from nandlib.models import Placement, load_model
+from nandlib.models.clip import load_clip
 from nandlib.models.last import LastAnswer
 from nandlib.settings import RANDOM
 from nandlib.study.fitted import fitted_detectors
@@ -123,3 +127,67 @@ def test_published_sizes_come_back_with_their_weights(tmp_path):
     assert study.resolved(study.config.patchcore).backbone_weights == RANDOM
     full = study.config.patchcore.model_copy(update={"backbone_weights": Path("data/weights/x.pth")})
     assert study.resolved(full).backbone_weights == tmp_path / "data/weights/x.pth"
+
+
+def test_a_state_knows_the_weights_of_its_backbone(tmp_path):
+    config = PradotConfig(size="full", backbone_weights=RANDOM, image_size=64, per_cell=1.0, epochs=1, batch_size=2)
+    state = {name: tensor * 1.01 for name, tensor in published_backbone("resnet50", config.stages, RANDOM).network.state_dict().items()}
+    torch.save(state, tmp_path / "r50.pth")
+    trained = TRAINED["pradot"].fit(IMAGES[:2], None, config.model_copy(update={"backbone_weights": tmp_path / "r50.pth"}))
+    trained.save(tmp_path / "pradot.safetensors")
+    same = TRAINED["pradot"].load(tmp_path / "pradot.safetensors", backbone_weights=str(tmp_path / "r50.pth"))
+    np.testing.assert_array_equal(same(IMAGES[:1]), trained(IMAGES[:1]))
+    with pytest.raises(ModelError, match=r"was trained on the features 'resnet50@64:2,3#\w{8}', not on 'resnet50@64:2,3#"):
+        TRAINED["pradot"].load(tmp_path / "pradot.safetensors", backbone_weights="random")
+    for asked in (
+        lambda: published_backbone("wide_resnet50_2", (2, 3), tmp_path / "r50.pth"),
+        lambda: PatchCore(None, IMAGES[:2], PatchCoreConfig(backbone_weights=tmp_path / "r50.pth")),
+    ):
+        with pytest.raises(ModelError, match=r"r50\.pth (does not hold the|lacks \d+) weights of wide_resnet50_2"):
+            asked()
+
+
+def test_a_training_of_other_classes_is_another(model, tmp_path):
+    config = CONFIGS["onenip"].model_copy(update={"epochs": 1})
+    run = Run(tmp_path / "state.pt")
+    TRAINED["onenip"].fit({"a": IMAGES[:1], "b": IMAGES[1:2]}, model, config, run)
+    with pytest.raises(DataError, match="belongs to another training"):
+        TRAINED["onenip"].fit({"all": IMAGES[:2]}, model, config, run)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "message"),
+    [
+        (UniAdConfig, {"backbone": "efficientnet_b4"}, "backbone: efficientnet_b4 does not go with size: embedded"),
+        (UniAdConfig, {"size": "full", "backbone": "embedded"}, "backbone: embedded does not go with size: full"),
+        (PbasConfig, {"stages": (6,)}, "stages: the embedded tower has those from 0 to 5"),
+        (PbasConfig, {"stages": ()}, "stages: one or more"),
+        (UniAdConfig, {"width": 100, "heads": 8}, "width: 100 must be a multiple of heads: 8"),
+        (PradotConfig, {"alphas": ()}, "at least 1 item"),
+    ],
+)
+def test_settings_that_fit_no_network_are_refused(kind, given, message):
+    with pytest.raises(ValidationError, match=message):
+        kind(**given)
+
+
+def test_what_is_asked_may_be_empty_and_is_a_sequence(model, tmp_path):
+    patchcore, pbas = fit_detector("patchcore", model, normals=IMAGES[:2]), TRAINED["pbas"].fit(IMAGES[:1], model, PbasConfig(epochs=1))
+    assert len(patchcore.describe([])) == 0 and len(model.encode_text([])) == 0
+    stack = np.stack([np.asarray(image) for image in IMAGES[:2]])
+    np.testing.assert_array_equal(pbas.image_scores(stack), pbas.image_scores(IMAGES[:2]))
+    with pytest.raises(DataError, match=r"a sequence of texts, not one: \['crack'\]"):
+        model.encode_text("crack")
+    for given, message in (({"point": ("3", "4")}, "must be two numbers"), ({"box": (1, 2, 3, (4, 5))}, "must be four numbers")):
+        with pytest.raises(DataError, match=message):
+            Example(IMAGES[0], **given).where((40, 40))
+    for name, content in (("junk.pt", b"junk"), ("junk.safetensors", b"\1" * 40)):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ModelError, match="junk"):
+            load_clip("ViT-B-32", tmp_path / name)
+
+
+def test_loading_leaves_random_numbers_alone(heads_file):
+    before = torch.random.get_rng_state()
+    load_model("mini", heads_file).encode_text(["a crack"])
+    assert torch.equal(torch.random.get_rng_state(), before)

@@ -61,9 +61,7 @@ class TrainedConfig(Section):
     backbone: Literal["embedded", "efficientnet_b4", "wide_resnet50_2", "resnet50"] = "embedded"
     backbone_weights: Path | None = Field(None, description="of a published backbone; or 'random'")
     image_size: int = Field(0, ge=0, description="side of the input of a published backbone")
-    stages: tuple[int, ...] = Field(
-        (3, 4), min_length=1, description="of the embedded tower (strides 4, 8, 16, 16, 32, 32), the finest first"
-    )
+    stages: tuple[int, ...] = Field((3, 4), description="of the embedded tower (strides 4, 8, 16, 16, 32, 32), the finest first")
     epochs: int = Field(30, ge=1)
     batch_size: int = Field(8, ge=1)
     official: bool = Field(False, description="maps as the official code gives them, without the floor of normal images")
@@ -77,6 +75,8 @@ class TrainedConfig(Section):
     def _of_its_size(self) -> Self:
         if (self.size == "embedded") != (self.backbone == "embedded"):
             raise ValueError(f"backbone: {self.backbone} does not go with size: {self.size}")
+        if not self.stages and type(self).model_fields["stages"].default:
+            raise ValueError("stages: one or more")
         if self.size == "embedded" and not all(0 <= stage < STAGES for stage in self.stages):
             raise ValueError(f"stages: the embedded tower has those from 0 to {STAGES - 1}")
         return self

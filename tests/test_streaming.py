@@ -12,6 +12,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import fsspec
 import numpy as np
@@ -22,6 +23,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from nandlib import add_normality
+from nandlib.benchmarks import rates
 from nandlib.data.ahead import ahead
 from nandlib.data.batch import Batch, in_batches, inputs
 from nandlib.data.held import held
@@ -359,3 +361,19 @@ def test_a_clock_that_jumps_back_changes_nothing(images, adapted, tmp_path):
     os.utime(images / "a/000.png", (10**9, 10**9))
     run(adapted, images, tmp_path / "out", again)
     assert [shard.images for shard in again.done] == [("a/000.png",)]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_a_rate_counts_what_is_done_once_all_have_begun(monkeypatch, workers):
+    """Workers that take a fifth of a second for a shard of eight images do forty a second each, and no more."""
+    clock = SimpleNamespace(now=100.0)
+
+    def engine(work, shards):
+        for k, _ in enumerate(shards):
+            clock.now += 0.2 if k % workers == 0 else 0
+            yield 8
+
+    engine.threads = 1
+    monkeypatch.setattr(rates, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    monkeypatch.setattr(rates, "apply", lambda *_, engine: list(engine(None, iter(range(12)))))
+    assert rates.streamed(None, None, engine, HOW, workers)() == pytest.approx(40 * workers)

@@ -41,10 +41,10 @@ HOW = How(store="shards", overlays=False)
 def streaming_rates(study: OpenStudy, images: int = IMAGES, repeats: int = REPEATS) -> pd.DataFrame:
     """`COLUMNS`: images a second of a fitted PatchCore on the study's first class, medians of runs in turn, in one run.
 
-    A rate is that between the first shard that is done and the last: starting workers is left out. ``ratio``: to the row that ``to``
-    names, the median of ratios within a turn. Rows: one worker of one thread without any normality; with one text, five, four examples;
-    two workers; one worker of a Ray cluster; two threads of one worker; anomalib's `Engine.predict` around the very network, images and
-    batch, with one thread and with all.
+    A rate is that from when every worker has done its first shard to the last: starting workers is left out. ``ratio``: to the row that
+    ``to`` names, the median of ratios within a turn. Rows: one worker of one thread without any normality; with one text, five, four
+    examples; two workers; one worker of a Ray cluster; two threads of one worker; anomalib's `Engine.predict` around the very network,
+    images and batch, with one thread and with all.
 
     Args:
         study: Its images must be there.
@@ -68,7 +68,7 @@ def streaming_rates(study: OpenStudy, images: int = IMAGES, repeats: int = REPEA
             "one text": (streamed(one, listing, Here(1), HOW), "PatchCore"),
             "five texts": (streamed(five, listing, Here(1), HOW), "PatchCore"),
             "four examples": (streamed(four, listing, Here(1), HOW), "PatchCore"),
-            "two workers": (streamed(nothing, listing, Here(2), HOW), "PatchCore"),
+            "two workers": (streamed(nothing, listing, Here(2), HOW, workers=2), "PatchCore"),
             "one worker of two threads": (streamed(nothing, listing, Here(1, 2), HOW), "PatchCore"),
             "one worker of a Ray cluster": (streamed(nothing, listing, Cluster(None, 1), HOW), "PatchCore"),
             "anomalib's Engine.predict, one thread": (_anomalib(detector, listing, 1, model), "PatchCore"),

@@ -20,6 +20,7 @@ from torchvision.transforms.v2 import Compose, Normalize
 
 from nandlib import AdaptedDetector, add_normality, fit_detector
 from nandlib.data.images import as_image, load_mask
+from nandlib.detectors.config import PatchCoreConfig
 from nandlib.detectors.trained import TRAINED
 from nandlib.errors import DataError
 from nandlib.integrations.anomalib import AnomalibDetector, _as_seen, adapt_module
@@ -185,6 +186,17 @@ def test_phrases_and_detectors_that_are_none(model):
             once([image])
     with pytest.raises(DataError, match="one of the normal images"):
         add_normality(bright, examples=[Example(IMAGES[0], box=(10, 10, 60, 60))], model=model, normals=IMAGES)
+
+
+def test_a_normal_image_is_no_example_whatever_the_memory_holds(model, tmp_path):
+    paths = [tmp_path / f"{k}.png" for k in range(6)]
+    for path, image in zip(paths, (*NORMALS["narrow"], *NORMALS["wide"]), strict=False):
+        image.save(path)
+    shown = Example(str(paths[2]), box=(10, 10, 60, 60))
+    few = fit_detector("patchcore", model=model, normals=paths, patchcore=PatchCoreConfig(coreset_ratio=0.01))
+    for detector, more in ((few, {}), (bright, {"normals": paths})):
+        with pytest.raises(DataError, match="example 1 is one of the normal images"):
+            add_normality(detector, examples=[shown], model=model, **more)
 
 
 def test_the_detectors_own_map_is_never_given_away(model):

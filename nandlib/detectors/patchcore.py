@@ -215,6 +215,11 @@ class PatchCore(TorchDetector):
         return self._network.memory_bank
 
     @property
+    def normals(self) -> tuple[ImageLike, ...]:
+        """The normal images that it was fitted on: files, or pictures in memory."""
+        return self._normals
+
+    @property
     def n_normals(self) -> int:
         """How many normal images it was fitted on."""
         return len(self._normals)

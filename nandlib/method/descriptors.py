@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -62,6 +63,15 @@ class Descriptors:
     def lent(self) -> bool:
         """Whether they are the detector's own."""
         return isinstance(self.detector, LendsDescriptors)
+
+    def knows(self, image: ImageLike) -> bool:
+        """Whether an image is the file of a normal one: of those given, or those that the detector was fitted on and keeps."""
+        return isinstance(image, (str, Path)) and Path(image).absolute() in self._files
+
+    @cached_property
+    def _files(self) -> frozenset[Path]:
+        own = (*self.normals, *getattr(self.detector, "normals", ()))
+        return frozenset(Path(image).absolute() for image in own if isinstance(image, (str, Path)))
 
     @torch.no_grad()
     def __call__(self, images: Sequence[ImageLike]) -> Tensor:

@@ -56,7 +56,7 @@ class Shown:
                 check_shows(f"example {k}", float(anomaly.max()), self.descriptors.level)
             weigh = partial(example_weights, example, image.size, anomaly, plus=self.nand.plus)
             new.append(shown_directions(image, self.descriptors, weigh, self.descriptors.normal, self.nand.examples))
-            if not new[-1][0].any():
+            if self.descriptors.knows(example.image) or not new[-1][0].any():
                 raise DataError(f"example {k} is one of the normal images: it shows nothing that they do not")
             check_new(f"example {k}", new[-1][0], known)
             known.append(new[-1][0])

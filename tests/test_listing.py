@@ -40,6 +40,10 @@ def test_chained_addresses_are_read(tmp_path):
         assert list(listing) == names
         inside = "" if len(names) == 3 else "im/"
         assert [read(listing.path(name)).decode() for name in names] == [inside + name for name in names]
+    (tmp_path / "a::b").mkdir()
+    (tmp_path / "a::b/e.png").write_bytes(b"e")
+    here = Listing.of([tmp_path / "a::b"])
+    assert read(here.path(next(iter(here)))) == b"e"
     with pytest.raises(DataError, match="no place was given"):
         Listing.of([])
 

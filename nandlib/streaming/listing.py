@@ -83,7 +83,7 @@ class Listing:
 
     def path(self, name: str) -> str:
         """The path or address of an image."""
-        return below(self.root, name)
+        return below(self.root, name) if is_address(self.root) else f"{self.root.rstrip('/')}/{name}"
 
     def _walk(self, place: Path) -> Iterator[str]:
         paths = _walk(place, self.without) if place.is_dir() else iter([place])

@@ -16,7 +16,6 @@ from typer.testing import CliRunner
 from nandlib import AdaptedDetector, add_normality, fit_detector
 from nandlib.cli import app, main
 from nandlib.data.addresses import read
-from nandlib.data.held import held, written
 from nandlib.data.images import as_image, load_image
 from nandlib.data.maps import check_maps
 from nandlib.errors import DataError, EngineError, ModelError
@@ -183,28 +182,6 @@ def test_colons_in_names(tmp_path):
     (tmp_path / "a::b").mkdir()
     NORMALS[0].save(tmp_path / "a::b/c::d.png")
     assert read(str(tmp_path / "a::b/c::d.png")) == (tmp_path / "a::b/c::d.png").read_bytes()
-
-
-def test_a_folder_that_could_not_be_held_is_free_again(tmp_path, monkeypatch):
-    with monkeypatch.context() as broken:
-        broken.setattr("pathlib.Path.write_text", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-        with pytest.raises(DataError, match="cannot be written to"), held(tmp_path):
-            pass
-    with held(tmp_path):
-        pass
-
-
-def test_no_part_of_a_file_is_left_whatever_went_wrong(tmp_path):
-    with pytest.raises(ZeroDivisionError):
-        written(tmp_path / "a", lambda partial: partial.write_bytes(b"x") / 0)
-    assert not list(tmp_path.iterdir())
-
-
-def test_an_owner_that_has_just_left(tmp_path):
-    with held(tmp_path):
-        (tmp_path / ".owner").unlink()
-        with pytest.raises(DataError, match="process unknown is at work there"), held(tmp_path):
-            pass
 
 
 def test_a_folder_where_a_file_should_be(tmp_path, monkeypatch, capsys):

@@ -15,10 +15,10 @@ from nandlib.benchmarks.images import image_cost
 from nandlib.benchmarks.texts import text_latency
 from nandlib.cli import app
 from nandlib.data.held import held
+from nandlib.evaluation.verify import CHECKS, verify
 from nandlib.models.mini import ImageTower
 from nandlib.study.compare import compare, differing_settings
 from nandlib.study.open_study import open_study
-from nandlib.study.verify import CHECKS, verify
 
 
 @pytest.fixture(scope="module")

@@ -139,8 +139,12 @@ def test_a_study_may_train_a_model_of_its_own(tmp_path):
             "seed1": {"seed": 1001, "n_images": 6000, "steps": 1000, "drawing": "shared"},
         }
     preset.write_text(text.replace("seed: 1001", "seed: 7"))
-    with pytest.raises(PresetError, match="data/models/seed1 is trained otherwise already .*take models.seed1 out of params.yaml"):
-        register(preset, tmp_path)
+    register(preset, tmp_path)
+    assert read_registry(tmp_path)["models"]["seed1"]["seed"] == 7
+    twin = tmp_path / "studies/twin.yaml"
+    twin.write_text(text.replace("mini_seed1", "twin"))
+    with pytest.raises(PresetError, match="data/models/seed1 is trained otherwise for mini_seed1: give model.weights another folder"):
+        register(twin, tmp_path)
     preset.write_text(text.replace("data/models/seed1/heads", "data/models/seed1/other"))
     with pytest.raises(PresetError, match="model.training needs name: mini and weights: data/models/<name>/heads.safetensors"):
         register(preset, tmp_path)

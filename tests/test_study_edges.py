@@ -15,6 +15,7 @@ from nandlib.cli import app, main
 from nandlib.errors import DataError, PresetError
 from nandlib.evaluation.contest import contest
 from nandlib.evaluation.numbers import derived
+from nandlib.evaluation.verify import has_been_run, verify
 from nandlib.show.notebooks import execute
 from nandlib.stages.maps import Maps
 from nandlib.study.doctor import examine
@@ -23,7 +24,6 @@ from nandlib.study.open_study import OpenStudy, open_study
 from nandlib.study.preset import load_study
 from nandlib.study.prompt_generator import generate
 from nandlib.study.registry import presets, read_registry, register, registered
-from nandlib.study.verify import verify
 
 ROOT = Path(__file__).parents[1]
 
@@ -80,8 +80,16 @@ def test_a_registry_that_cannot_be_read(root, text):
 
 def test_committed_tables_are_not_taken_for_a_run(root):
     shutil.copytree(ROOT / "figures/mini", root / "figures/mini", ignore=shutil.ignore_patterns("*.png", "*.ipynb", "*.parquet"))
-    with pytest.raises(DataError, match="'mini' has not been run here: run 'nand study run mini' first"):
-        verify(open_study("mini", root))
+    study = open_study("mini", root)
+    study.data.mkdir(parents=True)
+    (study.data / "manifest.csv").write_text("class\n")
+    with pytest.raises(DataError, match="'mini' has not been run here, or not to its end .*run 'nand study run mini' first"):
+        verify(study)
+    shutil.copy(ROOT / "figures/mini/scores.parquet", study.data)
+    assert has_been_run(study)
+    tables = study.figures / "deltas.csv"
+    tables.write_text(tables.read_text().replace("aprilgan", "winclip_5"))
+    assert not has_been_run(study)
 
 
 def test_a_device_that_is_not_there(root):

@@ -32,7 +32,6 @@ from nandlib.surfaces.descriptors import BINS, described, fpfh, histograms
 from nandlib.surfaces.faults import FAULTS, faulty
 from nandlib.surfaces.made_up import TYPES, made_up
 from nandlib.surfaces.memory import SurfaceMemory
-from nandlib.surfaces.normals import normals_of
 from nandlib.surfaces.parts import PARTS, net, part
 from nandlib.surfaces.samples import scan, split_of
 from nandlib.surfaces.shown import climbing
@@ -50,7 +49,7 @@ def one():
 def test_a_flat_sheet_faces_one_way():
     sheet = np.stack([*np.meshgrid(np.arange(20.0), np.arange(15.0)), np.zeros((15, 20))], -1)
     for cloud in (as_cloud(sheet), as_cloud(sheet.reshape(-1, 3) + 3)):
-        assert len(np.unique(np.round(normals_of(cloud)[:, 2]))) == 1
+        assert len(np.unique(np.round(cloud.normals[:, 2]))) == 1
 
 
 def test_what_lies_in_front_does_not_tilt_the_surfaces_beside_its_edge():
@@ -60,16 +59,16 @@ def test_what_lies_in_front_does_not_tilt_the_surfaces_beside_its_edge():
     height = np.zeros_like(rows)
     height[head] = 40.0
     cloud = as_cloud(np.stack([columns + 1, rows + 1, height + 1], -1))
-    assert (np.abs(normals_of(cloud)[:, 2]) > 0.999).all()
+    assert (np.abs(cloud.normals[:, 2]) > 0.999).all()
     one_row = as_cloud(np.stack([columns[0] + 1, np.sin(columns[0]), np.ones(30)], -1)[None])
-    assert np.isfinite(normals_of(one_row)).all()
+    assert np.isfinite(one_row.normals).all()
 
 
 def test_the_inside_of_a_ring_faces_inward():
     cloud = part("torus", 0, 3000)
     middle = cloud.points * [1, 1, 0]
     middle /= np.linalg.norm(middle, axis=1, keepdims=True)
-    assert ((normals_of(cloud) * (cloud.points - middle)).sum(1) > 0).mean() > 0.99
+    assert ((cloud.normals * (cloud.points - middle)).sum(1) > 0).mean() > 0.99
 
 
 @pytest.mark.parametrize("name", PARTS)
@@ -98,7 +97,7 @@ def test_faults_change_what_is_marked_and_nothing_else(name):
         assert moved[mask].min() > moved[~mask].max()
         return
     assert moved[~mask].max() == 0
-    sign = ((found.points - cloud.points) * normals_of(cloud)).sum(1)[mask]
+    sign = ((found.points - cloud.points) * cloud.normals).sum(1)[mask]
     assert (sign > 0).all() if name == "bump" else (sign < 0).all()
 
 
@@ -113,7 +112,7 @@ def test_histograms_of_points_by_plain_steps():
     """The definition of Rusu, Blodow and Beetz (2009), one point and one pair at a time."""
     rng = np.random.default_rng(0)  # no two points lie equally far
     cloud, k = Cloud(BALL.points[:60] * [1, 1.3, 0.8] + 0.02 * rng.normal(size=(60, 3))), 5
-    normals = normals_of(cloud)
+    normals = cloud.normals
     away = np.linalg.norm(cloud.points[:, None] - cloud.points, axis=2)
 
     def simple(p: int) -> np.ndarray:

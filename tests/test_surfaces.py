@@ -12,7 +12,6 @@ from nandlib.cli import app
 from nandlib.errors import DataError
 from nandlib.surfaces.anomalies import PerlinAnomaly, along_axes, displaced, on_plane, perlin_field
 from nandlib.surfaces.clouds import Cloud, as_cloud, read_cloud, write_cloud
-from nandlib.surfaces.normals import normals_of
 from nandlib.surfaces.parts import part
 
 RNG = np.random.default_rng(0)
@@ -74,7 +73,7 @@ def test_what_is_no_surface_is_refused(tmp_path):
 
 def test_normals_point_outward_whatever_the_order():
     shuffled = BALL[RNG.permutation(len(BALL))]
-    assert ((normals_of(Cloud(shuffled)) * shuffled / 2).sum(1) > 0.99).all()
+    assert ((Cloud(shuffled).normals * shuffled / 2).sum(1) > 0.99).all()
     bent = SHEET.copy()
     bent[..., 2] += 0.3 * np.sin(bent[..., 0])
     slope = 0.3 * np.cos(bent[..., 0])
@@ -82,13 +81,13 @@ def test_normals_point_outward_whatever_the_order():
     expected /= np.linalg.norm(expected, axis=-1, keepdims=True)
     organised = as_cloud(bent)
     for cloud, least in ((organised, 0.9999), (Cloud(organised.points), 0.99)):
-        found = normals_of(cloud).reshape(bent.shape)[2:-2, 2:-2]
+        found = cloud.normals.reshape(bent.shape)[2:-2, 2:-2]
         assert (np.abs((found * expected[2:-2, 2:-2]).sum(-1)) > least).all()
 
 
 def test_an_open_sheet_with_relief_has_one_front():
     """Else a dent of one piece would be a bump of another."""
-    up = [float(normals_of(part("ribbed_sheet", seed, 1500))[:, 2].mean()) for seed in range(6)]
+    up = [float(part("ribbed_sheet", seed, 1500).normals[:, 2].mean()) for seed in range(6)]
     assert min(up) > 0.5
 
 

@@ -228,7 +228,11 @@ def numbers(
 
     root, wrong = project_root(), 0
     for preset in presets(root):
-        study = open_study(preset.stem, root)
+        try:
+            study = open_study(preset.stem, root)
+        except NandError as error:
+            typer.echo(f"{preset.name} is passed over: {error}", err=True)
+            continue
         if derived_from(study):
             table = check_numbers(study)
             wrong += int((~table["agrees"]).sum())
@@ -251,7 +255,7 @@ def numbers(
 
 
 @app.command(rich_help_panel=RESEARCH)
-def wordings(study: StudyName, n_images: Annotated[int, typer.Option(help="held-out auxiliary images")] = 400) -> None:
+def wordings(study: StudyName, n_images: Annotated[int, typer.Option(min=8, help="held-out auxiliary images")] = 400) -> None:
     """Phrases held out of the embedded model's training against held-out images, and words shared with studies: figures/<study>/model/."""
     from nandlib.evaluation.overlap import overlap_table
     from nandlib.evaluation.wordings import wording_table

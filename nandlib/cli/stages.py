@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from nandlib.cli.app import STAGES, StudyName, app, progress, registered_study
+from nandlib.errors import DataError
 
 DrawingOption = Annotated[
     Literal["shared", "disjoint"], typer.Option(help="defects and words: as the embedded data set's, or sharing nothing with a study")
@@ -35,7 +36,7 @@ def manifest(study: StudyName) -> None:
 def patches(
     out: Path,
     seed: Annotated[int, typer.Option(help="of the auxiliary images")] = 0,
-    n_images: Annotated[int, typer.Option(help="number of auxiliary images")] = 6000,
+    n_images: Annotated[int, typer.Option(help="number of auxiliary images", min=8)] = 6000,
     drawing: DrawingOption = "shared",
 ) -> None:
     """Stage 'patches': draw and encode the auxiliary images that train the embedded model."""
@@ -158,6 +159,8 @@ def kshot(
     """Stage 'kshot': how many images is a text worth? Text, examples, both, or the images in PatchCore's memory: figures/<study>/kshot/."""
     from nandlib.stages.kshot import write_detectors, write_kshot
 
+    if every_detector and retrained != 1:
+        raise DataError(f"--retrained {retrained}: with --every-detector nothing is fitted anew: leave one of them out")
     opened = registered_study(study)
     table = write_detectors(opened, draws, progress()) if every_detector else write_kshot(opened, draws, retrained, progress())
     typer.echo(table.round(1).to_string(index=False))

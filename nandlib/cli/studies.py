@@ -39,8 +39,11 @@ def fetch(
     root = project_root()
     entries = [source(name) for name in names or ()]
     if study is not None:
-        needed = dict.fromkeys(missing_files(open_study(study, root), read_registry(root)).values())  # several keys may name one file
+        missing = missing_files(open_study(study, root), read_registry(root))
+        needed = dict.fromkeys(missing.values())  # several keys may name one file
         entries += [entry for path in needed if (entry := source_of(path)) is not None]
+        if own := [f"{key}: {path}" for key, path in missing.items() if source_of(path) is None]:
+            typer.echo(f"not here, and of no known source (put it there yourself): {'; '.join(own)}", err=True)
     if not entries:
         typer.echo("nothing to fetch")
 
@@ -115,6 +118,7 @@ app.add_typer(study_app, name="study", rich_help_panel=STUDIES)
 @study_app.command("list")
 def list_studies(as_json: AsJson = False) -> None:
     """All presets: what they are, whether they can be run, whether they have been."""
+    from nandlib.evaluation.verify import has_been_run
     from nandlib.study.open_study import open_study, project_root
     from nandlib.study.registry import missing_files, presets, read_registry
 
@@ -127,8 +131,10 @@ def list_studies(as_json: AsJson = False) -> None:
             rows.append({"name": preset.stem, "title": None, "state": "invalid", "problem": str(error)})
             continue
         missing = [str(path) for path in missing_files(study, registry).values()]
-        done, here = (study.figures / "detectors.csv").is_file(), (study.data / "manifest.csv").is_file()
-        state = "has been run" if done and here else "results came along" if done else "needs files" if missing else "ready to run"
+        done = (study.figures / "detectors.csv").is_file()
+        state = "needs files" if missing else "ready to run"
+        if done:
+            state = "has been run" if has_been_run(study) else "results came along"
         rows.append({"name": study.name, "title": study.config.title, "state": state, "missing": missing})
     if as_json:
         print_json(rows)
@@ -152,10 +158,12 @@ def run_study(
 
     root = project_root()
     preset = Path(study) if study.endswith(".yaml") else root / "studies" / f"{study}.yaml"
+    preset = preset if preset.is_file() else root / preset
     name = register(preset, root)
     _pass_on_a_cluster(name, root, engine, address)
     _reproduce([f"{target}@{name}"], root)
-    typer.echo(f"tables and figures: {(root / 'figures' / name).relative_to(root)} (start with report.html)")
+    page = root / "figures" / name / "report.html"
+    typer.echo(f"tables and figures: figures/{name}" + (" (start with report.html)" if target == "report" and page.is_file() else ""))
 
 
 def _pass_on_a_cluster(name: str, root: Path, engine: str | None, address: str | None) -> None:
@@ -239,8 +247,8 @@ def verify_study(
     as_json: AsJson = False,
 ) -> None:
     """Whether the results agree with the expected ones: largest difference of every table; exit code 1 if one is too large."""
+    from nandlib.evaluation.verify import verify
     from nandlib.study.open_study import open_study, project_root
-    from nandlib.study.verify import verify
 
     table = verify(open_study(name, project_root()), against)
     if as_json:

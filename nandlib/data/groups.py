@@ -41,13 +41,18 @@ class Grouping:
                     + nearest(name, self.classes)
                 )
 
-    def check_types(self, class_name: str, present: Iterable[str], always_abnormal: Sequence[str]) -> None:
+    def check_types(self, class_name: str, present: Iterable[str], always_abnormal: Sequence[str], excluded: Sequence[str] = ()) -> None:
         """Raise PresetError if a group lists a type that is not there, or a type that is there is in no group."""
         if self.classes is None:
             return
         present = list(present)
         for group, types in self.classes[class_name].items():
             for name in types:
+                if name in excluded:
+                    raise PresetError(
+                        f"data.exclude_types: '{name}' is in the group {class_name}/{group} ({self.source}): take it out of one of them, "
+                        "of a copy of the grouping if that is the package's"
+                    )
                 if name not in present:
                     raise PresetError(
                         f"{self.source}: {class_name}/{group} lists type '{name}', which is not in the data: {nearest(name, present)}"
@@ -81,6 +86,8 @@ def load_grouping(name: str) -> Grouping:
         for group, types in groups.items():
             if not isinstance(types, list) or not types or not all(isinstance(name, str) for name in types):
                 raise PresetError(f"{path}: {class_name}/{group} must be a list of at least one type")
+            if not isinstance(group, str) or not isinstance(class_name, str):
+                raise PresetError(f"{path}: {class_name}/{group}: names are text: put '{group}' in quotes")
             if group in (GOOD, ALWAYS_ABNORMAL) or GOOD in types:
                 raise PresetError(f"{path}: {class_name}/{group}: 'good' is no group of defects, nor one of its types")
             for name in types:

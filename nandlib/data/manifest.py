@@ -127,6 +127,8 @@ def _classes(root: Path, layout: Layout, config: DataConfig, grouping: Grouping)
             if name not in found:
                 raise DataError(f"data.{key}: no class '{name}' in {root}: {nearest(name, found)}")
     chosen = [name for name in (config.classes or found) if name not in config.exclude_classes]
+    if not chosen:
+        raise DataError(f"data.exclude_classes leaves none of {', '.join(config.classes or sorted(found))} ({root}): take one out of it")
     grouping.check_classes(chosen)
     return sorted(chosen)
 
@@ -152,7 +154,7 @@ def _check_types(root: Path, items: Mapping[str, Sequence[Item]], config: DataCo
                 f"({defects[0].image}): training is on good images alone: make them test images, or leave them out"
             )
         anomalous = dict.fromkeys(item.type for item in own if item.type not in (GOOD, *config.exclude_types) and not item.several)
-        grouping.check_types(name, list(anomalous), config.abnormal_types)
+        grouping.check_types(name, list(anomalous), config.abnormal_types, config.exclude_types)
 
 
 def _check_once(root: Path, images: Sequence[str]) -> None:

@@ -79,6 +79,8 @@ class TrainedConfig(Section):
             raise ValueError("stages: one or more")
         if self.size == "embedded" and not all(0 <= stage < STAGES for stage in self.stages):
             raise ValueError(f"stages: the embedded tower has those from 0 to {STAGES - 1}")
+        if len(set(self.stages)) < len(self.stages):
+            raise ValueError("stages: each once")
         return self
 
 
@@ -92,12 +94,12 @@ class UniAdConfig(TrainedConfig):
 
     standardise: bool = Field(True, description="features of every channel to mean 0 and deviation 1; published: as they are")
     stages: tuple[int, ...] = Field((4, 5), description="of the embedded tower (strides 4, 8, 16, 16, 32, 32), the finest first")
-    grid: int = Field(10, description="cells a side to which features are resized; published: 14")
+    grid: int = Field(10, ge=2, description="cells a side to which features are resized; published: 14")
     width: int = 128
     heads: int = 4
     feedforward: int = 256
     layers: tuple[int, int] = Field((2, 2), description="of encoder and decoder; published: 4 and 4")
-    window: tuple[int, int] = (7, 7)
+    window: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (7, 7)
     dropout: float = Field(0.0, ge=0, lt=1, description="published: 0.1, over many more epochs")
     epochs: int = Field(120, ge=1, description="published: 1000")
     rate: float = Field(3e-3, gt=0, description="published: 1e-4; a tenth of it for the last fifth of the epochs")

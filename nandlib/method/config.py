@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from nandlib.settings import Section
+from nandlib.settings import Section, each_once
 
 
 class PromptConfig(Section):
@@ -57,11 +57,11 @@ class NandConfig(Section):
     plus: PlusConfig = PlusConfig()
     examples: ExampleConfig = ExampleConfig()
     temperature: float | None = Field(None, gt=0, description="of the softmax; None: the model's own (100 for CLIP)")
-    layers: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
+    layers: Annotated[tuple[Annotated[int, Field(ge=0)], ...] | None, AfterValidator(each_once)] = Field(
         None, min_length=1, description="0-based subset of the model's layers for A_sup; None: all"
     )
     layer_aggregation: Literal["mean", "clipped_sum", "sum", "max"] = Field("mean", description="of A_sup")
-    softmax_against: tuple[Literal["normal", "abnormal"], ...] = Field(
+    softmax_against: Annotated[tuple[Literal["normal", "abnormal"], ...], AfterValidator(each_once)] = Field(
         ("normal",), min_length=1, description="texts beside f_add in the softmax"
     )
     map_size: int = Field(256, ge=8, description="side of all maps in pixels")

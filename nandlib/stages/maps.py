@@ -60,7 +60,8 @@ def clear_maps(study: OpenStudy) -> None:
         folder, classes = study.data / "maps" / family, study.classes() if _names(study, family) else []
         keep_only(folder, classes)
         for class_name in classes:
-            keep_only(folder / class_name, [WHOLE, *(name for name, *_ in shards_of(study, class_name))])
+            whole = [WHOLE] if family == "patchcore" and len(image_paths(study, class_name, "train")) > 1 else []
+            keep_only(folder / class_name, [*whole, *(name for name, *_ in shards_of(study, class_name))])
     if not set(TRAINED_NAMES) & set(study.config.detectors):
         shutil.rmtree(study.states, ignore_errors=True)
 
@@ -200,7 +201,11 @@ class Maps:
         normals = {class_name: image_paths(self.study, class_name, "train") for class_name in classes}
         with torch.enable_grad():
             found = TRAINED[name].fit(normals, self._model if config.backbone == "embedded" else None, config, run)
-        found.save(state)
+        fresh = found.save(state.with_suffix(".new"))
+        if state.is_file() and state.read_bytes() != fresh.read_bytes():
+            for class_name in classes:  # no map of another state stands beside it, whenever this is killed
+                keep_only(self.study.data / "maps" / name / class_name, [])
+        fresh.replace(state)
         self.unfinished.append(stopped)
         return found
 

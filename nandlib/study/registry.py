@@ -14,6 +14,7 @@ from nandlib.data.sources import source_of
 from nandlib.errors import DataError, NandError, PresetError
 from nandlib.settings import EMBEDDED_HEADS, RANDOM, RESOURCES, read_yaml, resource
 from nandlib.study.fingerprint import file_digest
+from nandlib.study.open_kind import is_kind
 from nandlib.study.open_study import OpenStudy, open_study
 from nandlib.study.preset import load_study
 
@@ -86,7 +87,7 @@ def register(preset: Path, root: Path) -> str:
 
     Raises:
         PresetError: If the preset is not valid or does not lie in ``studies/``.
-        DataError: If images or weights that it names are not there; one message lists all of them. Or if another process registers one.
+        DataError: If files or folders that it names are not there; one message lists all of them. Or if another process registers one.
     """
     name = load_study(preset).name
     if preset.resolve().parent != (root / "studies").resolve():
@@ -101,20 +102,24 @@ def register(preset: Path, root: Path) -> str:
 
 def _enter(study: OpenStudy, entry: dict[str, Any], root: Path) -> None:
     name, registry = study.name, read_registry(root)
-    registry["studies"] = dict(registry.get("studies") or {}) | {name: entry}
-    drawn = {key: dict(value) for key, value in (registry.get("drawn") or {}).items() if key != name}
+    known = dict(registry.get("studies") or {})
+    known = {key: own for key, own in known.items() if (root / "studies" / f"{key}.yaml").is_file()} | {name: entry}  # others are gone
+    registry["studies"] = known
+    drawn = {key: dict(value) for key, value in (registry.get("drawn") or {}).items() if key != name and key in known}
     if study.config.data.drawn is not None:
         drawn[name] = {"root": study.config.data.root.as_posix()}
     registry["drawn"] = drawn
-    compared = {key: True for key in (registry.get("compared") or {}) if key != name}
+    compared = {key: True for key in (registry.get("compared") or {}) if key != name and key in known}
     registry["compared"] = compared | ({name: True} if study.compared else {})
     models = dict(registry.get("models") or {})
     for model, training in _training(study).items():
         if model in models and dict(models[model]) != training:
-            raise PresetError(
-                f"studies/{name}.yaml: model.training: data/models/{model} is trained otherwise already (params.yaml, models.{model}): "
-                f"give model.weights another name, or take models.{model} out of params.yaml"
-            )
+            others = [key for key, own in known.items() if key != name and own["weights"] == f"data/models/{model}/heads.safetensors"]
+            if others or model == "mini":  # the package's own
+                raise PresetError(
+                    f"studies/{name}.yaml: model.training: data/models/{model} is trained otherwise for "
+                    f"{', '.join(others) or 'the package'}: give model.weights another folder"
+                )
         registry["models"] = models | {model: training}
 
     def content(partial: Path) -> None:
@@ -140,6 +145,8 @@ def _fetched(study: OpenStudy) -> dict[str, str]:
 def _check_files(study: OpenStudy, registry: dict[str, Any]) -> None:
     """Raise if files that the preset names are not there: DVC would stop at the first, without saying what to do."""
     config, preset = study.config, f"studies/{study.name}.yaml"
+    if is_kind(study.name, study.root):
+        raise PresetError(f"{preset}: a study of another kind is called '{study.name}' already (studies/kinds): give this one another name")
     own = Path("data") / study.name / "images"
     if config.data.drawn is not None and config.data.root != own:
         raise PresetError(f"{preset}: data.root must be '{own}': a study with data.drawn owns (and overwrites) that folder")
@@ -149,6 +156,12 @@ def _check_files(study: OpenStudy, registry: dict[str, Any]) -> None:
             f"{preset}: data.root '{config.data.root}' holds {own.parent}, which the study itself writes to: put the images somewhere "
             f"else, data/sets/{study.name} for example, or give the study another name"
         )
+    for other, entry in (registry.get("studies") or {}).items():
+        if other != study.name and (study.root / entry["root"]).resolve().is_relative_to(written) and Path(entry["root"]) != own:
+            raise PresetError(
+                f"{preset}: the study would write into data/{study.name}, where the images of '{other}' are ({entry['root']}): give it "
+                "another name"
+            )
     if config.model.training is not None:
         weights = config.model.weights
         if config.model.name != "mini" or weights is None or weights != Path("data/models") / weights.parent.name / "heads.safetensors":
@@ -178,11 +191,14 @@ def _check_files(study: OpenStudy, registry: dict[str, Any]) -> None:
 
 
 def missing_files(study: OpenStudy, registry: dict[str, Any]) -> dict[str, Path]:
-    """Key of the preset → path, of the images and weights that are neither there nor made by the pipeline."""
+    """Key of the preset → path, of the images, weights, groups and prompts that are neither there nor made by the pipeline."""
     config = study.config
     made = {Path(f"data/models/{name}/heads.safetensors") for name in registry.get("models") or {}} | {RANDOM}
     made |= {config.model.weights or EMBEDDED_HEADS} if config.model.training is not None else set()
+    made |= {Path(own["root"]) for key, own in (registry.get("drawn") or {}).items() if key != study.name}
     named = config.weight_files() if config.data.drawn is not None else {"data.root": config.data.root, **config.weight_files()}
+    words = {"data.groups": config.data.groups, "prompts.file": config.prompts.file}  # those of the package are there
+    named |= {key: Path(name) for key, name in words.items() if name.endswith((".yaml", ".yml"))}
     return {key: path for key, path in named.items() if path not in made and not (study.root / path).exists()}
 
 
@@ -193,6 +209,7 @@ def registered(name: str, root: Path) -> OpenStudy:
         PresetError: If it is not registered, or its preset names other files by now.
     """
     study, registry = open_study(name, root), read_registry(root)
+    name = study.name  # of a preset that was given by its path
     entry, training = (registry.get("studies") or {}).get(name), _training(study)
     known = {model: dict(own) for model, own in (registry.get("models") or {}).items() if model in training}
     if entry is None or {key: value for key, value in entry.items() if key != "fetched"} != registry_entry(study) or known != training:

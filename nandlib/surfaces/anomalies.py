@@ -19,7 +19,6 @@ import numpy as np
 from nandlib.detectors.synthesis import perlin
 from nandlib.errors import DataError
 from nandlib.surfaces.clouds import Cloud, along_axes
-from nandlib.surfaces.normals import normals_of
 
 SIDE = 128  # cells of the field on the plane
 FEW = 0.1  # of the points: where fewer face one way of the plane, the surface has one side alone
@@ -110,7 +109,7 @@ def displaced(cloud: Cloud, anomaly: PerlinAnomaly = PerlinAnomaly()) -> Displac
     along, axes = along_axes(cloud.points)
     cells = np.minimum((on_plane(along) * SIDE).astype(int), SIDE - 1)
     field = perlin_field(anomaly)[cells[:, 1], cells[:, 0]]
-    height, normal = np.clip(field - anomaly.threshold, 0, None) / (1 - anomaly.threshold), normals_of(cloud)
+    height, normal = np.clip(field - anomaly.threshold, 0, None) / (1 - anomaly.threshold), cloud.normals
     facing = normal @ axes[2] >= 0
     if FEW < facing.mean() < 1 - FEW:
         height *= facing

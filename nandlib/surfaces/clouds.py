@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import tifffile
 from scipy.spatial import cKDTree
 
 from nandlib.errors import DataError
+from nandlib.surfaces.normals import NEIGHBOURS, normals_of
 
 FEWEST = 16  # points that make a surface
 FLAT = 1e-9  # share of the greatest coordinate, or of one unit: below it a cloud has no extent
@@ -29,6 +31,11 @@ class Cloud:
 
     def __len__(self) -> int:
         return len(self.points)
+
+    @cached_property
+    def normals(self) -> np.ndarray:
+        """``(P, 3)``: which way it faces at every point (`nandlib.surfaces.normals`)."""
+        return normals_of(self.points, self.grid, self.nearest(NEIGHBOURS)[1])
 
     def nearest(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Of every point the nearest ones, itself among them: distances and positions ``(P, count)``, or all where there are fewer."""

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from nandlib.surfaces.clouds import Cloud
-from nandlib.surfaces.normals import normals_of
 
 BINS = 11  # of each of the three angles
 TINY = 1e-12
@@ -50,18 +49,16 @@ def histograms(values: np.ndarray, bins: int = BINS) -> np.ndarray:
     return counted
 
 
-def fpfh(cloud: Cloud, neighbours: int, normals: np.ndarray | None = None) -> np.ndarray:
+def fpfh(cloud: Cloud, neighbours: int) -> np.ndarray:
     """``(P, 33)``: each point's own histograms, plus the mean of its neighbours', the nearer the heavier.
 
     Args:
         cloud: Of a surface.
         neighbours: k.
-        normals: ``(P, 3)`` if they are known.
     """
     centred = Cloud(cloud.points - cloud.points.mean(0))  # about the centre few digits are enough
     distances, nearest = (own[:, 1:] for own in centred.nearest(neighbours + 1))
-    facing = normals_of(cloud) if normals is None else normals
-    angles = pair_angles(centred.points.astype(np.float32), facing.astype(np.float32), nearest)
+    angles = pair_angles(centred.points.astype(np.float32), cloud.normals.astype(np.float32), nearest)
     own = np.concatenate([histograms(values) for values in angles], 1)
     weights = 1 / np.maximum(distances, TINY)
     weights /= weights.sum(1, keepdims=True)
@@ -73,8 +70,7 @@ def described(clouds: Sequence[Cloud], neighbours: Sequence[int]) -> list[Tensor
     """Square roots of the histograms of several neighbourhoods, side by side (distances are Hellinger's): each ``(P, 33 · n)`` float32."""
 
     def one(cloud: Cloud) -> Tensor:
-        normals = normals_of(cloud)
-        parts = [np.sqrt(fpfh(cloud, count, normals)) for count in neighbours]
+        parts = [np.sqrt(fpfh(cloud, count)) for count in neighbours]
         return torch.from_numpy(np.concatenate(parts, 1).astype(np.float32))
 
     with ThreadPoolExecutor(THREADS) as pool:

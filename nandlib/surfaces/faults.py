@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from nandlib.surfaces.clouds import Cloud, along_axes
-from nandlib.surfaces.normals import normals_of
 
 
 @dataclass(frozen=True)
@@ -109,6 +108,6 @@ def faulty(cloud: Cloud, name: str, seed: Sequence[int]) -> tuple[Cloud, np.ndar
     """
     rng = np.random.default_rng([*seed, *name.encode()])
     points = cloud.points
-    place = Place(points, normals_of(cloud), int(rng.integers(len(points))), float(np.linalg.norm(np.ptp(points, 0))), rng)
+    place = Place(points, cloud.normals, int(rng.integers(len(points))), float(np.linalg.norm(np.ptp(points, 0))), rng)
     found, mask = FAULTS[name](place)
     return Cloud(found), mask

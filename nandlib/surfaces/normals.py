@@ -6,14 +6,12 @@ import numpy as np
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components, minimum_spanning_tree
 
-from nandlib.surfaces.clouds import Cloud
-
-NEIGHBOURS = 16
+NEIGHBOURS = 16  # nearest points, of which a normal is the direction of least spread
 LONG = 5.0  # times the median step along the grid: a longer one leads from one surface to another
 SLIGHT = 1e-3  # no edge of the tree weighs nothing: that would be no edge
 
 
-def normals_of(cloud: Cloud, neighbours: int = NEIGHBOURS) -> np.ndarray:
+def normals_of(points: np.ndarray, grid: np.ndarray | None, nearest: np.ndarray) -> np.ndarray:
     """Unit normals ``(P, 3)`` that all face one side.
 
     Cross products along the grid where the cloud is organised and neither step is `LONG`, as over the edge of what lies in front; else the
@@ -23,16 +21,16 @@ def normals_of(cloud: Cloud, neighbours: int = NEIGHBOURS) -> np.ndarray:
     sheet has no such side: all its points agree on one of the two.
 
     Args:
-        cloud: Of the surface.
-        neighbours: k of the nearest points.
+        points: ``(P, 3)``.
+        grid: ``(H, W)`` of an organised cloud: the point that lies in each cell, or -1.
+        nearest: ``(P, k)`` positions of each point's nearest ones, itself among them.
     """
-    nearest = cloud.nearest(neighbours)[1]
-    found = _least_spread(cloud.points[nearest])
-    if cloud.grid is not None:
-        crossed = _crossed(cloud.points, cloud.grid)
+    found = _least_spread(points[nearest])
+    if grid is not None:
+        crossed = _crossed(points, grid)
         known = np.isfinite(crossed).all(1)
         found[known] = crossed[known]
-    return found * _signs(cloud.points - cloud.points.mean(0), found, nearest)[:, None]
+    return found * _signs(points - points.mean(0), found, nearest)[:, None]
 
 
 def _least_spread(around: np.ndarray) -> np.ndarray:

@@ -10,8 +10,11 @@ import numpy as np
 import pandas as pd
 
 from nandlib.errors import DataError
+from nandlib.evaluation.protocol import delta_table
+from nandlib.study.frames import read_scores
 from nandlib.study.open_study import OpenStudy
 
+DELTAS, SCORES = "deltas.csv", "scores.parquet"
 # Result file → the columns that name a row, the columns that are compared, and the tolerance in points. Training on another processor
 # moves single groups, whose AUROC is over some dozens of images, more than means.
 CHECKS: dict[str, tuple[list[str], list[str], float]] = {
@@ -36,12 +39,26 @@ def verify(study: OpenStudy, expected: Path | None = None) -> pd.DataFrame:
         file, values (how many were compared), largest_difference (points), at (its row and column), tolerance, agrees.
 
     Raises:
-        DataError: If the study has not been run here (tables alone may have come with the project), nothing is expected, or the tables
-            have other rows.
+        DataError: If the study has not been run here to its tables (which may have come with the project), these are not of its scores,
+            nothing is expected, or the tables have other rows.
     """
-    if not (study.data / "manifest.csv").is_file():
-        raise DataError(f"{study.data} holds no manifest: '{study.name}' has not been run here: run 'nand study run {study.name}' first")
+    if not has_been_run(study):
+        raise DataError(
+            f"'{study.name}' has not been run here, or not to its end ({study.data / SCORES}, and {study.figures / DELTAS}, which follows "
+            f"from it): run 'nand study run {study.name}' first"
+        )
     return pd.DataFrame([_check(study, name, *check, expected) for name, check in CHECKS.items()])
+
+
+def has_been_run(study: OpenStudy) -> bool:
+    """Whether the tables are of scores that were computed here, and did not come with the project alone."""
+    scores, deltas = study.data / SCORES, study.figures / DELTAS
+    if not (scores.is_file() and deltas.is_file()):
+        return False
+    keys, columns, _ = CHECKS[DELTAS]
+    ours = delta_table(read_scores(scores), precision=False).astype(dict.fromkeys(keys, str)).set_index(keys)[columns]
+    theirs = _read(deltas.read_text(encoding="utf-8"), keys)[columns]
+    return ours.index.equals(theirs.index) and bool(np.allclose(ours, theirs, rtol=0, atol=1e-9, equal_nan=True))
 
 
 def _check(study: OpenStudy, name: str, keys: list[str], columns: list[str], tolerance: float, folder: Path | None) -> dict[str, object]:

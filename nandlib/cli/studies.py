@@ -117,8 +117,9 @@ app.add_typer(study_app, name="study", rich_help_panel=STUDIES)
 
 @study_app.command("list")
 def list_studies(as_json: AsJson = False) -> None:
-    """All presets: what they are, whether they can be run, whether they have been."""
+    """All presets: what they are, whether they can be run, whether they have been; last those of signals and surfaces."""
     from nandlib.evaluation.verify import has_been_run
+    from nandlib.study.open_kind import KINDS, load_kind
     from nandlib.study.open_study import open_study, project_root
     from nandlib.study.registry import missing_files, presets, read_registry
 
@@ -136,12 +137,16 @@ def list_studies(as_json: AsJson = False) -> None:
         if done:
             state = "has been run" if has_been_run(study) else "results came along"
         rows.append({"name": study.name, "title": study.config.title, "state": state, "missing": missing})
+    for preset in sorted((root / KINDS).glob("*.yaml")):
+        kind = load_kind(preset.stem, root)
+        state = "results are here" if any((root / "figures" / kind.name).glob("*.csv")) else f"nand {kind.kind} {kind.name}"
+        rows.append({"name": kind.name, "title": kind.title, "state": state, "missing": []})
     if as_json:
         print_json(rows)
         return
     width = max(len(row["name"]) for row in rows)
     for row in rows:
-        typer.echo(f"{row['name']:{width}}  {row['state']:17}  {row['problem'].splitlines()[0] if 'problem' in row else row['title']}")
+        typer.echo(f"{row['name']:{width}}  {row['state']:22}  {row['problem'].splitlines()[0] if 'problem' in row else row['title']}")
     typer.echo("\n'nand study run NAME' runs one; 'nand doctor NAME' says what one still needs.")
 
 

@@ -14,7 +14,8 @@ from nandlib.surfaces.samples import SurfaceSplit
 
 
 def surface_areas(split: SurfaceSplit, maps: Sequence[Tensor], group: str | None = None) -> tuple[float, float]:
-    """AUROC in percent: good objects against those at fault by the maximum of the map, and all their points by A, good objects' too.
+    """AUROC in percent: good objects against those at fault by the maximum of the map, and all their points by A, good objects' too (NaN
+    where no point is marked: masks may lie on the table, which is left out).
 
     Args:
         split: Tested surfaces.
@@ -23,4 +24,6 @@ def surface_areas(split: SurfaceSplit, maps: Sequence[Tensor], group: str | None
     """
     taken = [(own, found) for own, found in zip(split.test, maps, strict=True) if own.group == GOOD or group in (None, own.group)]
     objects = auroc(np.array([own.group != GOOD for own, _ in taken]), np.array([object_score(found) for _, found in taken]))
-    return objects, auroc(np.concatenate([own.mask for own, _ in taken]), np.concatenate([found.numpy() for _, found in taken]))
+    marked = np.concatenate([own.mask for own, _ in taken])
+    points = auroc(marked, np.concatenate([found.numpy() for _, found in taken])) if 0 < marked.sum() < len(marked) else float("nan")
+    return objects, points

@@ -157,16 +157,17 @@ def write_kind_report(study: Place[SignalStudy | SurfaceStudy]) -> Path:
         DataError: If it has not been executed.
     """
     item = NOTEBOOKS[study.config.kind]
-    return _write(study, [study.figures / item / notebook_of(item, study.root / "notebooks").name])
+    how = f"'nand {study.config.kind} {study.name}' and 'nand notebook {item} {study.name}'"
+    return _write(study, [study.figures / item / notebook_of(item, study.root / "notebooks").name], how)
 
 
-def _write(study: Place[Any], paths: Sequence[Path], **shown: object) -> Path:
+def _write(study: Place[Any], paths: Sequence[Path], how: str = "'dvc repro'", **shown: object) -> Path:
     exporter = HTMLExporter(template_name="basic")  # pictures are in the outputs already; embed_images would break MathML
     exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
     chapters = []
     for number, path in enumerate(paths, start=1):
         if not path.is_file():
-            raise DataError(f"{path} is missing: run 'dvc repro' first")
+            raise DataError(f"{path} is missing: run {how} first")
         notebook = move_links(nbformat.read(path, as_version=4), path.parent, study.figures)
         chapters.append({"id": path.stem, "title": html.escape(_title(notebook)), "body": _body(notebook, exporter, number)})
     template = jinja2.Template(TEMPLATE.read_text(encoding="utf-8"))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from nandlib.data.groups import GOOD
-from nandlib.show.style import LABELS, OURS, PAPER, pretty
+from nandlib.data.groups import GOOD, groups_of
+from nandlib.show.style import LABELS, OURS, PAPER, nothing, pretty
 
 
 def groups_figure(signals: np.ndarray, groups: Sequence[str], maps: Mapping[str, np.ndarray]) -> Figure:
@@ -22,7 +23,9 @@ def groups_figure(signals: np.ndarray, groups: Sequence[str], maps: Mapping[str,
         maps: Detector → A ``(N, Q)``.
     """
     every = np.array(groups)
-    names = [name for name in dict.fromkeys(groups) if name != GOOD]
+    names = groups_of(groups)
+    if not names or GOOD not in groups:
+        return nothing("no types, or no good records")
     figure, axes = plt.subplots(2, len(names), figsize=(2.5 * len(names), 4.2), sharex=True, sharey="row", squeeze=False)
     good, time = signals[every == GOOD], np.arange(signals.shape[1])
     for column, name in zip(axes.T, names, strict=True):
@@ -31,7 +34,7 @@ def groups_figure(signals: np.ndarray, groups: Sequence[str], maps: Mapping[str,
         column[0].plot(time, good.mean(0), color="0.5", lw=1)
         column[0].plot(time, own.mean(0), color=PAPER, lw=1.5, label="beats of the type, mean")
         column[0].set_title(f"{pretty(name)} ({len(own)})")
-        for (detector, found), (colour, line) in zip(maps.items(), ((OURS, "-"), ("#009E73", "--")), strict=False):
+        for (detector, found), (colour, line) in zip(maps.items(), cycle(((OURS, "-"), ("#009E73", "--"))), strict=False):
             mean = found[every == name].mean(0) / max(found[every == one].mean(0).max() for one in names)
             column[1].plot(time, mean, line, color=colour, lw=1.4, label=f"A of {LABELS[detector]}")
         column[1].set_xlabel("sample")
@@ -60,7 +63,7 @@ def before_and_after(signals: np.ndarray, groups: Sequence[str], before: np.ndar
         column[0].plot(signals[number], color="0.2", lw=1.2)
         column[0].set_title(pretty(name))
         column[1].fill_between(np.arange(before.shape[1]), before[number], color="0.85", label="A")
-        for (added, final), colour in zip(after.items(), (OURS, PAPER, "#009E73", "#CC78BC"), strict=False):
+        for (added, final), colour in zip(after.items(), cycle((OURS, PAPER, "#009E73", "#CC78BC")), strict=False):
             column[1].plot(final[number], color=colour, lw=1.2, label=f"A_final, {pretty(added)} added")
         column[1].set_xlabel("sample")
     axes[0, 0].set_ylabel("signal")

@@ -72,16 +72,22 @@ def faults_figure(maps: Mapping[str, np.ndarray], parts: Sequence[str], groups: 
     """
     figure, axes = plt.subplots(2 * len(parts), len(groups), figsize=(WIDTH, 1.15 * 2 * len(parts)), squeeze=False)
     for row, name in enumerate(parts):
-        scale = _scale(max(float(maps[f"{name}/{group}/maps"].max()) for group in groups))
+        own = [group for group in groups if f"{name}/{group}/maps" in maps]  # a part may lack a type
+        scale = _scale(max(float(maps[f"{name}/{group}/maps"].max()) for group in own))
         for column, group in enumerate(groups):
+            upper, lower = axes[2 * row, column], axes[2 * row + 1, column]
+            if row == 0:
+                upper.set_title(pretty(group))
+            if group not in own:
+                upper.set_axis_off()
+                lower.set_axis_off()
+                continue
             points, mask, anomaly = (maps[f"{name}/{group}/{key}"] for key in ("points", "mask", "maps"))
-            upper, lower, view = axes[2 * row, column], axes[2 * row + 1, column], towards(points, mask)
+            view = towards(points, mask)
             near = seen(points, view)[:, 2]
             grey = plt.get_cmap("Greys")(0.6 - 0.4 * (near - near.min()) / np.ptp(near))
             draw(upper, points, np.where(mask[:, None], to_rgba(PAPER), grey), view, mask)
             draw(lower, points, scale.to_rgba(anomaly), view, mask)
-            if row == 0:
-                upper.set_title(pretty(group))
         axes[2 * row, 0].set_ylabel(pretty(name), fontsize=8.5)
         axes[2 * row + 1, 0].set_ylabel(f"A, 0 to {scale.get_clim()[1]:.2f}", fontsize=8.5)
     return figure

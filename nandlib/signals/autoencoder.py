@@ -23,7 +23,7 @@ from nandlib.signals.autoencoder_network import (
     segments_of,
 )
 from nandlib.signals.config import AutoencoderConfig
-from nandlib.signals.detector import check_shape
+from nandlib.signals.detector import check_shape, normal_records
 
 SMOOTH = 5  # samples over which the map is averaged
 ROWS = 512  # records at a time
@@ -55,11 +55,12 @@ class MaskedAutoencoder:
         Raises:
             DataError: If there are no records, they have gaps, the segments do not divide one, or the loss is no number.
         """
-        if not len(normals):
-            raise DataError("there are no normal records to train on")
-        check_shape(normals, normals.shape[1], normals.shape[2])
-        if normals.shape[2] % config.segments:
-            raise DataError(f"{normals.shape[2]} samples cannot be cut into {config.segments} segments: choose a number that divides them")
+        normals = normal_records(normals)
+        if normals.shape[2] % config.segments or normals.shape[2] < 2 * config.segments:
+            raise DataError(
+                f"{normals.shape[2]} samples cannot be cut into {config.segments} segments of two samples or more: choose a number of "
+                "segments that divides them"
+            )
         cut = segments_of(normals, config.segments)
         least = STILL * float(cut.std(-1).mean())
         given = normalised(cut, least)
@@ -97,7 +98,9 @@ class MaskedAutoencoder:
     @torch.no_grad()
     def _raw(self, signals: Tensor) -> Tensor:
         config = self.config
-        check_shape(signals, self.leads, self.network.embed.in_features * config.segments // self.leads)
+        signals = check_shape(signals, self.leads, self.network.embed.in_features * config.segments // self.leads)
+        if not len(signals):
+            return signals.new_empty(0, signals.shape[2])
         every = normalised(segments_of(signals, config.segments), self.least)
         found = []
         for given in every.split(ROWS):
@@ -125,7 +128,7 @@ class MaskedAutoencoder:
         torch.backends.mha.set_fastpath_enabled(False)  # fused operations, of which the counter knows nothing
         try:
             with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-                self._raw(torch.randn(1, self.leads, samples))
+                self._raw(torch.zeros(1, self.leads, samples))
         finally:
             torch.backends.mha.set_fastpath_enabled(fused)
         return int(counter.get_total_flops())

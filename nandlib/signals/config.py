@@ -29,6 +29,8 @@ class AutoencoderConfig(Section):
     def _fits(self) -> AutoencoderConfig:
         if self.local > self.segments:
             raise ValueError(f"local: {self.local} segments of {self.segments}: at most all of them")
+        if round(self.mask_ratio * self.segments) >= self.segments:
+            raise ValueError(f"mask_ratio: {self.mask_ratio:g} of {self.segments} segments are all of them: one must be seen")
         return self
 
 
@@ -38,6 +40,7 @@ class SignalData(Section):
     layout: Literal["ecg5000", "ptbxl"]
     root: Path = Field(description="file (ecg5000) or folder (ptbxl), relative to the project")
     seed: int = Field(0, ge=0, description="of the draw of normal beats that are trained on (ecg5000, typed beats)")
+    rate: Literal[100, 500] = Field(100, description="samples a second (ptbxl)")
 
 
 class SignalStudy(Section):

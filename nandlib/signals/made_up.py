@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from nandlib.data.groups import GOOD
+from nandlib.errors import DataError
 from nandlib.signals.records import Records, Split
 
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -60,7 +61,12 @@ def made_up(normals: np.ndarray, each: int = 20, seed: int = 0) -> Split:
         normals: ``(N, K, Q)``; half are trained on.
         each: Records of every type, and good ones twice as many, drawn with replacement where there are fewer.
         seed: Of the draws.
+
+    Raises:
+        DataError: If there are fewer than two.
     """
+    if len(normals) < 2:
+        raise DataError(f"{len(normals)} normal record(s): two or more, to train on some and change others")
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(normals))
     half = len(normals) // 2

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nandlib.errors import DataError
-from nandlib.signals.detector import check_shape
+from nandlib.signals.detector import check_shape, normal_records
 
 ROWS = 256  # records at a time
 
@@ -35,6 +35,9 @@ class NearestRecords:
         Raises:
             DataError: If there are no more than k.
         """
+        normals = normal_records(normals)
+        if k < 1:
+            raise DataError(f"k is {k}: one nearest record or more")
         if len(normals) <= k:
             raise DataError(f"{len(normals)} normal records: the {k} nearest of each, besides itself, ask for more than {k}")
         raw = cls(normals, k)._raw(normals, skip=1)
@@ -50,6 +53,8 @@ class NearestRecords:
 
     def _raw(self, signals: Tensor, skip: int = 0) -> Tensor:
         """Maps before the floor; `skip`: of the nearest, which are the records themselves."""
+        if not len(signals):
+            return self.memory.new_empty(0, self.memory.shape[2])
         found, centre = [], self.memory.mean((0, 2), keepdim=True)  # an offset would drown what tells them apart
         for part in check_shape(signals, self.memory.shape[1], self.memory.shape[2]).split(ROWS):
             distances = torch.cdist((part - centre).flatten(1), (self.memory - centre).flatten(1))

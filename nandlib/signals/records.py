@@ -34,6 +34,8 @@ class Records:
     groups: np.ndarray
 
     def __post_init__(self) -> None:
+        if self.groups.dtype.kind != "U":
+            raise DataError(f"groups must be text, 'good' for normal records, not {self.groups.dtype}")
         if self.signals.ndim != 3 or len(self.signals) != len(self.groups):
             raise DataError(
                 f"signals must be (records, leads, samples) with one group each, not {self.signals.shape} and {self.groups.shape}"
@@ -63,19 +65,24 @@ def check_signals(signals: np.ndarray, source: str = "the signals") -> np.ndarra
         source: What they are, for messages.
 
     Raises:
-        DataError: If there is none, a value is missing or not finite, or a record is constant in every lead.
+        DataError: If there is none, a value is missing, not finite or complex, or a record is constant in every lead.
     """
     try:
-        found = np.asarray(signals, np.float32)
+        given = np.asarray(signals)
+        given = given if given.dtype.kind in "biuf" else np.asarray(signals, np.float64)
     except (ValueError, TypeError) as error:
         raise DataError(f"{source}: no numbers ({error})") from error
+    with np.errstate(over="ignore"):
+        found = given.astype(np.float32)
     if found.ndim == 2:
         found = found[:, None]
     if found.ndim != 3 or not found.size:
         raise DataError(f"{source}: expected (records, leads, samples), got {np.shape(signals)}")
     gaps = ~np.isfinite(found).all((1, 2))
     if gaps.any():
-        raise DataError(f"{source}: record {int(gaps.argmax())} has gaps (values that are no numbers): fill them, or leave it out")
+        large = bool(np.isfinite(given.reshape(found.shape)[gaps.argmax()]).all())
+        why = "values beyond those of float32: give it in another unit" if large else "gaps (values that are no numbers): fill them"
+        raise DataError(f"{source}: record {int(gaps.argmax())} has {why}, or leave it out")
     flat = (found.max(2) == found.min(2)).all(1)
     if flat.any():
         raise DataError(f"{source}: record {int(flat.argmax())} is constant: nothing was measured; leave it out")
@@ -222,7 +229,7 @@ def _wfdb(folder: Path, names: Sequence[str] | pd.Series, rate: int, progress: b
         )
     if not found:
         raise DataError(f"{folder}: no record of the wanted folds")
-    return np.stack(found)
+    return np.ascontiguousarray(np.stack(found))  # of records that are read the other way round
 
 
 def _said(leads: Sequence[tuple[str, str]]) -> str:

@@ -73,7 +73,7 @@ def splits_of(study: OpenKind[SignalStudy], progress: bool) -> dict[str, Split]:
     """Parts of the data: ``typed`` is the one with types."""
     data = study.config.data
     if data.layout == "ptbxl":
-        return {"typed": read_ptbxl(study.root / data.root, progress=progress)}
+        return {"typed": read_ptbxl(study.root / data.root, data.rate, progress)}
     path = study.root / data.root
     return {"untyped": read_ecg5000(path, typed=False), "typed": read_ecg5000(path, typed=True, seed=data.seed)}
 

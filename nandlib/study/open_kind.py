@@ -14,7 +14,7 @@ from nandlib.settings import read_yaml
 from nandlib.signals.config import SignalStudy
 from nandlib.study.frames import read_table, write_scores
 from nandlib.study.place import Place
-from nandlib.surfaces.config import SurfaceStudy
+from nandlib.surfaces.config import DrawnParts, SurfaceStudy
 
 C = TypeVar("C", SignalStudy, SurfaceStudy)
 KINDS = Path("studies/kinds")
@@ -66,6 +66,9 @@ def load_kind(name: str, root: Path) -> SignalStudy | SurfaceStudy:
     except ValidationError as error:
         problems = (f"{path}: key '{'.'.join(map(str, one['loc'][1:])) or 'kind'}': {one['msg']}" for one in error.errors())
         raise PresetError("\n".join(problems)) from None
+    images = study.data.root if not isinstance(study.data, DrawnParts) else None
+    if images is not None and (root / images).resolve() == (root / "data" / name).resolve():
+        raise PresetError(f"{path}: data.root '{images}' is where the study itself writes: put the data somewhere else, data/sets/{name}")
     if study.name != name:
         raise PresetError(f"{path}: key 'name' is '{study.name}' but must be the file's name, '{name}'")
     return study

@@ -14,7 +14,7 @@ from nandlib.data.sources import source_of
 from nandlib.errors import DataError, NandError, PresetError
 from nandlib.settings import EMBEDDED_HEADS, RANDOM, RESOURCES, read_yaml, resource
 from nandlib.study.fingerprint import file_digest
-from nandlib.study.open_kind import is_kind
+from nandlib.study.open_kind import KINDS, is_kind, load_kind
 from nandlib.study.open_study import OpenStudy, open_study
 from nandlib.study.preset import load_study
 
@@ -89,6 +89,10 @@ def register(preset: Path, root: Path) -> str:
         PresetError: If the preset is not valid or does not lie in ``studies/``.
         DataError: If files or folders that it names are not there; one message lists all of them. Or if another process registers one.
     """
+    if preset.parent.resolve() == (root / KINDS).resolve() or (not preset.is_file() and is_kind(preset.stem, root)):
+        kind, item = load_kind(preset.stem, root).kind, {"signals": "heartbeat", "surfaces": "surface"}
+        commands = " && ".join(f"nand {words} {preset.stem}" for words in (kind, f"notebook {item[kind]}", "report"))
+        raise PresetError(f"'{preset.stem}' is a study of {kind}, which are run so: {commands}")
     name = load_study(preset).name
     if preset.resolve().parent != (root / "studies").resolve():
         raise PresetError(f"{preset} must lie in {root / 'studies'}: dvc.yaml looks for studies/<name>.yaml")

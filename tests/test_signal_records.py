@@ -1,13 +1,26 @@
 """Records of signals as they lie on disk: PTB-XL in WFDB format by its published folds, and files that are damaged."""
 
+import warnings
+
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import wfdb
+from safetensors.numpy import load_file
 from test_signals import Q, beats
+from tiny_project import ROOT
 
-from nandlib.errors import DataError
-from nandlib.signals.records import read_ecg5000, read_ptbxl
+from nandlib.errors import DataError, PresetError
+from nandlib.show.signal_pictures import groups_figure
+from nandlib.signals.autoencoder import MaskedAutoencoder
+from nandlib.signals.config import AutoencoderConfig, SignalStudy
+from nandlib.signals.made_up import made_up
+from nandlib.signals.nearest import NearestRecords
+from nandlib.signals.records import Records, check_signals, read_ecg5000, read_ptbxl
+from nandlib.stages.signals import write_signals
+from nandlib.study.open_kind import OpenKind, load_kind
 
 
 @pytest.mark.parametrize(
@@ -31,6 +44,10 @@ def test_a_damaged_archive_is_named(tmp_path, damage, message):
 
 @pytest.fixture
 def ptbxl(tmp_path):
+    return written_as_ptbxl(tmp_path, 24)
+
+
+def written_as_ptbxl(tmp_path, count):
     """Made-up records of two leads in PTB-XL's layout: the set itself is not at hand."""
     (tmp_path / "records100").mkdir()
     codes = [
@@ -42,7 +59,7 @@ def ptbxl(tmp_path):
         "{'LVH': 100.0}",
     ]
     rows = []
-    for k, signal in enumerate(beats(24, leads=2)):
+    for k, signal in enumerate(beats(count, leads=2)):
         name, fold = f"records100/{k:05d}_lr", 10 if k >= 12 else 9 if k == 11 else 1 + k % 8
         wfdb.wrsamp(
             name.split("/")[1],
@@ -119,3 +136,78 @@ def test_ptbxl_is_read_by_its_published_folds(ptbxl):
     (ptbxl / "scp_statements.csv").unlink()
     with pytest.raises(DataError, match=r"scp_statements\.csv is missing: PTB-XL's folder holds"):
         read_ptbxl(ptbxl)
+
+
+def test_a_study_of_ptbxl_runs_to_its_pictures(tmp_path):
+    written_as_ptbxl(tmp_path, 48)
+    config = SignalStudy(
+        kind="signals",
+        name="own",
+        title="t",
+        data={"layout": "ptbxl", "root": "."},
+        autoencoder={"segments": 10, "local": 2, "epochs": 2},
+        nearest=1,
+        window=10,
+        draws=1,
+    )
+    study = OpenKind(tmp_path, config)
+    write_signals(study, progress=False)
+    assert load_file(study.data / "maps.safetensors")["signals"].shape[1] == 2
+    assert set(study.table("types")["group"]) == {"mi", "hyp"}
+
+
+def test_a_study_does_not_write_into_its_records(tmp_path):
+    (tmp_path / "studies/kinds").mkdir(parents=True)
+    text = (ROOT / "studies/kinds/ptbxl.yaml").read_text()
+    path = tmp_path / "studies/kinds/ptbxl.yaml"
+    path.write_text(text)
+    assert load_kind("ptbxl", tmp_path).data.rate == 100
+    path.write_text(text.replace("root: data/sets/ptbxl", "root: data/ptbxl"))
+    with pytest.raises(PresetError, match="data.root 'data/ptbxl' is where the study itself writes"):
+        load_kind("ptbxl", tmp_path)
+
+
+@pytest.mark.parametrize("fit", [MaskedAutoencoder.fit, lambda normals: NearestRecords.fit(normals, 1)], ids=["autoencoder", "nearest"])
+def test_detectors_say_what_they_cannot_take(fit):
+    normals = torch.from_numpy(beats(12, leads=2))
+    for given, message in (
+        (normals[:, 0], "no normal records to train on: .*not "),
+        (normals[:0], "no normal records to train on"),
+        (torch.ones(4, 1, Q), "are constant"),
+        (normals * torch.tensor([1.0, 1000.0])[:, None], "bring all leads to one unit"),
+    ):
+        with pytest.raises(DataError, match=message):
+            fit(given)
+
+
+def test_numbers_of_any_kind_and_no_records():
+    normals, given = torch.from_numpy(beats(12)), torch.from_numpy(beats(3, seed=9))
+    nearest = NearestRecords.fit(normals, 2)
+    autoencoder = MaskedAutoencoder.fit(normals, AutoencoderConfig(segments=10, local=2, epochs=1))
+    for detector in (nearest, autoencoder):
+        torch.testing.assert_close(detector.maps(given.double()), detector.maps(given))
+        assert detector.maps(given[:0]).shape == (0, Q)
+    state = torch.get_rng_state()
+    autoencoder.flops()
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_what_numbers_cannot_be():
+    for given, message in ((np.full((1, 1, 8), 1e39), "beyond those of float32"), (np.ones((1, 8)) * 1j, "no numbers")):
+        with pytest.raises(DataError, match=message), warnings.catch_warnings():
+            warnings.simplefilter("error")
+            check_signals(given)
+    with pytest.raises(DataError, match="groups must be text"):
+        Records(beats(2), np.array([None, None]))
+    with pytest.raises(ValueError, match="one must be seen"):
+        AutoencoderConfig(mask_ratio=0.98)
+    with pytest.raises(DataError, match="two or more"):
+        made_up(beats(1))
+
+
+def test_pictures_of_records_without_a_type():
+    signals, maps = beats(6)[:, 0], {name: np.ones((6, Q)) for name in ("nearest_records", "mmae_ecg_style", "patchcore")}
+    titles = [ax.get_title() for ax in groups_figure(signals, ["good", "good", "a", "a", "", ""], maps).axes]
+    assert [title for title in titles if title] == ["a (2)"]
+    assert groups_figure(signals, ["good"] * 6, maps).axes[0].texts
+    plt.close("all")

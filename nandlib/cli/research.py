@@ -8,7 +8,7 @@ from typing import Annotated, Literal, cast
 import typer
 
 from nandlib.cli.app import RESEARCH, StudyName, app, print_json, progress, registered_study
-from nandlib.errors import NandError
+from nandlib.errors import DataError, NandError
 
 HELD_OUT_SEED = 424242  # of auxiliary images that train no model
 
@@ -137,7 +137,10 @@ def example_selection(
 def surface(
     source: Annotated[Path, typer.Argument(help="a cloud: .ply, .xyz, .obj, .npy, or an organised .tiff")],
     out: Annotated[
-        Path, typer.Argument(help="where the moved points go: .ply, .xyz or .npy; <out>_mask.npy (of every point) and <out>.json beside it")
+        Path,
+        typer.Argument(
+            help="where the moved points go: .ply, .xyz or .npy; beside it <out>_mask.npy (of every point that is written) and <out>.json"
+        ),
     ],
     seed: Annotated[int, typer.Option(help="of the field")] = 0,
     strength: Annotated[float, typer.Option(help="greatest displacement, as a share of the diagonal; negative: inwards")] = 0.03,
@@ -155,10 +158,13 @@ def surface(
     from nandlib.surfaces.anomalies import PerlinAnomaly, displaced
     from nandlib.surfaces.clouds import read_cloud, write_cloud
 
+    if out.resolve() == source.resolve():
+        raise DataError(f"{out} is the cloud itself, which would be lost: give another place")
     anomaly = PerlinAnomaly(seed, strength, scale, octaves, persistence, lacunarity, threshold)
     found = displaced(read_cloud(source), anomaly)
     write_cloud(found.cloud, out)
-    np.save(out.with_name(f"{out.stem}_mask.npy"), found.mask)
+    grid = found.cloud.grid
+    np.save(out.with_name(f"{out.stem}_mask.npy"), found.mask if grid is None else (grid >= 0) & found.mask[grid])
     said = {**anomaly.parameters, "points": len(found.cloud), "moved": int(found.mask.sum())}
     out.with_suffix(".json").write_text(json.dumps(said, indent=2) + "\n")
     typer.echo(f"{out}: {said['moved']} of {said['points']} points moved")

@@ -69,6 +69,8 @@ def check_signals(signals: np.ndarray, source: str = "the signals") -> np.ndarra
     """
     try:
         given = np.asarray(signals)
+        if given.dtype.kind == "c":
+            raise TypeError("complex ones")
         given = given if given.dtype.kind in "biuf" else np.asarray(signals, np.float64)
     except (ValueError, TypeError) as error:
         raise DataError(f"{source}: no numbers ({error})") from error

@@ -14,6 +14,7 @@ from nandlib.errors import DataError
 from nandlib.surfaces.normals import NEIGHBOURS, normals_of
 
 FEWEST = 16  # points that make a surface
+FINE = 1e-5  # share of the extent by which a file may round coordinates
 FLAT = 1e-9  # share of the greatest coordinate, or of one unit: below it a cloud has no extent
 
 
@@ -45,7 +46,8 @@ class Cloud:
 def as_cloud(points: np.ndarray, source: str = "the cloud") -> Cloud:
     """A cloud from an array: ``(P, 3)`` in no order, or ``(H, W, 3)`` organised, where cells without a point are zero or no numbers.
 
-    Of points in no order that are equal, one is kept: in a descriptor a neighbour at no distance would count for all others.
+    Of points in no order that are equal, one is kept: in a descriptor a neighbour at no distance would count for all others. Cells of a
+    grid that hold the same numbers hold none, nor does an origin that is there more than once: so files say that nothing was measured.
 
     Args:
         points: Coordinates, in any unit.
@@ -57,10 +59,17 @@ def as_cloud(points: np.ndarray, source: str = "the cloud") -> Cloud:
     array = np.asarray(points, np.float64)
     if array.ndim not in (2, 3) or array.shape[-1] != 3:
         raise DataError(f"{source}: expected points (P, 3) or an organised cloud (H, W, 3), got an array {array.shape}")
-    valid = np.isfinite(array).all(-1)
+    valid: np.ndarray = np.isfinite(array).all(-1)
     if array.ndim == 3:
         valid &= (array != 0).any(-1)
     found = array[valid]
+    _, places, counts = np.unique(found, axis=0, return_inverse=True, return_counts=True)
+    empty = counts[places.ravel()] > 1
+    if array.ndim == 2:
+        empty &= (found == 0).all(-1)
+    if 0 < empty.sum() < len(found):
+        valid[valid] = ~empty
+        found = array[valid]
     if len(found) < FEWEST:
         raise DataError(f"{source}: {len(found)} usable points of {valid.size}: a surface needs {FEWEST} or more")
     extent = np.ptp(found, 0)
@@ -101,7 +110,8 @@ def _on_a_line(spread: np.ndarray) -> bool:
 
 
 def read_cloud(path: str | Path) -> Cloud:
-    """A cloud from a file: PLY, XYZ or OBJ (by trimesh), ``.npy`` ``(P, 3)`` or ``(H, W, 3)``, or MVTec 3D-AD's organised ``.tiff``.
+    """A cloud from a file: PLY (by trimesh), XYZ (first three columns), OBJ, ``.npy`` ``(P, 3)`` or ``(H, W, 3)``, or MVTec 3D-AD's
+    organised ``.tiff``. Of a mesh the vertices are read: one of few has to be sampled first.
 
     Raises:
         DataError: If it is missing, of another kind, or holds no surface.
@@ -115,13 +125,15 @@ def read_cloud(path: str | Path) -> Cloud:
             return as_cloud(tifffile.imread(path), str(path))
         if suffix == ".npy":
             return as_cloud(np.load(path, allow_pickle=False), str(path))
-        if suffix in (".ply", ".xyz", ".obj"):
+        if suffix in (".xyz", ".obj"):
+            return as_cloud(_rows(path), str(path))
+        if suffix == ".ply":
             import trimesh
 
             loaded = trimesh.load(path, process=False)
-            if isinstance(loaded, trimesh.Scene):  # a file of several parts or materials
-                loaded = loaded.to_geometry()
-            return as_cloud(np.asarray(getattr(loaded, "vertices", np.empty((0, 3)))), str(path))
+            mesh = isinstance(loaded, trimesh.Trimesh) and len(loaded.faces) > 0
+            points = np.asarray(getattr(loaded, "vertices", np.empty((0, 3))))
+            return as_cloud(points, f"{path} (a mesh, of which vertices are read)" if mesh else str(path))
     except DataError:
         raise
     except Exception as error:  # of three libraries, each with its own
@@ -129,14 +141,30 @@ def read_cloud(path: str | Path) -> Cloud:
     raise DataError(f"{path}: clouds are read from .ply, .xyz, .obj, .npy and .tiff")
 
 
+def _rows(path: Path) -> np.ndarray:
+    """Points ``(P, 3)`` of a text: a row a point, after a count or the names of columns; or the vertices of an OBJ."""
+    lines = [line.replace(",", " ").replace(";", " ").split("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    if path.suffix.lower() == ".obj":
+        lines = [line[2:] for line in lines if line.startswith("v ")]
+    lines = [line for line in lines if line]
+    first = lines[0].split() if lines else []
+    head = bool(first) and (len(first) < 3 or first[0][0].isalpha())
+    return np.loadtxt(lines[head:], usecols=(0, 1, 2), ndmin=2) if lines[head:] else np.empty((0, 3))
+
+
 def write_cloud(cloud: Cloud, path: str | Path) -> Path:
     """Write points as PLY (float32), XYZ (both by trimesh) or ``.npy`` (float64; an organised cloud as ``(H, W, 3)``, NaN where there is
     no point).
 
     Raises:
-        DataError: For another kind of file.
+        DataError: For another kind of file, or if PLY would round points by as much as they lie apart.
     """
     path = Path(path)
+    if (
+        path.suffix.lower() == ".ply"
+        and (step := float(np.spacing(np.float32(np.abs(cloud.points).max())))) > FINE * np.ptp(cloud.points, 0).max()
+    ):
+        raise DataError(f"{path}: PLY holds float32, which would round these coordinates by {step:.2g}: write .npy or .xyz, or centre them")
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix.lower() == ".npy":
         grid = cloud.grid

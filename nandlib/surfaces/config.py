@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from nandlib.method.config import ExampleConfig
 from nandlib.settings import Section, each_once
@@ -55,3 +55,9 @@ class SurfaceStudy(Section):
     reach: int = Field(64, ge=2, description="nearest points among which a peak is the highest; by `nand surface-selection`")
     examples: ExampleConfig = ExampleConfig()
     draws: int = Field(10, ge=1, description="of examples")
+
+    @model_validator(mode="after")
+    def _of_its_data(self) -> SurfaceStudy:
+        if isinstance(self.data, ScannedParts) and "parts" not in self.model_fields_set:
+            raise ValueError("parts: name the classes of the data set, [bagel, carrot]")
+        return self

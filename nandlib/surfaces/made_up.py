@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from nandlib.data.groups import GOOD
+from nandlib.errors import DataError
 from nandlib.surfaces.anomalies import Displaced, PerlinAnomaly, displaced
 from nandlib.surfaces.clouds import Cloud
 from nandlib.surfaces.samples import Sample, SurfaceSplit
@@ -27,7 +28,12 @@ def made_up(normals: Sequence[Cloud], each: int = 8, seed: int = 0) -> SurfaceSp
         normals: Two or more.
         each: Surfaces of every type; the pieces come again in turn.
         seed: Of the draws.
+
+    Raises:
+        DataError: If there are fewer.
     """
+    if len(normals) < 2:
+        raise DataError(f"{len(normals)} normal surface(s): two or more, to train on some and lay anomalies on others")
     rng, half = np.random.default_rng(seed), len(normals) // 2
     rest = normals[half:]
     test = [Sample(cloud, GOOD, np.zeros(len(cloud), bool)) for cloud in rest]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from nandlib.errors import DataError, nearest
 from nandlib.surfaces.clouds import Cloud, as_cloud
 
 VARIATION = 0.01  # deviation of every measure from piece to piece, relative
@@ -85,9 +86,14 @@ def part(name: str, seed: int, points: int = 4096) -> Cloud:
         name: Of the part.
         seed: Of the piece: its measures, the points and their noise.
         points: How many are tried; those that lie too close to another are left out.
+
+    Raises:
+        DataError: If there is no such part.
     """
     import trimesh
 
+    if name not in PARTS:
+        raise DataError(f"no part '{name}': {nearest(name, list(PARTS))}")
     rng = np.random.default_rng([seed, *name.encode()])
     rings, closed = PARTS[name]
     triangles = net(rings(lambda size: size * (1 + VARIATION * rng.standard_normal())), closed)

@@ -15,8 +15,9 @@ from nandlib.errors import DataError, nearest
 from nandlib.surfaces.clouds import FEWEST, Cloud, as_cloud
 from nandlib.surfaces.config import DrawnParts, ScannedParts
 from nandlib.surfaces.faults import FAULTS, faulty
-from nandlib.surfaces.parts import PARTS, part
+from nandlib.surfaces.parts import part
 
+LARGE = 10.0  # metres: no scan of a part is so large, but in millimetres
 BORDER, NEAR = 10, 0.005  # cells of the rim of a scan, in which the table lies; and how near to its plane, in metres, a point belongs to it
 
 
@@ -63,8 +64,6 @@ def split_of(name: str, data: DrawnParts | ScannedParts, root: Path) -> SurfaceS
 
 
 def _drawn(name: str, data: DrawnParts) -> SurfaceSplit:
-    if name not in PARTS:
-        raise DataError(f"parts: no part '{name}': {nearest(name, list(PARTS))}")
     seeds = np.random.default_rng([data.seed, *name.encode()]).integers(2**31, size=data.n_train + data.n_good + data.n_fault * len(FAULTS))
     pieces = (part(name, int(seed), data.points) for seed in seeds)
     train = [next(pieces) for _ in range(data.n_train)]
@@ -80,7 +79,9 @@ def _scanned(root: Path, name: str, points: int) -> SurfaceSplit:
     base = root / name
     types = sorted(own.name for own in (base / "test").glob("*") if own.is_dir() and not is_hidden(own.name))
     if not types:
-        raise DataError(f"{base / 'test'} holds no folder: {root} must be MVTec 3D-AD, <class>/test/<type>/xyz/*.tiff")
+        known = sorted(own.name for own in root.glob("*") if (own / "test").is_dir())
+        why = f"parts: no class '{name}': {nearest(name, known)}" if known else f"{base / 'test'} holds no folder"
+        raise DataError(f"{why}; {root} must be MVTec 3D-AD, <class>/test/<type>/xyz/*.tiff")
     train = [scan(path, points)[0] for path in _files(base / "train/good/xyz")]
     test = []
     for kind in types:
@@ -122,7 +123,12 @@ def scan(path: Path, points: int) -> tuple[Cloud, np.ndarray, tuple[int, int]]:
     if grid.ndim != 3 or grid.shape[2] != 3:
         raise DataError(f"{path}: expected an organised cloud (H, W, 3), got an array {grid.shape}")
     valid = np.isfinite(grid).all(2) & (grid != 0).any(2)
+    if valid.any() and np.ptp(grid[valid], 0).max() > LARGE:
+        raise DataError(f"{path} extends over {np.ptp(grid[valid], 0).max():.0f}: coordinates must be metres (divide millimetres by 1000)")
+    measured = int(valid.sum())
     valid &= ~_on_table(grid, valid)
+    if valid.sum() < FEWEST <= measured:
+        raise DataError(f"{path}: all but {valid.sum()} of {measured} points lie in the plane of the rim, which is taken for the table")
     step = max(1, round(float(np.sqrt(valid.sum() / points))))
     kept = np.where(valid[::step, ::step, None], grid[::step, ::step], 0)
     cloud = as_cloud(kept, str(path))

@@ -59,7 +59,7 @@ def as_cloud(points: np.ndarray, source: str = "the cloud") -> Cloud:
     array = np.asarray(points, np.float64)
     if array.ndim not in (2, 3) or array.shape[-1] != 3:
         raise DataError(f"{source}: expected points (P, 3) or an organised cloud (H, W, 3), got an array {array.shape}")
-    valid: np.ndarray = np.isfinite(array).all(-1)
+    valid = np.asarray(np.isfinite(array).all(-1))
     if array.ndim == 3:
         valid &= (array != 0).any(-1)
     found = array[valid]

@@ -168,5 +168,10 @@ def test_decimals_are_no_enumeration():
 
 
 def test_answers_in_a_code_block():
+    said = ["a dent", "a crack", "a hole", "a spot", "a stain"]
+    chat = [f"{k}. **{phrase.capitalize()}**" for k, phrase in enumerate(said, 1)]
+    assert parse_phrases("\n".join(["Sure! Here are some phrases", *chat, "Let me know if you need more"])) == said
+    assert parse_phrases("\n".join(f"{'abcdefgh'[k]}) `{phrase}`" for k, phrase in enumerate(said))) == said
+    assert parse_phrases("\n".join(f"**{phrase}**" for phrase in said)) == said
     assert parse_phrases("```json\n" + json.dumps(PHRASES) + "\n```") == PHRASES
     assert REQUEST.count("{") == 2

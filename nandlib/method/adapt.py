@@ -72,8 +72,8 @@ class AdaptedDetector:
             examples: Images that show it; `nandlib.method.examples.Example` for those with a mask, box or point.
 
         Raises:
-            DataError: If there is neither text nor example, a phrase is empty, the name is taken or no printable text, or an example is
-                none: its score is not above that of normal images, its mask does not fit, or it was given before.
+            DataError: If there is neither text nor example, a phrase is empty or not read, the name is taken or no printable text, or an
+                example is none: its score is not above that of normal images, its mask does not fit, or it was given before.
         """
         phrases = checked_phrases(text)
         refuse_single(examples, "examples")
@@ -83,6 +83,8 @@ class AdaptedDetector:
         if name in self.names:
             raise DataError(f"normality '{name}' is added already: give another name, or remove it first")
         refuse_repeated(phrases, self.normalities)
+        if phrases:
+            self.text_feature(tuple(self.prompts.fill(phrases)))  # what cannot be read is refused here
         said = {**self.normalities, name: phrases} if phrases else self.normalities
         return replace(self, normalities=said, shown=self._show(name, examples) if len(examples) else self.shown)
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from nandlib.errors import ModelError
+from nandlib.errors import DataError, ModelError
 from nandlib.models.base import ImageFeatures, Placement, own_randomness, refuse_text
 from nandlib.models.checkpoints import read_state
 from nandlib.models.last import LastAnswer
@@ -191,6 +191,9 @@ class ClipModel:
     def encode_text(self, sentences: Sequence[str], batch: int = 128) -> Tensor:
         refuse_text(sentences)
         chunks = [self.tokenizer(list(sentences[start : start + batch])) for start in range(0, len(sentences), batch)]
+        for sentence, ids in zip(sentences, (ids for chunk in chunks for ids in chunk), strict=True):
+            if ids[-1]:  # its last token stands where a longer one is cut off
+                raise DataError(f"“{sentence}” is longer than the {len(ids)} tokens that CLIP reads: say it in fewer words")
         found = [encode_tokens(self.clip, chunk.to(self.placement.device)) for chunk in chunks]
         return torch.cat(found).cpu() if found else torch.empty(0, self.clip.text_projection.shape[1])
 

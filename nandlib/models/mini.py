@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from nandlib.errors import ModelError
+from nandlib.errors import DataError, ModelError
 from nandlib.models.base import ImageFeatures, Placement, refuse_text
 from nandlib.models.last import LastAnswer
 from nandlib.settings import EMBEDDED_HEADS
@@ -113,7 +113,7 @@ class ImageTower(nn.Module):
 
 
 class TextTower:
-    """all-MiniLM-L6-v2: sentences to mean-pooled, unit-norm features ``(n, 384)``."""
+    """all-MiniLM-L6-v2: English sentences to mean-pooled, unit-norm features ``(n, 384)``."""
 
     def __init__(self) -> None:
         from transformers import AutoTokenizer, BertModel
@@ -128,18 +128,34 @@ class TextTower:
 
     @torch.no_grad()
     def __call__(self, sentences: Sequence[str], batch: int = 64) -> Tensor:
-        """Each different sentence is encoded once, among others of its length: little of a batch is padding."""
+        """Each different sentence is encoded once, among others of its length: little of a batch is padding. DataError: see `_lengths`."""
         different = list(dict.fromkeys(sentences))
         if not different:
             return torch.empty(0, TEXT_WIDTH)
-        lengths = [len(ids) for ids in self.tokenizer(different, truncation=True, max_length=MAX_TOKENS)["input_ids"]]
+        lengths = self._lengths(different)
         different = [different[k] for k in np.argsort(lengths, kind="stable")]
         features = torch.cat([self._encode(different[start : start + batch]) for start in range(0, len(different), batch)])
         place = {sentence: k for k, sentence in enumerate(different)}
         return features[[place[sentence] for sentence in sentences]]
 
+    def _lengths(self, sentences: list[str]) -> list[int]:
+        """In tokens.
+
+        Raises:
+            DataError: If one is longer than what is read, or holds a word of which the model knows no part: it would mean nothing.
+        """
+        every = self.tokenizer(sentences, verbose=False)["input_ids"]
+        for sentence, ids in zip(sentences, every, strict=True):
+            if len(ids) > MAX_TOKENS:
+                raise DataError(
+                    f"“{sentence}” has {len(ids)} tokens, of which the embedded model reads {MAX_TOKENS}: say it in fewer words"
+                )
+            if self.tokenizer.unk_token_id in ids:
+                raise DataError(f"“{sentence}” holds what the embedded model cannot read: it knows English words alone")
+        return [len(ids) for ids in every]
+
     def _encode(self, sentences: list[str]) -> Tensor:
-        tokens = self.tokenizer(sentences, padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
+        tokens = self.tokenizer(sentences, padding=True, return_tensors="pt")
         hidden = self.network(**tokens).last_hidden_state
         weight = tokens["attention_mask"][..., None].float()
         return F.normalize((hidden * weight).sum(1) / weight.sum(1), dim=-1)

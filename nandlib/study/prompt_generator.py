@@ -31,7 +31,7 @@ REQUEST = "Generate concise phrases describing defects of type '{type}' in {noun
 FEWEST, MOST, MOST_WORDS = 5, 10, 12
 LONGEST_WAIT = 300  # seconds, whatever a server asks for
 ATTEMPTS = 3  # at a valid answer
-_ENUMERATION = re.compile(r"^\s*(?:[-*•–]|\(?\d+[.)](?!\d))\s*")  # no decimal
+_ENUMERATION = re.compile(r"^\s*(?:[-•–]|\*(?!\*)|\(?\d+[.)](?!\d)|\(?[A-Za-z]\)(?=\s))\s*")  # no decimal, nothing that is printed bold
 
 
 @dataclass(frozen=True)
@@ -111,14 +111,22 @@ class Endpoint:
 
 def _recorded(path: Path) -> list[dict[str, Any]]:
     """Answers of earlier runs, which were paid for."""
+    mend = "mend it, or move it away to ask for every answer again"
     try:
-        return list(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else []
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
     except ValueError as error:
-        raise DataError(f"{path} cannot be read ({error}): mend it, or move it away to ask for every answer again") from error
+        raise DataError(f"{path} cannot be read ({error}): {mend}") from error
+    keys = ("request", "model", "answer")
+    if not isinstance(found, list) or not all(
+        isinstance(own, dict) and all(isinstance(own.get(key), str) for key in keys) for own in found
+    ):
+        raise DataError(f"{path} is no list of answers with {', '.join(keys)}: {mend}")
+    return found
 
 
 def parse_phrases(answer: str) -> list[str]:
-    """The phrases of an answer: a JSON list, or one phrase a line, with or without bullets, numbers and quotes.
+    """The phrases of an answer: a JSON list, or one phrase a line, with or without bullets, numbers, quotes and emphasis. Where `FEWEST`
+    lines or more have bullets or numbers, the others are talk.
 
     Raises:
         DataError: If these are not `FEWEST` to `MOST` different short phrases.
@@ -130,13 +138,16 @@ def parse_phrases(answer: str) -> list[str]:
         lines = text.splitlines()
     if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
         raise DataError(f"the answer is no list of phrases: {answer[:200]!r}")
-    stripped = (_ENUMERATION.sub("", line).strip(" \t\"'“”.,;") for line in lines)
+    listed = [line for line in lines if _ENUMERATION.match(line)]
+    stripped = (
+        re.sub(r"\*\*|__|`", "", _ENUMERATION.sub("", line)).strip(" \t\"'“”.,;*_") for line in (listed if len(listed) >= FEWEST else lines)
+    )
     phrases = list(dict.fromkeys(phrase.lower() for phrase in stripped if phrase))
     for phrase in phrases:
         if (
             len(phrase.split()) > MOST_WORDS
             or phrase.endswith(":")
-            or re.search(r"[{}\[\]<>\\]", phrase)
+            or re.search(r"[{}\[\]<>\\*`!?]", phrase)
             or not re.search(r"[^\W\d_]", phrase)
         ):
             raise DataError(f"the answer holds {phrase[:100]!r}, which is no short phrase")

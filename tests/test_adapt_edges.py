@@ -195,7 +195,7 @@ def test_a_normal_image_is_no_example_whatever_the_memory_holds(model, tmp_path)
     shown = Example(str(paths[2]), box=(10, 10, 60, 60))
     few = fit_detector("patchcore", model=model, normals=paths, patchcore=PatchCoreConfig(coreset_ratio=0.01))
     for detector, more in ((few, {}), (bright, {"normals": paths})):
-        with pytest.raises(DataError, match="example 1 is one of the normal images"):
+        with pytest.raises(DataError, match="2.png is one of the normal images"):
             add_normality(detector, examples=[shown], model=model, **more)
 
 

@@ -237,7 +237,7 @@ def test_a_corrupt_map_is_named(pictures, heads_file, name):
         (["-t", "hair", "--detector", "aprilgan", "--method", "nand_plus"], "calibrated on normal images"),
         (["-t", "hair", "--detector", "Patchcor", "--checkpoint", "x.ckpt"], "anomalib has no model 'Patchcor': did you mean 'Patchcore'"),
         (["-t", "hair", "--detector", "Patchcore", "--checkpoint", "x.ckpt"], "x.ckpt does not exist"),
-        (["-t", "hair", "--checkpoint", "x.ckpt"], "--detector must name its class"),
+        (["-t", "hair", "--checkpoint", "x.ckpt"], "--detector must name what it is"),
         (["-t", "w " * 50, "--detector", "aprilgan"], "too long"),
         (["-t", "hair", "--detector", "aprilgan", "--normals", "nowhere"], "nowhere does not exist"),
     ],

@@ -15,8 +15,10 @@ from nandlib.cli import app
 from nandlib.errors import DataError
 from nandlib.evaluation.harm import DRAWS, best_threshold, harm_summary, harm_table
 from nandlib.method.check import LOST, Rate, Scores, check, lost_detection
+from nandlib.method.threshold import Threshold
 from nandlib.study.frames import read_scores
 
+AT_4 = Threshold(4, 0.05, 9)
 NONE = Scores(np.empty(0), np.empty(0))
 GOOD = Scores(np.array([1.0, 2, 3, 4]), np.array([1.0, 2, 3, 4]))
 
@@ -48,16 +50,16 @@ def test_what_is_lost_of_the_detection():
         (NONE, scores([8, 9], [8, 9]), scores([7, 9.5], [1, 2]), "harms", "show an example instead"),
         (NONE, scores([8, 9], [7, 8]), scores([10, 11], [10, 11]), "no harm seen", "more images of either kind"),
         (scores([8] * 300, [8] * 300), scores([8, 9], [2, 3]), scores([7, 9], [7, 9]), "helps", "from 79 to 100 %"),  # few of very many
-        (NONE, scores([8, 9], [2, 3]), NONE, "no harm seen", "nothing was given that may be a defect"),  # what was asked for
+        (NONE, scores([8, 9], [2, 3]), NONE, "not known", "no image was given that may show a defect"),  # what was asked for
     ],
 )
 def test_verdicts(rejects, accepted, rejected, verdict, why):
-    found = check(GOOD, rejects, accepted, rejected, threshold=4)
+    found = check(GOOD, rejects, accepted, rejected, AT_4)
     assert found.verdict == verdict and why in str(found)
 
 
 def test_rates_at_the_threshold():
-    found = check(GOOD, NONE, scores([8, 9, 3], [2, 9, 3]), scores([7, 9], [7, 1]), threshold=4)
+    found = check(GOOD, NONE, scores([8, 9, 3], [2, 9, 3]), scores([7, 9], [7, 1]), AT_4)
     assert (found.overkill_before, found.overkill_after) == (Rate(2, 3), Rate(1, 3))
     assert (found.escapes_before, found.escapes_after) == (Rate(0, 2), Rate(1, 2))
     assert found.removed_rejects == pytest.approx(100 * (0.75 + 8 / 9) / 5)
@@ -158,5 +160,5 @@ def test_of_a_score_of_nothing_nothing_is_removed():
     nothing = np.zeros(5)
     assert Scores(nothing, nothing).removed == 0
     assert Scores(np.array([0.0, 2.0]), np.array([0.0, 1.0])).removed == 25
-    found = check(Scores(nothing, nothing), scores([8, 9], [8, 9]), NONE, NONE, threshold=4)
+    found = check(Scores(nothing, nothing), scores([8, 9], [8, 9]), NONE, NONE, AT_4)
     assert found.verdict == "does nothing" and found.removed_normals == 0

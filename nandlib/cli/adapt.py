@@ -1,4 +1,4 @@
-"""Use NAND on images of your own: `nand explain`, `nand check`, `nand export`."""
+"""Use NAND on images of your own: `nand fit`, `nand explain`, `nand check`, `nand export`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 from nandlib.cli.app import ADAPT, AsJson, app, print_json
 from nandlib.cli.asked import (
     Accept,
+    AcceptMasks,
     Checkpoint,
     DetectorName,
     MapsFolder,
@@ -31,6 +32,7 @@ def explain(
     out: Annotated[Path, typer.Option("--out", "-o", help="the figure, .png")] = Path("explained.png"),
     text: SomeTexts = None,
     accept: Accept = None,
+    accept_masks: AcceptMasks = None,
     noun: Noun = "object",
     detector: DetectorName = None,
     maps: MapsFolder = None,
@@ -55,7 +57,7 @@ def explain(
     listing = Listing.of([image])
     detector = detector or ("aprilgan" if maps is None and checkpoint is None else None)
     use_style()
-    setting = Setting(text or [], accept or [], noun, detector, maps, checkpoint, normals, method, model)
+    setting = Setting(text or [], accept or [], noun, detector, maps, checkpoint, normals, method, model, accept_masks=accept_masks)
     seen, figure = look(adapted_detector(setting, listing), found := image.absolute())
     save(figure, out)
     if as_json:
@@ -73,6 +75,7 @@ def check(
     rejected: Annotated[Path | None, typer.Option(help="images that should still be rejected")] = None,
     text: SomeTexts = None,
     accept: Accept = None,
+    accept_masks: AcceptMasks = None,
     noun: Noun = "object",
     detector: DetectorName = None,
     checkpoint: Checkpoint = None,
@@ -91,12 +94,14 @@ def check(
       nand check good --rejects rejected -t "loose thread" --noun carpet --detector patchcore --normals carpet/train/good
     """
     from dataclasses import asdict
+    from math import isnan
 
     from nandlib.data.images import pixel_key
     from nandlib.method.check import refuse_contradictions
     from nandlib.streaming.listing import find_images
 
-    adapted = adapted_detector(Setting(text or [], accept or [], noun, detector, None, checkpoint, normals, method, model), None)
+    setting = Setting(text or [], accept or [], noun, detector, None, checkpoint, normals, method, model, accept_masks=accept_masks)
+    adapted = adapted_detector(setting, None)
     folders = {"rejects": rejects, "accepted": accepted, "rejected": rejected}
     images = {kind: find_images([folder]) if folder else [] for kind, folder in folders.items()}
     passing = find_images([good])
@@ -106,6 +111,13 @@ def check(
     found, renewed = adapted.check(passing, **images), None
     if not as_json:
         typer.echo(found)
+        shares = [f"{found.removed_normals:.0f} % of the scores of normal images"]
+        if any(images.values()):
+            regions = "" if isnan(found.removed_regions) else f", {found.removed_regions:.0f} % of what lies above the threshold in them"
+            shares.append(f"{found.removed_rejects:.0f} % of those of the others{regions}")
+        typer.echo(f"removed: {'; '.join(shares)}")
+        cut = found.threshold
+        typer.echo(f"threshold: {cut.value:.4g}, set by {cut.n_normals} normal images: at most {cut.level:.0%} of such are above it")
         for name in ("overkill", "escapes"):
             before, after = getattr(found, f"{name}_before"), getattr(found, f"{name}_after")
             if before is not None:
@@ -124,6 +136,38 @@ def check(
     typer.echo("No check bounds the defects that will be missed: it holds for parts like those that were given.")
 
 
+@app.command(rich_help_panel=ADAPT)
+def fit(
+    out: Annotated[Path, typer.Argument(help="the .safetensors file to write")],
+    detector: Annotated[str, typer.Option(help="uniad, onenip, pbas, pradot, hetnet_style or fader_style")],
+    normals: Annotated[Path, typer.Option(help="folder of normal images")],
+    model: Weights = None,
+) -> None:
+    """Train a detector once, for 'nand apply', 'explain' and 'check' with --checkpoint. A training that was stopped goes on.
+
+    Example:
+
+      nand fit uniad.safetensors --detector uniad --normals carpet/train/good
+
+      nand apply carpet/test -t "loose thread" --noun carpet --detector uniad --checkpoint uniad.safetensors -o adapted
+    """
+    from nandlib.cli.app import progress
+    from nandlib.detectors.trained import TRAINED
+    from nandlib.detectors.training import Run
+    from nandlib.errors import nearest
+    from nandlib.models import load_model
+    from nandlib.streaming.listing import find_images
+
+    if detector not in TRAINED:
+        raise DataError(f"--detector {detector}: {nearest(detector, list(TRAINED))} (others are fitted in a moment, by each command)")
+    if out.suffix != ".safetensors":
+        raise DataError(f"{out}: the state is a .safetensors")
+    stopped = out.with_suffix(".pt")
+    found = TRAINED[detector].fit(find_images([normals]), load_model("mini", model), run=Run(stopped, progress()))
+    typer.echo(found.save(out))
+    stopped.unlink(missing_ok=True)
+
+
 @app.command("export", rich_help_panel=ADAPT)
 def export(
     out: Annotated[Path, typer.Argument(help="the .onnx file to write")],
@@ -133,7 +177,8 @@ def export(
     normals: Normals = None,
     model: Weights = None,
 ) -> None:
-    """The adapted embedded detector as one ONNX graph with the texts baked in (needs the extra 'onnx')."""
+    """The adapted embedded detector as one ONNX graph with the texts baked in (needs the extra 'onnx'). Examples cannot be in it: they are
+    compared by regions, which ONNX cannot find."""
     from nandlib.integrations.onnx import export_onnx
 
     adapted = adapted_detector(Setting(text, [], noun, detector, None, None, normals, "nand", model), None)

@@ -10,6 +10,7 @@ import typer
 from nandlib.cli.app import ADAPT, AsJson, app, print_json, progress, records
 from nandlib.cli.asked import (
     Accept,
+    AcceptMasks,
     Checkpoint,
     Clip,
     DetectorName,
@@ -32,6 +33,7 @@ def apply(
     out: Annotated[Path, typer.Option("--out", "-o", help="folder for scores.csv, maps/, overlays/ and shards/")],
     text: SomeTexts = None,
     accept: Accept = None,
+    accept_masks: AcceptMasks = None,
     noun: Noun = "object",
     detector: DetectorName = None,
     maps: MapsFolder = None,
@@ -81,7 +83,7 @@ def apply(
         raise DataError(f"--address {address} is that of a Ray cluster: give --engine ray too")
     if engine == "local" and device != "cpu" and (workers or 1) > 1:
         raise DataError(f"--workers {workers} with --device {device}: processes of one machine cannot share a GPU: leave --workers out")
-    asked = Setting(text or [], accept or [], noun, detector, maps, checkpoint, normals, method, model, clip, device)
+    asked = Setting(text or [], accept or [], noun, detector, maps, checkpoint, normals, method, model, clip, device, accept_masks)
     asked.check()
     listing = Listing.of(images, [out / "maps", out / "overlays", *([maps] if maps else [])])
     own = map_folder(maps, listing) if maps else None

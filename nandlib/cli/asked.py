@@ -23,7 +23,13 @@ Texts = Annotated[list[str], _TEXT]
 SomeTexts = Annotated[list[str] | None, _TEXT]
 Accept = Annotated[
     list[Path] | None,
-    typer.Option(help="images that show what counts as normal, or folders of them; with one --text they show the same thing"),
+    typer.Option(
+        help="an image that shows what counts as normal, or a folder of them; may be repeated; with one --text they show the same thing"
+    ),
+]
+AcceptMasks = Annotated[
+    Path | None,
+    typer.Option(help="folder of masks under the names of images of --accept: where they show it; others by the detector's own map"),
 ]
 Noun = Annotated[str, typer.Option(help="what the images show: carpet")]
 DetectorName = Annotated[
@@ -35,7 +41,12 @@ DetectorName = Annotated[
     ),
 ]
 MapsFolder = Annotated[Path | None, typer.Option("--maps", help="folder of your own anomaly maps (.npy, .tiff) under the images' names")]
-Checkpoint = Annotated[Path | None, typer.Option(help="a model that anomalib trained, .ckpt; --detector names its class (Patchcore)")]
+Checkpoint = Annotated[
+    Path | None,
+    typer.Option(
+        help="a model that anomalib trained, .ckpt (--detector names its class: Patchcore), or what 'nand fit' wrote, .safetensors"
+    ),
+]
 Normals = Annotated[Path | None, typer.Option(help="folder of normal images: they fit PatchCore, are references, calibrate nand_plus")]
 Method = Annotated[str, typer.Option(help="nand (the paper's rule) or nand_plus (this study's; needs --normals)")]
 Weights = Annotated[Path | None, typer.Option("--model", help="other heads for the embedded model")]
@@ -61,6 +72,7 @@ class Setting:
     weights: Path | None
     clip: Path | None = None
     device: str = "cpu"
+    accept_masks: Path | None = None
 
     def check(self) -> None:
         """Raise DataError if they contradict each other, or one is missing."""
@@ -72,8 +84,27 @@ class Setting:
             raise DataError(f"--method is '{self.method}': nand or nand_plus")
         if self.clip and not self.weights:
             raise DataError(f"--clip {self.clip}: --model must name the projections that were trained for it, such as APRIL-GAN's")
+        self.examples()
         check_device(self.device)
         check_source(self.detector, self.maps, self.checkpoint)
+
+    def examples(self) -> list[Any]:
+        """Images of --accept: paths, or those that have a mask with it.
+
+        Raises:
+            DataError: If there is a folder of masks, and no image has one, or a mask is of no image.
+        """
+        from nandlib.data.images import load_image, load_mask
+        from nandlib.method.examples import Example
+        from nandlib.streaming.listing import find_images
+
+        images = find_images(self.accept) if self.accept else []
+        if self.accept_masks is None:
+            return images
+        masks = {path.stem.removesuffix("_mask"): path for path in find_images([self.accept_masks])}
+        if strange := sorted(set(masks) - {image.stem for image in images}):
+            raise DataError(f"--accept-masks: {masks[strange[0]]} is the mask of no image of --accept: they go by the same name")
+        return [Example(image, load_mask(masks[image.stem], load_image(image).size)) if image.stem in masks else image for image in images]
 
     def record(self, maps: MapFolder | None = None) -> dict[str, Any]:
         """What results depend on, as JSON: files and folders by what they hold; `maps`, where they are the detector."""
@@ -85,6 +116,7 @@ class Setting:
         named = {"checkpoint": self.checkpoint, "model": self.weights or EMBEDDED_HEADS, "clip": self.clip}
         files = {name: [path] if path else [] for name, path in named.items()}
         files |= {"normals": find_images([self.normals]) if self.normals else [], "accept": find_images(self.accept) if self.accept else []}
+        files |= {"accept masks": find_images([self.accept_masks]) if self.accept_masks else []}
         if maps is not None:  # which say where an example shows it
             files["example maps"] = [maps.path_of(image) for image in files["accept"]]
         there = {name: [path for path in own if path.is_file()] for name, own in files.items()}  # of others, whoever loads them speaks
@@ -114,7 +146,7 @@ def check_source(detector: str | None, maps: Path | None, checkpoint: Path | Non
     if maps is not None and (detector or checkpoint):
         raise DataError("give --maps, or --detector, not both")
     if checkpoint is not None and detector is None:
-        raise DataError(f"--checkpoint {checkpoint}: --detector must name its class in anomalib, as in --detector Patchcore")
+        raise DataError(f"--checkpoint {checkpoint}: --detector must name what it is, as in --detector Patchcore (anomalib's), or uniad")
     if maps is None and detector is None:
         raise DataError("whose anomaly maps? give --maps FOLDER, or --detector aprilgan (or another; 'nand apply --help' lists them)")
 
@@ -133,6 +165,12 @@ def chosen_detector(
         from nandlib.streaming.map_files import map_folder
 
         return map_folder(maps, listing)
+    if checkpoint is not None and checkpoint.suffix == ".safetensors":
+        from nandlib.detectors.trained import TRAINED
+
+        if detector not in TRAINED:
+            raise DataError(f"--checkpoint {checkpoint}: --detector must be the one that 'nand fit' trained: {', '.join(TRAINED)}")
+        return TRAINED[detector].load(checkpoint, model)
     if checkpoint is not None:
         from nandlib.integrations.anomalib import AnomalibDetector, load_module
 
@@ -156,7 +194,7 @@ def adapted_detector(s: Setting, listing: Listing | None) -> Any:
     normals = find_images([s.normals]) if s.normals else []
     detector = chosen_detector(s.detector, s.maps, s.checkpoint, model, s.noun, normals, listing)
     method = cast(Literal["nand", "nand_plus"], s.method)  # checked above
-    examples = find_images(s.accept) if s.accept else []
+    examples = s.examples()
     together = examples if len(texts) <= 1 else []  # several texts: which of them the examples show is not said
     first = texts[0] if texts else ()
     adapted = add_normality(detector, first, examples=together, model=model, noun=s.noun, method=method, normals=normals)

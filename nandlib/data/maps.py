@@ -47,7 +47,10 @@ class MapFolder:
         if self.image_root is not None:
             whole, root = (Path(os.path.abspath(place)) for place in (image, self.image_root))
             if not whole.is_relative_to(root):
-                raise DataError(f"{image} is not inside image_root {self.image_root}")
+                raise DataError(
+                    f"{image} is not inside image_root {self.image_root}, of whose images {self.folder} holds the maps: put it there, "
+                    "and its map here"
+                )
             stem = whole.relative_to(root).with_suffix("")
         for suffix in MAP_SUFFIXES:
             path = self.folder / stem.with_name(stem.name + suffix)

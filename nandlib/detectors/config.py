@@ -64,7 +64,11 @@ class TrainedConfig(Section):
     stages: tuple[int, ...] = Field((3, 4), description="of the embedded tower (strides 4, 8, 16, 16, 32, 32), the finest first")
     epochs: int = Field(30, ge=1)
     batch_size: int = Field(8, ge=1)
-    official: bool = Field(False, description="maps as the official code gives them, without the floor of normal images")
+    official: bool = Field(
+        False,
+        description="maps as the official code gives them, without the floor of normal images (OneNIP's constant of a whole test set and "
+        "random prompts: its `official_maps`)",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -214,6 +215,7 @@ class FittedDetector(TorchDetector, Generic[C]):
         """
         path = Path(path)
         said = {"format": FORMAT, "detector": self.name, "features": self.features.name, "floors": dict(self.fitted.floors)}
+        said |= {"tensors": sorted(self.tensors)}
         said |= {"config": self.fitted.config.model_dump(mode="json", exclude=set(self.fitted.config.weight_fields))}
         entry = {"nandlib": json.dumps(said, sort_keys=True)}  # one: safetensors writes several in random order
         ready = {key: tensor.contiguous() for key, tensor in self.tensors.items()}
@@ -255,13 +257,28 @@ class FittedDetector(TorchDetector, Generic[C]):
             raise ModelError(f"{path} holds no state of a detector: {error}") from error
         if said.get("detector") != cls.name:
             raise ModelError(f"{path} holds {said.get('detector') or 'something else'}, not {cls.name}")
-        if said["format"] != FORMAT:
-            raise ModelError(f"{path} is of version {said['format']}, this is version {FORMAT}: train it again")
-        config = cast(C, cls.config_type.model_validate(said["config"]))
+        if said.get("format") != FORMAT:
+            raise ModelError(f"{path} is of version {said.get('format')}, this is version {FORMAT}: train it again")
+        broken = [key for key, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+        try:
+            config, floors = (
+                cast(C, cls.config_type.model_validate(said["config"])),
+                {key: float(own) for key, own in said["floors"].items()},
+            )
+        except (ValidationError, KeyError, AttributeError, TypeError, ValueError) as error:
+            raise ModelError(
+                f"{path} is damaged, or of another version ({type(error).__name__} in its settings): train it again"
+            ) from error
+        broken += sorted(set(said.get("tensors", tensors)) ^ set(tensors))
+        if broken or not floors:
+            raise ModelError(f"{path} is damaged ('{broken[0] if broken else 'floors'}' is not there, or holds no numbers): train it again")
         if unknown := set(weights) - set(config.weight_fields):
             raise TypeError(f"{cls.__name__}.load() got an unexpected keyword argument '{unknown.pop()}'")
         placed = {key: None if file is None else Path(file) for key, file in weights.items()}
         features = cls.features_of(config.model_copy(update=placed), model, device)
         if features.name != said["features"]:
             raise ModelError(f"{path} was trained on the features '{said['features']}', not on '{features.name}'")
-        return cls(features, tensors, Fit(config, said["floors"]), class_name)
+        try:
+            return cls(features, tensors, Fit(config, floors), class_name)
+        except (RuntimeError, KeyError) as error:  # of torch: a tensor is missing, or has another shape
+            raise ModelError(f"{path} is damaged, or of another version: its tensors do not fit its settings; train it again") from error

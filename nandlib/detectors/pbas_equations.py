@@ -94,7 +94,10 @@ def synthesise(features: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
 def losses(projected: Tensor, bank: Tensor, discriminator: nn.Module) -> dict[str, Tensor]:
     """The three terms of the loss: mean ‖d‖, and binary cross-entropies of normal (0) and synthesised (1) features, judged in one call."""
     beyond, distance = synthesise(projected, bank[nearest_centres(projected.detach(), bank)])
-    normal, other = discriminator(torch.cat([projected, beyond])).split(len(projected))
+    judged = discriminator(torch.cat([projected, beyond]))
+    if not judged.isfinite().all():  # which cross-entropy would refuse in words of its own
+        return dict.fromkeys(("centre", "normal", "synthesised"), distance.mean() * torch.nan)
+    normal, other = judged.split(len(projected))
     return {
         "centre": distance.mean(),
         "normal": F.binary_cross_entropy(normal, torch.zeros_like(normal)),

@@ -40,7 +40,7 @@ class Run:
         device: Of a published backbone and of what is trained on it; at embedded size it is the embedded model's.
     """
 
-    resume: Path | None = None
+    resume: Path | str | None = None
     progress: bool = False
     device: str = "cpu"
 
@@ -62,7 +62,8 @@ def train(
     Raises:
         DataError: If a loss is not a number, or the file to resume from belongs to another training.
     """
-    start = _resumed(run.resume, parts, key, name) if run.resume is not None and run.resume.is_file() else 0
+    resume = None if run.resume is None else Path(run.resume)
+    start = _resumed(resume, parts, key, name) if resume is not None and resume.is_file() else 0
     for number in tqdm(range(start, epochs), desc=name, initial=start, total=epochs, disable=not run.progress):
         with whole_float32(), own_randomness():
             torch.manual_seed(seed * 1_000_003 + number)
@@ -72,8 +73,8 @@ def train(
                 f"{name}: the loss is {loss} in epoch {number}, at a learning rate of {_rates(parts)}: lower it, or look for images "
                 "without content"
             )
-        if run.resume is not None:
-            _keep({"key": key, "epoch": number + 1, **{part: own.state_dict() for part, own in parts.items()}}, run.resume)
+        if resume is not None:
+            _keep({"key": key, "epoch": number + 1, **{part: own.state_dict() for part, own in parts.items()}}, resume)
 
 
 def _keep(state: Mapping[str, Any], path: Path) -> None:

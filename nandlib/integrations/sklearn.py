@@ -28,7 +28,7 @@ class NormalityDetector(OutlierMixin, BaseEstimator):
         detector: Name of a detector that is fitted on ``X`` ("patchcore", "aprilgan", "winclip_0", "winclip_1", …), or a trained
             detector, which is used as it is.
         texts: Normalities to add; may be empty.
-        examples: Images that show one more (`nandlib.method.examples`); may be empty.
+        examples: Images that show one more (`nandlib.method.examples`); may be empty. With one text they show what it says: one normality.
         noun: What the images show ("carpet").
         method: ``"nand"``, the paper's rule, or ``"nand_plus"``, which is calibrated on ``X``.
         contamination: Share of the normal images of ``fit`` that may be called outliers; it sets the threshold, once, with the
@@ -82,7 +82,9 @@ class NormalityDetector(OutlierMixin, BaseEstimator):
         normal_maps = base.normal_maps(range(len(X))) if isinstance(self.detector, str) and hasattr(base, "normal_maps") else base(X)
         self.offset_ = float(np.quantile(-_maxima(normal_maps, X, base), self.contamination))
         self.detector_: AdaptedDetector | Detector = base
-        for text, examples in [*((text, ()) for text in self.texts), *([((), self.examples)] if len(self.examples) else [])]:
+        together = len(self.texts) == 1
+        added = [(text, self.examples if together else ()) for text in self.texts]
+        for text, examples in [*added, *([((), self.examples)] if len(self.examples) and not together else [])]:
             more = {} if isinstance(self.detector_, AdaptedDetector) else self._options(model, X)
             self.detector_ = add_normality(self.detector_, text, examples=examples, **more)
         return self

@@ -17,7 +17,7 @@ from nandlib.data.maps import Detector, check_maps
 from nandlib.errors import DataError, nearest
 from nandlib.method import saved
 from nandlib.method.batches import BATCH, encoded
-from nandlib.method.check import Check, Scores, check, refuse_contradictions
+from nandlib.method.check import Check, Scores, as_kinds, check, refuse_contradictions
 from nandlib.method.config import NandConfig
 from nandlib.method.descriptors import Descriptors
 from nandlib.method.detection import text_feature
@@ -64,11 +64,11 @@ class AdaptedDetector:
     def add(
         self, text: str | Sequence[str] = (), name: str | None = None, *, examples: Sequence[ImageLike | Example] = ()
     ) -> AdaptedDetector:
-        """With one more normality: a phrase or several for the same thing, examples of it, or both.
+        """With one more normality: a phrase or several for the same thing, examples of it, or both; or with more examples of one.
 
         Args:
             text: A phrase, or phrases.
-            name: Under which it can be removed; default: the first phrase, or ``example``.
+            name: Under which it can be removed; default: the first phrase, or ``example``. Of one that is there: examples show more of it.
             examples: Images that show it; `nandlib.method.examples.Example` for those with a mask, box or point.
 
         Raises:
@@ -79,9 +79,11 @@ class AdaptedDetector:
         refuse_single(examples, "examples")
         if not (phrases or len(examples)):
             raise DataError("a normality needs at least one phrase that is not empty, or an example")
+        more = not phrases and name in self.names
         name = checked_name(name or (phrases[0] if phrases else "example"))
-        if name in self.names:
-            raise DataError(f"normality '{name}' is added already: give another name, or remove it first")
+        if name in self.names and not more:
+            how = f"another name, or name={name!r} to show more of it" if not phrases else "another name, or remove it first"
+            raise DataError(f"normality '{name}' is added already: give {how}")
         refuse_repeated(phrases, self.normalities)
         if phrases:
             self.text_feature(tuple(self.prompts.fill(phrases)))  # what cannot be read is refused here
@@ -161,13 +163,14 @@ class AdaptedDetector:
         """Text features ``(K, D)``: f_nor, f_abn, every normality's, and for `nand_plus` those of its rivals."""
         states = [self.prompts.normal(self.noun), self.prompts.abnormal(self.noun)]
         added = [self.prompts.fill(phrases) for phrases in self.normalities.values()]
-        rivals = self._rival_sentences() if self.nand.method == "nand_plus" else []
+        stay = still_abnormal(self.others, self.normalities)
+        rivals = self.prompts.rivals(self.nand.plus.competitors, stay) if self.nand.method == "nand_plus" else []
         return torch.stack([self.text_feature(tuple(sentences)) for sentences in states + added + rivals])
 
     @cached_property
     def which(self) -> Texts:
         """Which of `texts` is which."""
-        further = range(2 + len(self.normalities), len(self.texts))  # the bank, or the other types: what `_rival_sentences` gives
+        further = range(2 + len(self.normalities), len(self.texts))  # the bank, or the other types
         return Texts(self.texts, normal=0, abnormal=1, types=further, generic=further)
 
     def text_feature(self, sentences: tuple[str, ...]) -> Tensor:
@@ -175,11 +178,6 @@ class AdaptedDetector:
         if sentences not in self.encoded:
             self.encoded[sentences] = text_feature(self.model, sentences, self.prompts)
         return self.encoded[sentences]
-
-    def _rival_sentences(self) -> list[list[str]]:
-        if self.nand.plus.competitors == "types":
-            return [self.prompts.fill(phrases) for phrases in still_abnormal(self.others, self.normalities)]
-        return list(self.prompts.bank().values()) if self.nand.plus.competitors == "bank" else []
 
     def _base(self, images: Sequence[ImageLike]) -> list[np.ndarray]:
         refuse_single(images, "images")
@@ -269,24 +267,22 @@ class AdaptedDetector:
             level: Share of false alarms of the threshold, where `calibrate` has set none (that of `recalibrate` is of what was added).
 
         Raises:
-            DataError: If nothing was added, there are no normal images, one image is given for a list, or an image as two kinds.
+            DataError: If nothing was added, there are no normal images, one image is given for a list, an image as two kinds, or one that
+                is an example, or that the detector is known to have been trained on.
         """
-        given = {"normals": normals, "rejects": rejects, "accepted": accepted, "rejected": rejected}
-        for kind, images in given.items():
-            refuse_single(images, kind)
-        kinds = {kind: list(images) for kind, images in given.items()}
+        kinds = as_kinds(normals=normals, rejects=rejects, accepted=accepted, rejected=rejected)
         if not self.names or not kinds["normals"]:
             raise DataError("a check needs an added normality and some normal images: give normals=[...]")
-        refuse_contradictions(kinds)
+        refuse_contradictions(kinds, {"the examples": self.shown.every_key()})
+        if any(map(self.shown.descriptors.knows, kinds["normals"])):
+            raise DataError("a check needs normal images that the detector was not trained on: some of these it was")
         scores = {kind: self._before_and_after(images) for kind, images in kinds.items()}
-        own = None if self.threshold is None or self.threshold.fresh else self.threshold.value
-        return check(**scores, threshold=conformal_threshold(scores["normals"].before, level)[0] if own is None else own)
+        normal = scores["normals"].before
+        own = None if self.threshold is None or self.threshold.fresh else self.threshold
+        return check(**scores, threshold=own or Threshold(*conformal_threshold(normal, level), len(normal)))
 
     def save(self, folder: str | Path) -> Path:
-        """Write everything but the base detector and the model: ``adapted.yaml`` and ``adapted.safetensors`` (`nandlib.method.saved`).
-
-        The base detector is named only (a folder of maps by its path): keep it in its own format, and give it to `load`.
-        """
+        """Write all but the base detector, which is named only (a folder of maps by its path), and the model (`nandlib.method.saved`)."""
         folder = Path(folder)
         own = bool(self.shown.examples) and not self.shown.descriptors.lent  # what is normal is no part of the detector
         content = saved.Saved(
@@ -298,6 +294,7 @@ class AdaptedDetector:
             prompts=saved.Words.of(self.prompts),
             threshold=None if self.threshold is None else saved.Cut(**asdict(self.threshold)),
             shown=tuple(self.shown.examples),
+            keys={name: tuple(key.hex() for key in own) for name, own in self.shown.keys.items()},
             level=self.shown.descriptors.level if own else None,
         )
         token = {} if self.normal_token is None else {"normal_token": self.normal_token}
@@ -332,7 +329,8 @@ class AdaptedDetector:
         found, tensors = saved.read(folder)
         detector, model = saved.base_detector(found, folder, detector), model or load_model("mini")
         descriptors = Descriptors(detector, model, normals, tensors.get("normal_patches"), found.level)
-        shown, token = Shown(descriptors, found.nand, saved.shown(tensors, found.shown)), tensors.get("normal_token")
+        keys = {name: tuple(map(bytes.fromhex, own)) for name, own in found.keys.items()}
+        shown, token = Shown(descriptors, found.nand, saved.shown(tensors, found.shown), keys), tensors.get("normal_token")
         threshold = None if found.threshold is None else Threshold(**found.threshold.model_dump())
         said = found.prompts.prompt_set(folder), found.noun, found.nand, found.normalities
         adapted = cls(detector, model, *said, shown, found.others, token, threshold)
@@ -341,7 +339,8 @@ class AdaptedDetector:
 
     def _before_and_after(self, images: Sequence[ImageLike]) -> Scores:
         base = self._base(images)
-        return Scores(self._scores(base), self._scores(self.damp(images, base)))
+        final = self.damp(images, base)
+        return Scores(self._scores(base), self._scores(final), tuple(zip(base, final, strict=True)))
 
     def image_scores(self, maps: Tensor) -> Tensor:
         """Of maps ``(N, H, W)``: their maxima, or what ``nand.image_score`` says, ``(N,)``."""

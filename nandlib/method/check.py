@@ -19,12 +19,13 @@ from typing import Literal
 import numpy as np
 from scipy.stats import binomtest
 
-from nandlib.data.images import ImageLike, pixel_key
+from nandlib.data.images import ImageLike, pixel_key, refuse_single
 from nandlib.errors import DataError
+from nandlib.method.threshold import Threshold
 
 LOST = 2.0  # percent
 LITTLE = 1.0  # percent of the scores: less removed is nothing done
-Verdict = Literal["harms", "may harm", "does nothing", "helps", "no harm seen"]
+Verdict = Literal["harms", "may harm", "does nothing", "helps", "no harm seen", "not known"]
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,11 @@ def removed(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Scores:
-    """Image scores of one kind of images, ``(n,)``, before and after a normality is added."""
+    """Image scores of one kind of images, ``(n,)``, before and after a normality is added; and, where they are at hand, their maps."""
 
     before: np.ndarray
     after: np.ndarray
+    maps: tuple[tuple[np.ndarray, np.ndarray], ...] = ()
 
     @property
     def removed(self) -> float:
@@ -63,7 +65,7 @@ class Scores:
         return float(removed(self.before, self.after).mean()) if len(self.before) else float("nan")
 
     def __add__(self, other: Scores) -> Scores:
-        return Scores(np.r_[self.before, other.before], np.r_[self.after, other.after])
+        return Scores(np.r_[self.before, other.before], np.r_[self.after, other.after], self.maps + other.maps)
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,12 @@ class Check:
         verdict: In three words at most.
         reason: Why, and what to do, in a sentence.
         removed_normals, removed_rejects: Percent of the scores of normal images, and of all others; NaN without such images.
+        removed_regions: Percent of all that lies above the threshold in the maps of others; NaN where nothing does.
         detection_before, detection_after: AUROC in percent of normal images against all others but accepted ones; NaN without these.
         lost: Share of it that is lost, in percent (`lost_detection`).
         separation_before, separation_after: AUROC of normal and accepted against rejected images; NaN unless there are both.
-        overkill_before, overkill_after: Accepted images that are rejected at the detector's threshold.
+        threshold: From which score on images are rejected; the detector's, or one of the normal images.
+        overkill_before, overkill_after: Accepted images that are rejected at it.
         escapes_before, escapes_after: Rejected images that pass it.
     """
 
@@ -85,11 +89,13 @@ class Check:
     reason: str
     removed_normals: float
     removed_rejects: float
+    removed_regions: float
     detection_before: float
     detection_after: float
     lost: float
     separation_before: float
     separation_after: float
+    threshold: Threshold
     overkill_before: Rate | None
     overkill_after: Rate | None
     escapes_before: Rate | None
@@ -110,7 +116,7 @@ def separation(passing: Scores, rejected: Scores) -> tuple[float, float]:
     return _auroc(passing.before, rejected.before), _auroc(passing.after, rejected.after)
 
 
-def check(normals: Scores, rejects: Scores, accepted: Scores, rejected: Scores, threshold: float) -> Check:
+def check(normals: Scores, rejects: Scores, accepted: Scores, rejected: Scores, threshold: Threshold) -> Check:
     """The verdict on one normality.
 
     Args:
@@ -125,14 +131,34 @@ def check(normals: Scores, rejects: Scores, accepted: Scores, rejected: Scores, 
     split = separation(normals + accepted, rejected) if len(accepted.before) and len(rejected.before) else none
     most = max(kind.removed for kind in (normals, rejects, accepted, rejected) if len(kind.before))
     verdict, reason = _verdict(lost, most, split, detection)
-    removed = normals.removed, (others + accepted).removed
-    overkill, escapes = _rates(accepted, threshold, above=True), _rates(rejected, threshold, above=False)
-    return Check(verdict, reason, *removed, *detection, lost, *split, *overkill, *escapes)
+    damped = others + accepted
+    removed = normals.removed, damped.removed, removed_above(damped.maps, threshold.value)
+    overkill, escapes = _rates(accepted, threshold.value, above=True), _rates(rejected, threshold.value, above=False)
+    return Check(verdict, reason, *removed, *detection, lost, *split, threshold, *overkill, *escapes)
 
 
-def refuse_contradictions(kinds: Mapping[str, Sequence[ImageLike]]) -> None:
-    """Raise DataError if an image is given as two kinds, or twice as one: by its pixels, not by its name."""
-    seen: dict[bytes, tuple[str, int]] = {}
+def removed_above(maps: Sequence[tuple[np.ndarray, np.ndarray]], value: float) -> float:
+    """Of all that lies above a value in maps before, the percentage that is removed after; NaN where nothing does."""
+    pairs = [(before[before > value], after[before > value]) for before, after in maps]
+    whole = sum(float(before.sum()) for before, _ in pairs)
+    return 100 * (1 - sum(float(after.sum()) for _, after in pairs) / whole) if whole else float("nan")
+
+
+def as_kinds(**given: Sequence[ImageLike]) -> dict[str, list[ImageLike]]:
+    """Images by their kind; DataError if one image is given for a list."""
+    for kind, images in given.items():
+        refuse_single(images, kind)
+    return {kind: list(images) for kind, images in given.items()}
+
+
+def refuse_contradictions(kinds: Mapping[str, Sequence[ImageLike]], known: Mapping[str, Sequence[bytes]] | None = None) -> None:
+    """Raise DataError if an image is given as two kinds, or twice as one: by its pixels, not by its name.
+
+    Args:
+        kinds: Images by their kind.
+        known: Further kinds, by `nandlib.data.images.pixel_key` of their images.
+    """
+    seen = {key: (kind, k) for kind, keys in (known or {}).items() for k, key in enumerate(keys, 1)}
     for kind, images in kinds.items():
         for k, image in enumerate(images, 1):
             key = pixel_key(image)
@@ -152,7 +178,7 @@ def _verdict(lost: float, most: float, split: tuple[float, float], detection: tu
             return "harms", f"{moved}: show an example instead, or train the detector again"
         return ("helps", moved) if split[1] > split[0] else ("no harm seen", f"{moved}: give more images of either kind")
     if np.isnan(lost):
-        return "no harm seen", "nothing was given that may be a defect: give some images that were rejected"
+        return "not known", "no image was given that may show a defect: give some that were rejected"
     told = f"{lost:.0f} % of what tells rejected from normal images is lost (AUROC {detection[0]:.0f} to {detection[1]:.0f} %)"
     if lost >= LOST:
         return "may harm", f"{told}, as when anomalies of every kind are damped: show an example instead, or give some of either kind"

@@ -50,6 +50,13 @@ class PromptSet:
         content = read_yaml(RESOURCES / "defect_bank.yaml")
         return {f"^{name}": self.fill([pattern.format(name=name) for pattern in content["patterns"]]) for name in content["names"]}
 
+    def rivals(self, competitors: str, others: Sequence[tuple[str, ...]]) -> list[list[str]]:
+        """Sentences of each defect that competes with a normality in `nand_plus`: of the ``bank``, of ``types`` (phrases of which are
+        `others`), or of none."""
+        if competitors == "types":
+            return [self.fill(phrases) for phrases in others]
+        return list(self.bank().values()) if competitors == "bank" else []
+
     def _name(self, class_name: str) -> str:
         return class_name.replace("_", " ") if self.config.class_name == "cleaned" else class_name
 

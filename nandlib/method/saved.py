@@ -65,6 +65,7 @@ class Saved(Section):
     prompts: Words
     threshold: Cut | None = None
     shown: tuple[str, ...] = Field((), description="names of normalities with examples, in order")
+    keys: dict[str, tuple[str, ...]] = Field({}, description="of the examples' pixels, by the name of their normality")
     level: float | None = Field(None, description="how high a normal image's map is; null: not known")
 
 

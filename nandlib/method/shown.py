@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nandlib.data.images import ImageLike, as_image
+from nandlib.data.images import ImageLike, as_image, pixel_key
 from nandlib.errors import DataError
 from nandlib.method.batches import BATCH
 from nandlib.method.config import NandConfig
@@ -29,15 +30,17 @@ class Shown:
         descriptors: By which images are compared.
         nand: Parameters of the regions and of normality by example.
         examples: Name → directions ``(E, C)`` of its examples in all their positions (`nandlib.method.examples`).
+        keys: Name → `nandlib.data.images.pixel_key` of each example.
     """
 
     descriptors: Descriptors
     nand: NandConfig
     examples: Mapping[str, Tensor] = field(default_factory=dict)
+    keys: Mapping[str, tuple[bytes, ...]] = field(default_factory=dict)
 
     @torch.no_grad()
     def add(self, name: str, examples: Sequence[Example], base: Sequence[np.ndarray]) -> Shown:
-        """With the examples of one more normality.
+        """With the examples of one more normality, or more of one.
 
         Args:
             name: Of the normality.
@@ -49,22 +52,28 @@ class Shown:
         """
         every = len(positions(self.nand.examples))
         known = [direction for own in self.examples.values() for direction in own[::every]]  # of images as they are
-        new = list[Tensor]()
+        new = [self.examples[name]] if name in self.examples else []
         for k, (example, anomaly) in enumerate(zip(examples, base, strict=True), 1):
-            image = as_image(example.image)
+            image, called = as_image(example.image), str(example.image) if isinstance(example.image, (str, Path)) else f"example {k}"
             if example.where(image.size) is None:
-                check_shows(f"example {k}", float(anomaly.max()), self.descriptors.level)
+                check_shows(called, float(anomaly.max()), self.descriptors.level)
             weigh = partial(example_weights, example, image.size, anomaly, plus=self.nand.plus)
             new.append(shown_directions(image, self.descriptors, weigh, self.descriptors.normal, self.nand.examples))
             if self.descriptors.knows(example.image) or not new[-1][0].any():
-                raise DataError(f"example {k} is one of the normal images: it shows nothing that they do not")
-            check_new(f"example {k}", new[-1][0], known)
+                raise DataError(f"{called} is one of the normal images: it shows nothing that they do not")
+            check_new(called, new[-1][0], known)
             known.append(new[-1][0])
-        return replace(self, examples={**self.examples, name: torch.cat(new)})
+        keys = (*self.keys.get(name, ()), *(pixel_key(example.image) for example in examples))
+        return replace(self, examples={**self.examples, name: torch.cat(new)}, keys={**self.keys, name: keys})
 
     def remove(self, name: str) -> Shown:
         """Without the examples of one normality, if it has any."""
-        return replace(self, examples={key: own for key, own in self.examples.items() if key != name})
+        examples = {key: own for key, own in self.examples.items() if key != name}
+        return replace(self, examples=examples, keys={key: own for key, own in self.keys.items() if key != name})
+
+    def every_key(self) -> list[bytes]:
+        """Of all examples."""
+        return [key for own in self.keys.values() for key in own]
 
     @torch.no_grad()
     def maps(self, images: Sequence[ImageLike], base: Sequence[np.ndarray]) -> dict[str, list[np.ndarray]]:
@@ -85,7 +94,7 @@ def check_shows(name: str, score: float, level: float | None) -> None:
     if level is not None and score <= level:
         raise DataError(
             f"{name} shows nothing: its score is {score:.3g}, and half of the normal images reach {level:.3g}; "
-            "say where it is with a mask or a box, or leave it out"
+            "say where it is with a mask (on the command line --accept-masks) or a box, or leave it out"
         )
 
 

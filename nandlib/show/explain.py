@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from nandlib.data.images import as_image
+from nandlib.data.images import as_image, pixel_key
 from nandlib.data.maps import check_maps
 from nandlib.errors import DataError
 from nandlib.method.adapt import AdaptedDetector
@@ -24,12 +24,14 @@ class Explanation:
         score_before, score_after: Maxima of A and A_final.
         suppression_max: Name of a normality → maximum of its A_sup.
         suppression_at_peak: Name → its A_sup where A has its maximum.
+        is_example: Whether the image is one of those that show a normality.
     """
 
     score_before: float
     score_after: float
     suppression_max: dict[str, float]
     suppression_at_peak: dict[str, float]
+    is_example: bool = False
 
     def sentences(self) -> list[str]:
         """The numbers in words, a line a text, then the score."""
@@ -37,7 +39,8 @@ class Explanation:
             f"“{name}”: A_sup is {self.suppression_at_peak[name]:.2f} where the image is most anomalous, {most:.2f} at most"
             for name, most in self.suppression_max.items()
         ]
-        return [*lines, f"score {self.score_before:.3f} before, {self.score_after:.3f} after"]
+        said = ["this image is one of the examples: what happens to it says nothing about others"] if self.is_example else []
+        return [*said, *lines, f"score {self.score_before:.3f} before, {self.score_after:.3f} after"]
 
     def record(self) -> dict[str, Any]:
         """The numbers as JSON can hold them."""
@@ -74,5 +77,6 @@ def explain(adapted: AdaptedDetector, image: Path) -> tuple[Explanation, Figure]
         score_after=float(after.max()),
         suppression_max={name: float(sup.max()) for name, sup in suppressed.items()},
         suppression_at_peak={name: float(sup.flat[before.argmax()]) for name, sup in suppressed.items()},
+        is_example=pixel_key(image) in adapted.shown.every_key(),
     )
     return found, before_after(rows)

@@ -94,7 +94,7 @@ class Setting:
         Raises:
             DataError: If there is a folder of masks, and no image has one, or a mask is of no image.
         """
-        from nandlib.data.images import load_image, load_mask
+        from nandlib.data.images import load_mask
         from nandlib.method.examples import Example
         from nandlib.streaming.listing import find_images
 
@@ -104,7 +104,7 @@ class Setting:
         masks = {path.stem.removesuffix("_mask"): path for path in find_images([self.accept_masks])}
         if strange := sorted(set(masks) - {image.stem for image in images}):
             raise DataError(f"--accept-masks: {masks[strange[0]]} is the mask of no image of --accept: they go by the same name")
-        return [Example(image, load_mask(masks[image.stem], load_image(image).size)) if image.stem in masks else image for image in images]
+        return [Example(image, load_mask(masks[image.stem])) if image.stem in masks else image for image in images]
 
     def record(self, maps: MapFolder | None = None) -> dict[str, Any]:
         """What results depend on, as JSON: files and folders by what they hold; `maps`, where they are the detector."""

@@ -94,7 +94,7 @@ def check_data(
     layout: Annotated[str, typer.Option(help="auto, or a layout's name")] = "auto",
     sheet: Annotated[Path | None, typer.Option(help="write a page with pictures of every type: an .html file")] = None,
 ) -> None:
-    """Which layout a folder has, what it holds, what is missing, and how to mend it."""
+    """Which layout a folder has, what it holds, what is missing, and how to mend it; exit code 1 if a class cannot be used."""
     from nandlib.data.layouts import LAYOUTS
     from nandlib.errors import DataError, nearest
     from nandlib.show.data_sheet import DataSheet
@@ -109,6 +109,8 @@ def check_data(
         sheet.parent.mkdir(parents=True, exist_ok=True)
         sheet.write_text(found.page(), encoding="utf-8")
         typer.echo(f"pictures: {sheet}")
+    if found.damaged:
+        raise typer.Exit(1)
 
 
 study_app = typer.Typer(help="List studies, run one, compare two.", no_args_is_help=True)

@@ -47,4 +47,7 @@ def read(path: str) -> bytes:
             content: bytes = file.read()
             return content
     except Exception as error:  # of any file system
-        raise DataError(f"{path} cannot be read ({error}): bring it back, or leave it out") from error
+        nobody = is_address(path) and isinstance(error, FileNotFoundError)  # whose words are of addresses with asterisks
+        raise DataError(
+            f"{path} cannot be read ({'nothing is there, or nobody answers' if nobody else error}): bring it back, or leave it out"
+        ) from error

@@ -79,7 +79,7 @@ def build_manifest(root: Path, config: DataConfig, grouping: Grouping, progress:
     layout = layout_of(root, config.layout)
     names = _classes(root, layout, config, grouping)
     items = {name: layout.items(root, name) for name in names}
-    _check_types(root, items, config, grouping)
+    _check_types(root, layout, items, config, grouping)
     rows = [row for name in names for row in _class_rows(name, items[name], config, grouping)]
     _check_once(root, [str(row["image"]) for row in rows])
     notes: list[str] = []
@@ -102,7 +102,9 @@ def build_manifest(root: Path, config: DataConfig, grouping: Grouping, progress:
     compared = {str(row["class"]) for row in checked if isinstance(row, dict) and row["split"] == "test" and row["type"] == GOOD}
     if alone := [name for name in names if name not in compared]:
         raise DataError(f"class '{alone[0]}': no good test image that can be read: anomalous ones are compared with these")
-    notes += list(_left_out(root, items, names == sorted(layout.classes(root))))
+    everything = names == sorted(layout.classes(root))
+    notes += layout.lacking(root) if everything else []
+    notes += list(_left_out(root, items, everything))
     frame = MANIFEST.validate(pd.DataFrame([row for row in checked if isinstance(row, dict)], columns=list(MANIFEST.columns)))
     for (class_name, type_name), part in frame[frame["type"] != "good"].groupby(["class", "type"], sort=False):
         if missing := int((part["mask"] == "").sum()):
@@ -121,7 +123,7 @@ def build_manifest(root: Path, config: DataConfig, grouping: Grouping, progress:
 def _classes(root: Path, layout: Layout, config: DataConfig, grouping: Grouping) -> list[str]:
     found = layout.classes(root)
     if not found:
-        raise DataError(f"data.root: {root} holds no class folder ({layout.described})")
+        raise DataError(f"data.root: {root} holds no class folder ({'; '.join(layout.lacking(root)) or layout.described})")
     for key, names in (("classes", config.classes or ()), ("exclude_classes", config.exclude_classes)):
         for name in names:
             if name not in found:
@@ -133,7 +135,7 @@ def _classes(root: Path, layout: Layout, config: DataConfig, grouping: Grouping)
     return sorted(chosen)
 
 
-def _check_types(root: Path, items: Mapping[str, Sequence[Item]], config: DataConfig, grouping: Grouping) -> None:
+def _check_types(root: Path, layout: Layout, items: Mapping[str, Sequence[Item]], config: DataConfig, grouping: Grouping) -> None:
     present = {item.type for own in items.values() for item in own}
     for name in [*items, *sorted(present)]:
         if not PLAIN_NAME.fullmatch(name):
@@ -144,7 +146,7 @@ def _check_types(root: Path, items: Mapping[str, Sequence[Item]], config: DataCo
     parts = {part for own in items.values() for item in own if item.several for part in item.type.split("+")}
     for key, names, known in (("exclude_types", config.exclude_types, present), ("abnormal_types", config.abnormal_types, present | parts)):
         for name in names:
-            if name not in known:
+            if name not in known and name not in _of_other_classes(root, layout, items):
                 raise DataError(f"data.{key}: no type '{name}' in {root}: {nearest(name, sorted(known - {GOOD}))}")
     for name, own in items.items():
         defects = [item for item in own if item.split == "train" and item.type not in (GOOD, *config.exclude_types)]
@@ -155,6 +157,12 @@ def _check_types(root: Path, items: Mapping[str, Sequence[Item]], config: DataCo
             )
         anomalous = dict.fromkeys(item.type for item in own if item.type not in (GOOD, *config.exclude_types) and not item.several)
         grouping.check_types(name, list(anomalous), config.abnormal_types, config.exclude_types)
+
+
+def _of_other_classes(root: Path, layout: Layout, items: Mapping[str, Sequence[Item]]) -> set[str]:
+    """Types that only classes show which the study does not take."""
+    found = [item for name in layout.classes(root) if name not in items for item in layout.items(root, name)]
+    return {part for item in found for part in (item.type, *(item.type.split("+") if item.several else ()))}
 
 
 def _check_once(root: Path, images: Sequence[str]) -> None:

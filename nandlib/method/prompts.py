@@ -88,7 +88,10 @@ class PromptSet:
             return known[group]
         for name in names:
             if name not in known:
-                raise PresetError(f"{self.source}: no phrases for type '{name}' of class '{class_name}': {nearest(name, known)}")
+                raise PresetError(
+                    f"{self.source}: no phrases for type '{name}' of class '{class_name}': {nearest(name, known)} Add some, or "
+                    "list the type in data.abnormal_types or data.exclude_types"
+                )
         return [phrase for name in names for phrase in known[name]]
 
 

@@ -7,7 +7,7 @@ import html
 import io
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from nandlib.data.groups import Grouping
 from nandlib.data.images import evenly, load_image, load_mask
 from nandlib.data.layouts import LAYOUTS, layout_of
 from nandlib.data.manifest import build_manifest
+from nandlib.errors import DataError
 
 PICTURES, SIDE = 6, 120  # of a type; pixels
 FEWEST = 5  # images of a type: below, an AUROC says little
@@ -34,12 +35,14 @@ class DataSheet:
         layout: Name of it.
         manifest: `nandlib.data.manifest.MANIFEST`.
         notes: What is odd, each with what to do.
+        damaged: Classes that cannot be used, each with why.
     """
 
     root: Path
     layout: str
     manifest: pd.DataFrame
     notes: list[str]
+    damaged: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, root: Path, layout: str = "auto", progress: bool = True) -> DataSheet:
@@ -51,12 +54,29 @@ class DataSheet:
             progress: Show a bar.
 
         Raises:
-            DataError: If it has no known layout, a class holds nothing to train on or no good image to test, or an address cannot be read.
+            DataError: If it has no known layout, or no class that can be used: one that holds nothing to train on or no good image to test,
+                or of which an address cannot be read, is left out, and named.
         """
-        name = layout_of(root, layout).name
-        config = DataConfig.model_validate({"root": root, "layout": name, "on_unreadable": "skip"})
-        manifest, notes = build_manifest(root, config, Grouping("types", None), progress)
-        return cls(root, name, manifest, [*map(_with_advice, notes), *_more(manifest)])
+        own = layout_of(root, layout)
+
+        def read(classes: Sequence[str] | None) -> tuple[pd.DataFrame, list[str]]:
+            given = {"root": root, "layout": own.name, "on_unreadable": "skip", "classes": classes}
+            return build_manifest(root, DataConfig.model_validate(given), Grouping("types", None), progress and classes is None)
+
+        try:
+            parts, damaged = [read(None)], list[str]()
+        except DataError:
+            parts, damaged = [], []
+            for name in own.classes(root):
+                try:
+                    parts.append(read([name]))
+                except DataError as error:
+                    damaged.append(f"class '{name}' cannot be used: {error}")
+            if not parts:
+                raise
+        manifest = pd.concat([frame for frame, _ in parts], ignore_index=True)
+        notes = list(dict.fromkeys(note for _, found in parts for note in found))
+        return cls(root, own.name, manifest, [*map(_with_advice, notes), *_more(manifest)], damaged)
 
     @property
     def counts(self) -> pd.DataFrame:
@@ -67,7 +87,8 @@ class DataSheet:
 
     def __str__(self) -> str:
         lines = [f"{self.root}: layout {self.layout} ({LAYOUTS[self.layout].described})", "", self.counts.to_string(index=False)]
-        lines += ["", *(f"- {note}" for note in self.notes)] if self.notes else ["", "nothing is missing"]
+        said = [*self.damaged, *self.notes]
+        lines += ["", *(f"- {note}" for note in said)] if said else ["", "nothing is missing"]
         root = json.dumps(str(self.root.resolve()), ensure_ascii=False)  # YAML, whatever its name holds
         return "\n".join([*lines, "", f"in a preset: data: {{root: {root}, layout: {self.layout}, groups: types}}"])
 
@@ -76,7 +97,7 @@ class DataSheet:
         parts = [
             f"<h1>{html.escape(self.root.name)}: {self.layout}</h1>",
             "<ul>",
-            *(f"<li>{html.escape(n)}</li>" for n in self.notes),
+            *(f"<li>{html.escape(n)}</li>" for n in (*self.damaged, *self.notes)),
             "</ul>",
         ]
         for (class_name, split, kind, group), rows in self.manifest.groupby(["class", "split", "type", "group"], sort=False):
@@ -110,7 +131,6 @@ def _with_advice(note: str) -> str:
     advice = {
         "no masks": "image measures are complete, pixel measures leave these out: add masks to have them",
         "empty mask": "nothing is marked in it: draw it anew, or take it away",
-        "skipped": "replace the file; a study stops at it unless data.on_unreadable is 'skip'",
         "class": "its images can be looked at, but no normality can be told from others: a second type is needed",
     }
     key = next((key for key in advice if note.startswith(key)), "")

@@ -41,5 +41,7 @@ def find_layout(root: Path) -> Layout:
     for layout in LAYOUTS.values():
         if layout.fits(root):
             return layout
+    if almost := [f"{layout.name}: {layout.lacking(root)[0]}" for layout in LAYOUTS.values() if layout.lacking(root)]:
+        raise DataError(f"data.root: {root} would be {'; or '.join(almost)}")
     known = "; ".join(f"{name}: {own.described}" for name, own in LAYOUTS.items())
     raise DataError(f"data.root: {root} looks like no data set that is known here ({known})")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nandlib.data.layouts.base import Item, folders, images
 from nandlib.data.layouts.mvtec_ad import MVTecAD
+from nandlib.data.layouts.mvtec_loco import KINDS
 
 SEVERAL = "multiple"
 
@@ -21,7 +22,9 @@ class AutoVI(MVTecAD):
     described = "<class>/train/good, <class>/test/<type>, <class>/ground_truth/<type>/<stem>"
 
     def fits(self, root: Path) -> bool:
-        """Some type has folders of masks."""
+        """Some type has folders of masks, and none is a kind of MVTec LOCO's."""
+        if any((own / "test" / kind).is_dir() for own in folders(root) for kind in KINDS):
+            return False
         return any(images(place) for own in folders(root) for kind in folders(own / "ground_truth") for place in folders(kind))
 
     def items(self, root: Path, class_name: str) -> list[Item]:

@@ -38,6 +38,14 @@ class Item:
     several: bool = False
 
 
+class Whole:
+    """A layout of which no class can lack a part that would hide it."""
+
+    def lacking(self, root: Path) -> list[str]:
+        """See `Layout.lacking`."""
+        return []
+
+
 class Layout(Protocol):
     """One way in which data sets with typed anomalies lie in a folder."""
 
@@ -50,6 +58,10 @@ class Layout(Protocol):
 
     def classes(self, root: Path) -> list[str]:
         """Names of the classes."""
+        ...
+
+    def lacking(self, root: Path) -> list[str]:
+        """What hides classes that a folder seems to have, a sentence each: files that are not there."""
         ...
 
     def items(self, root: Path, class_name: str) -> list[Item]:

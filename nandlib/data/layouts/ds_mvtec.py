@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from nandlib.data.groups import GOOD
-from nandlib.data.layouts.base import Item, folders, images, in_order, mask_values, some_images, with_masks
+from nandlib.data.layouts.base import Item, Whole, folders, images, in_order, mask_values, some_images, with_masks
 from nandlib.errors import DataError
 
 COMBINED = "combined"
 
 
-class DSMVTec:
+class DSMVTec(Whole):
     """``<class>/image/<type>/*``, ``<class>/mask/<type>/<stem>_mask.*``; normal training images from MVTec AD in ``<class>/train/good``.
 
     A value stands for the type in whose folder most of its images lie, unless it is the most frequent one of several types, as in masks of

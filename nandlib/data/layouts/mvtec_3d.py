@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from nandlib.data.groups import GOOD
-from nandlib.data.layouts.base import Item, folders, images, some_images, with_masks
+from nandlib.data.layouts.base import Item, Whole, folders, images, some_images, with_masks
 
 COMBINED = "combined"  # images that show several types
 
 
-class MVTec3D:
+class MVTec3D(Whole):
     """``<class>/train/good/rgb/*``, ``<class>/test/<type>/rgb/*`` and ``gt/*``; its validation images are not used."""
 
     name = "mvtec_3d"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from nandlib.data.groups import GOOD
-from nandlib.data.layouts.base import Item, folders, images, some_images, with_masks
+from nandlib.data.layouts.base import Item, Whole, folders, images, some_images, with_masks
 
 
-class MVTecAD:
+class MVTecAD(Whole):
     """``<class>/train/good/*``, ``<class>/test/<type>/*``, ``<class>/ground_truth/<type>/<stem>_mask.*`` or ``<stem>.*``."""
 
     name = "mvtec_ad"

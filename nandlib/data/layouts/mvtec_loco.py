@@ -24,12 +24,19 @@ class MVTecLOCO:
     described = "<class>/{train/good,test/logical_anomalies,ground_truth/logical_anomalies/<stem>}, <class>/defects_config.json"
 
     def fits(self, root: Path) -> bool:
-        """Some class has a table of values, and one of the two kinds of anomalies."""
-        return any((own / CONFIG).is_file() and any((own / "test" / kind).is_dir() for kind in KINDS) for own in folders(root))
+        """Some class has one of the two kinds of anomalies, and a table of values, or folders of masks."""
+        masks = (own / "ground_truth" / kind for own in _seeming(root) for kind in KINDS)
+        return bool(self.classes(root)) or any(map(folders, masks))
 
     def classes(self, root: Path) -> list[str]:
-        """Folders with a table of values."""
-        return [own.name for own in folders(root) if (own / CONFIG).is_file()]
+        """Folders with a kind of anomalies and a table of values."""
+        return [own.name for own in _seeming(root) if (own / CONFIG).is_file()]
+
+    def lacking(self, root: Path) -> list[str]:
+        """See `Layout.lacking`."""
+        return [
+            f"left out: class '{own.name}', of which {own / CONFIG} is missing" for own in _seeming(root) if not (own / CONFIG).is_file()
+        ]
 
     def items(self, root: Path, class_name: str) -> list[Item]:
         """See `Layout.items`."""
@@ -46,6 +53,10 @@ class MVTecLOCO:
                 files = image.relative_to(root).as_posix(), place.relative_to(root).as_posix()
                 anomalous.append(Item("test", "+".join(types), *files, len(types) > 1))
         return in_order(found + anomalous)
+
+
+def _seeming(root: Path) -> list[Path]:
+    return [own for own in folders(root) if any((own / "test" / kind).is_dir() for kind in KINDS)]
 
 
 def _names(path: Path) -> dict[int, str]:

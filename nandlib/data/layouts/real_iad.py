@@ -28,7 +28,14 @@ class RealIAD:
 
     def classes(self, root: Path) -> list[str]:
         """Folders whose JSON file is there."""
-        return [own.name for own in folders(_images(root)) if _file(root, own.name).is_file() and (own / NORMAL).is_dir()]
+        return [own.name for own in _seeming(root) if _file(root, own.name).is_file()]
+
+    def lacking(self, root: Path) -> list[str]:
+        """See `Layout.lacking`."""
+        files = {own.name: _file(root, own.name) for own in _seeming(root)}
+        found = [f"left out: class '{name}', of which {path} is missing" for name, path in files.items() if not path.is_file()]
+        sizes = [own.name for own in _sizes(root)]
+        return [*found, *([f"of {', '.join(sizes)} the first is read"] if len(sizes) > 1 else [])]
 
     def items(self, root: Path, class_name: str) -> list[Item]:
         """See `Layout.items`."""
@@ -50,8 +57,16 @@ class RealIAD:
 
 def _images(root: Path) -> Path:
     """Where the classes lie."""
-    sizes = [own for own in folders(root) if own.name.startswith("realiad_") and any((part / NORMAL).is_dir() for part in folders(own))]
+    sizes = _sizes(root)
     return sizes[0] if sizes else root
+
+
+def _sizes(root: Path) -> list[Path]:
+    return [own for own in folders(root) if own.name.startswith("realiad_") and any((part / NORMAL).is_dir() for part in folders(own))]
+
+
+def _seeming(root: Path) -> list[Path]:
+    return [own for own in folders(_images(root)) if (own / NORMAL).is_dir()]
 
 
 def _file(root: Path, class_name: str) -> Path:

@@ -11,14 +11,14 @@ import pandas as pd
 from nandlib.data.addresses import is_address, read
 from nandlib.data.groups import GOOD
 from nandlib.data.held import written
-from nandlib.data.layouts.base import Item, in_order, table_of
+from nandlib.data.layouts.base import Item, Whole, in_order, table_of
 from nandlib.errors import DataError
 
 FILES = ("images.csv", "images.parquet")
 NEEDED = ("image", "class", "split", "type")
 
 
-class Table:
+class Table(Whole):
     """``images.csv`` or ``images.parquet`` in the folder: image, class, split (train, test), type (``good`` or its name), and mask.
 
     Paths are relative to the folder, or addresses that `fsspec` opens (``https://…``, ``s3://…``): what lies there is fetched once, to
@@ -41,7 +41,7 @@ class Table:
         frame = _read(root)
         found = []
         for row in frame[frame["class"] == class_name].to_dict("records"):
-            names = sorted({part.strip() for part in row["type"].split(",")})
+            names = sorted({part.strip() for part in row["type"].split(",") if part.strip()})
             if (len(names) > 1 and GOOD in names) or "+" in row["type"]:
                 raise DataError(f"{root}: type '{row['type']}' of {row['image']}: a type's name has no '+', and 'good' stands alone")
             image, mask = (_fetched(root, place) for place in (row["image"], row["mask"] if names != [GOOD] else ""))
@@ -75,8 +75,17 @@ def _read(root: Path) -> pd.DataFrame:
     wrong = frame.loc[~frame["split"].isin(["train", "test"]), "split"]
     if len(wrong):
         raise DataError(f"{path}: split is '{wrong.iloc[0]}' in row {wrong.index[0] + 2}: train or test")
+    for name in ("image", "class", "type"):
+        empty = frame.index[frame[name].str.strip(" ,") == ""]
+        if len(empty):
+            raise DataError(f"{path}: no {name} in row {empty[0] + 2}")
+    spelt = frame.index[(frame["type"] != GOOD) & (frame["type"].str.strip().str.lower() == GOOD)]
+    if len(spelt):
+        raise DataError(f"{path}: type is '{frame.loc[spelt[0], 'type']}' in row {spelt[0] + 2}: normal images are of type '{GOOD}'")
     for name in ("image", "mask"):
         outside = frame.loc[frame[name].map(_leads_out), name]
         if len(outside):
-            raise DataError(f"{path}: {name} '{outside.iloc[0]}' leaves the folder: paths are relative to it")
+            raise DataError(
+                f"{path}: {name} '{outside.iloc[0]}' leaves the folder: paths are relative to it, or addresses (file:///… of this machine)"
+            )
     return frame

@@ -31,6 +31,11 @@ class VisA:
         """Folders with a table of anomalies."""
         return [own.name for own in folders(root) if (own / ANNOTATIONS).is_file()]
 
+    def lacking(self, root: Path) -> list[str]:
+        """See `Layout.lacking`."""
+        seeming = [own for own in folders(root) if (own / "Data/Images").is_dir() and not (own / ANNOTATIONS).is_file()]
+        return [f"left out: class '{own.name}', of which {own / ANNOTATIONS} is missing" for own in seeming]
+
     def items(self, root: Path, class_name: str) -> list[Item]:
         """See `Layout.items`."""
         split = _table(root / SPLIT, ("object", "split", "image"))

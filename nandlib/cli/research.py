@@ -10,8 +10,6 @@ import typer
 from nandlib.cli.app import RESEARCH, StudyName, app, print_json, progress, registered_study
 from nandlib.errors import DataError, NandError
 
-HELD_OUT_SEED = 424242  # of auxiliary images that train no model
-
 
 @app.command("train-projections", rich_help_panel=RESEARCH)
 def train_projections(
@@ -267,6 +265,7 @@ def wordings(study: StudyName, n_images: Annotated[int, typer.Option(min=8, help
     from nandlib.evaluation.wordings import wording_table
     from nandlib.models.mini import MiniModel
     from nandlib.study.model import model_of
+    from nandlib.study.preset import HELD_OUT_SEED
     from nandlib.training.heads import collect_patches
 
     opened = registered_study(study)
@@ -274,7 +273,9 @@ def wordings(study: StudyName, n_images: Annotated[int, typer.Option(min=8, help
         raise NandError(f"studies/{study}.yaml: model.name is '{opened.config.model.name}': only the embedded model has held-out wordings")
     model = model_of(opened)
     assert isinstance(model, MiniModel)  # by its name
-    opened.write_csv(wording_table(model, collect_patches(HELD_OUT_SEED, n_images, progress())), "model/wordings.csv")
+    training = opened.config.model.training
+    patches = collect_patches(HELD_OUT_SEED, n_images, progress(), drawing="shared" if training is None else training.drawing)
+    opened.write_csv(wording_table(model, patches), "model/wordings.csv")
     opened.write_csv(overlap_table(), "model/overlap.csv")
 
 

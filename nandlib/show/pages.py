@@ -7,14 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from nandlib.evaluation.result_tables import kshot_summary
-from nandlib.show import detector_tables, scale_tables
+from nandlib.show import contest_tables, detector_tables, scale_tables
 from nandlib.show.comparison import comparison
 from nandlib.show.detector_tables import DRAWN, NAMES, REAL, gained, improved
-from nandlib.show.style import CONTEST, LABELS
+from nandlib.show.style import LABELS
 from nandlib.study.frames import read_table
 
 PAGES = ("README.md", "REPRODUCING.md", "SCALE.md", "nandlib/models/MODEL_CARD.md")
@@ -67,57 +65,6 @@ def _real(root: Path) -> str:
     )
 
 
-def _kshot(root: Path) -> str:
-    """`nandlib.evaluation.kshot`: AUROC after by k, mean ± sd over draws; how much is removed of other groups at k = 4."""
-    ks, rows = (1, 2, 4, 8, 16), []
-    drawn = {"mini": {"product_specific": "drawn, product-specific", "shared_primitive": "drawn, shared primitive"}}
-    for study, names in ({study: {"": name} for study, name in REAL.items()} | drawn).items():
-        if not (root / "figures" / study / "kshot/kshot.csv").is_file():
-            continue
-        every, origins = _read(root, f"{study}/kshot/kshot.csv"), _read(root, f"{study}/deltas.csv")[["class", "group", "origin"]]
-        every = every.merge(origins.drop_duplicates(["class", "group"]), on=["class", "group"], validate="many_to_one")
-        for origin, name in names.items():
-            table = kshot_summary(every[every["origin"] == origin] if origin else every).set_index(["method", "k"])
-            for method, label in ((method, label) for method, label in CONTEST.items() if method in table.index):
-                found = table.loc[[method]].droplevel("method").reindex(ks)  # a k without groups: empty
-                pairs = found[["auroc_after", "sd"]].to_numpy(float)
-                cells = ["–" if np.isnan(after) else f"{after:.1f} ± {sd:.1f}" for after, sd in pairs]
-                own, other = found.loc[4, ["removed_own", "removed_other"]].to_numpy(float)
-                rows.append([name, label, *cells, "–" if np.isnan(own) else f"{own:.0f} %, {other:.1f} %"])
-    return scale_tables.markdown(["images", "what is given", *(f"k = {k}" for k in ks), "removed of own, of others (k = 4)"], rows)
-
-
-def _contests(root: Path, name: str) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Label and table ``kshot/<name>.csv`` of every study that has one."""
-    for study, label in {**REAL, "mini": DRAWN}.items():
-        if (root / "figures" / study / "kshot" / f"{name}.csv").is_file():
-            yield label, _read(root, f"{study}/kshot/{name}.csv")
-
-
-def _anew(root: Path) -> str:
-    """AUROC after with PatchCore fitted anew, and by the other methods on the same draws."""
-    names = {"nothing": CONTEST["nothing"], "examples": CONTEST["examples"], "bank": CONTEST["bank"], "retrained": "PatchCore fitted anew"}
-    ks, rows = (1, 2, 4, 8, 16), []
-    for label, table in _contests(root, "kshot"):
-        drawn = table.loc[table["method"] == "retrained", "draw"].unique()
-        means = table[table["draw"].isin(drawn)].groupby(["method", "k"])["auroc_after"].mean()
-        for method, name in names.items() if len(drawn) else ():
-            found = means[method].reindex(ks)
-            rows.append([label, name, *("–" if np.isnan(after) else f"{after:.1f}" for after in found)])
-    return scale_tables.markdown(["images", "what is given", *(f"k = {k}" for k in ks)], rows)
-
-
-def _masks(root: Path) -> str:
-    """`nandlib.evaluation.kshot.mask_rows`: mean over groups."""
-    rows = []
-    for label, table in _contests(root, "masks"):
-        means = table.groupby(["k", "method"])[["removed_own", "removed_other"]].mean()
-        for k in sorted(set(table["k"])):
-            cells = ["{:.1f} %, {:.1f} %".format(*means.loc[(k, method)]) for method in ("text", "examples", "both", "bank")]
-            rows.append([label, str(k), *cells])
-    return scale_tables.markdown(["images", "k", *(CONTEST[method] for method in ("text", "examples", "both", "bank"))], rows)
-
-
 def _heartbeat(root: Path) -> str:
     """`nandlib.stages.signals`: detection of records, and AUROC before and after with one and four examples."""
     found = _read(root, "heartbeat/records.csv").set_index(["part", "detector", "score"])["auroc"]
@@ -148,19 +95,6 @@ def _parts(root: Path) -> str:
     )
     head = ["k", "k parts shown", "k parts into the memory", "removed of own, of others, shown", "in the memory"]
     return f"AUROC before any addition, untuned → tuned on Perlin anomalies: {first}.\n\n{scale_tables.markdown(head, rows)}"
-
-
-def _worth(root: Path) -> str:
-    """`nandlib.evaluation.result_tables.kshot_worth`: how many groups need how many images to do as well as the text."""
-    rows = []
-    for study, name in {"mini": DRAWN, **REAL}.items():
-        if not (root / "figures" / study / "kshot/worth.csv").is_file():
-            continue
-        table = _read(root, f"{study}/kshot/worth.csv")
-        for column, label in (("examples", "examples"), ("bank", "images into PatchCore's memory")):
-            counts = [int(chosen.sum()) for chosen in (table[column] == 1, table[column] > 1, table[column].isna())]
-            rows.append([name, f"{(table['delta_text'] > 0).sum()} of {len(table)}", label, *map(str, counts)])
-    return scale_tables.markdown(["texts of", "raise AUROC", "as good as the text are", "one image", "more", "none that there are"], rows)
 
 
 def _trained(root: Path) -> str:
@@ -295,12 +229,13 @@ def _overlap(root: Path) -> str:
 
 
 TABLES: dict[str, Callable[[Path], str]] = {
-    "kshot": _kshot,
-    "worth": _worth,
-    "anew": _anew,
+    "kshot": contest_tables.kshot,
+    "worth": contest_tables.worth,
+    "anew": contest_tables.anew,
     "heartbeat": _heartbeat,
     "parts": _parts,
-    "masks": _masks,
+    "masks": contest_tables.masks,
+    "halves": contest_tables.halves,
     "harm": _harm,
     "trained": _trained,
     "trained_origins": detector_tables.trained_origins,

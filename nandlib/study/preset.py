@@ -14,18 +14,25 @@ from nandlib.errors import PresetError, nearest
 from nandlib.method.config import NandConfig, PromptConfig
 from nandlib.settings import EMBEDDED_HEADS, RANDOM, Section, each_once, read_yaml
 
+HELD_OUT_SEED = 424242  # of auxiliary images that train no model
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 class TrainingConfig(Section):
     """How the pipeline trains an embedded model of its own."""
 
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, description=f"any but {HELD_OUT_SEED}, whose images test models")
     n_images: int = Field(6000, ge=8, description="auxiliary images")
     steps: int = Field(1000, ge=1, description="of the optimiser")
     drawing: Literal["shared", "disjoint"] = Field(
-        "shared", description="defects and words of the training: as the embedded data set's, or sharing nothing with a study"
+        "shared", description="defects and words of the training: as the embedded data set's, or sharing none with a study"
     )
+
+    @model_validator(mode="after")
+    def _trains_on_its_own(self) -> TrainingConfig:
+        if self.seed == HELD_OUT_SEED:
+            raise ValueError(f"seed: {HELD_OUT_SEED} draws the images that test embedded models: another one")
+        return self
 
 
 class ModelConfig(Section):

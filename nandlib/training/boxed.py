@@ -70,7 +70,8 @@ def is_intact() -> bool:
 
 @torch.no_grad()
 def compare(source: Path) -> dict[str, float]:
-    """Other heads against those in the package, on auxiliary images that train no model and on every held-out phrase.
+    """Other heads against those in the package, on auxiliary images that train no model and on one held-out phrase of every
+    family.
 
     Returns:
         ``parameters`` (largest difference, over the largest value of its tensor), ``tokens`` and ``texts`` (smallest cosine of patch

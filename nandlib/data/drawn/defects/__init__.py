@@ -1,4 +1,4 @@
-"""Defect primitives: each draws one kind of defect on an image, inside a region.
+"""Defect primitives: each draws one kind of defect on an image, inside a region (what is warped or bent: about a point of it).
 
 Every primitive has the signature ``(image, region, rng, *, look…) -> image`` and changes nothing but the pixels of
 the defect, so that the difference of the two images is the exact mask. Keyword arguments are the look of the defect:

@@ -1,4 +1,4 @@
-"""Defects drawn from the word alone: training images that share no drawing code with any study.
+"""Defects drawn from the word alone: training images whose defects share no drawing code with any study.
 
 The honest control of the embedded model. Nothing here, nor what it imports, draws a product or a defect of the embedded data set or of
 the validation products; every function was written from what its word says, by other means (distance fields, filtered noise,

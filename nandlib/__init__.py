@@ -20,15 +20,17 @@ warnings.filterwarnings("ignore", category=FutureWarning, module=r"(timm|anomali
 if TYPE_CHECKING:
     from nandlib.detectors.fit import fit_detector
     from nandlib.method.adapt import AdaptedDetector
+    from nandlib.method.examples import Example
     from nandlib.method.normality import add_normality
     from nandlib.models.load import load_model
     from nandlib.study.open_study import open_study
 
-__all__ = ["AdaptedDetector", "add_normality", "fit_detector", "load_model", "open_study"]
+__all__ = ["AdaptedDetector", "Example", "add_normality", "fit_detector", "load_model", "open_study"]
 __version__ = "0.2.0"
 
 PUBLIC = {  # name → the module that it lives in
     "AdaptedDetector": "nandlib.method.adapt",
+    "Example": "nandlib.method.examples",
     "add_normality": "nandlib.method.normality",
     "fit_detector": "nandlib.detectors.fit",
     "load_model": "nandlib.models.load",

@@ -191,3 +191,10 @@ def test_loading_leaves_random_numbers_alone(heads_file):
     before = torch.random.get_rng_state()
     load_model("mini", heads_file).encode_text(["a crack"])
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("name", list(TRAINED))
+def test_settings_of_another_detector_are_refused(name, model):
+    other = PradotConfig() if name != "pradot" else PbasConfig()
+    with pytest.raises(DataError, match=f"config must be a .*Config, not {type(other).__name__}"):
+        TRAINED[name].fit(IMAGES, model, other)

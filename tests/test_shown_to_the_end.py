@@ -11,7 +11,7 @@ from test_examples import BARS, NORMALS, SIDE, SQUARES, model, patchcore  # noqa
 from test_trained_detectors import CONFIGS
 from typer.testing import CliRunner
 
-from nandlib import AdaptedDetector, add_normality
+from nandlib import AdaptedDetector, Example, add_normality
 from nandlib.cli import app
 from nandlib.detectors.config import PbasConfig, PradotConfig, UniAdConfig
 from nandlib.detectors.fitted import FORMAT
@@ -169,3 +169,23 @@ def test_what_clip_cuts_off_is_refused():
     clip.tokenizer = lambda sentences: torch.ones(len(sentences), 77, dtype=torch.long)
     with pytest.raises(DataError, match="longer than the 77 tokens that CLIP reads"):
         clip.encode_text(["long"])
+
+
+def test_an_example_that_may_show_nothing_is_told_so(patchcore, model):  # noqa: F811
+    heights = sorted(float(single.max()) for single in patchcore.normal_maps())
+    between = (np.median(heights) + heights[-1]) / 2
+
+    class Detector:
+        memory, n_normals, normals = patchcore.memory, patchcore.n_normals, ()
+        normal_maps, describe = patchcore.normal_maps, patchcore.describe
+
+        def __call__(self, images):
+            return [between * single / single.max() for single in patchcore(images)]
+
+    with pytest.warns(UserWarning, match="example 1 may show nothing: its score is .*, and a normal image reaches"):
+        add_normality(Detector(), examples=SQUARES[:1], model=model)
+
+
+def test_a_mask_of_several_planes_is_named(patchcore, model):  # noqa: F811
+    with pytest.raises(DataError, match="must be one plane"):
+        add_normality(patchcore, examples=[Example(SQUARES[0], mask=np.ones((SIDE, SIDE, 3)))], model=model)

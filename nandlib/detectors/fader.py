@@ -14,7 +14,7 @@ from nandlib.data.images import ImageLike
 from nandlib.detectors.config import FaderConfig, TrainedConfig
 from nandlib.detectors.fader_network import Gates, InpaintingUNet, dissimilarity, gate_losses, inpainting_loss
 from nandlib.detectors.features import FrozenFeatures, pixel_features
-from nandlib.detectors.fitted import Fit, FittedDetector, Images, one_class, restored, state_of
+from nandlib.detectors.fitted import Fit, FittedDetector, Images, one_class, restored, settings, state_of
 from nandlib.detectors.synthesis import synthetic_image
 from nandlib.detectors.training import Run, Stateful, key_of, shuffled, train
 from nandlib.models import VisionLanguageModel
@@ -61,7 +61,7 @@ class FaderStyle(FittedDetector[FaderConfig]):
         run: Run = Run(),
     ) -> Self:
         """Train on normal images of one class, the U-Net first and then the gates; see `nandlib.detectors.fitted.FittedDetector.fit`."""
-        config = config or FaderConfig()
+        config = settings(config, FaderConfig)
         (name, own), features = one_class(normals, "FADeR-style"), cls.features_of(config, model, run.device)
         seen = features.of(own, lambda layers: layers[0], run.progress)
         corrupted = [_corrupted(own, config, version) for version in range(config.versions)]

@@ -44,6 +44,17 @@ def restored(network: N, tensors: Mapping[str, Tensor], prefix: str = "network."
     return network
 
 
+def settings(given: Any, kind: type[C]) -> C:
+    """The settings that are given, or the defaults of that kind.
+
+    Raises:
+        DataError: If they are another detector's.
+    """
+    if given is not None and type(given) is not kind:
+        raise DataError(f"config must be a {kind.__name__}, not {type(given).__name__}")
+    return kind() if given is None else given
+
+
 def by_class(images: Images | Sequence[ImageLike], name: str) -> dict[str, list[ImageLike]]:
     """Class → normal images.
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from nandlib.data.images import ImageLike
 from nandlib.detectors.config import HetNetConfig, TrainedConfig
 from nandlib.detectors.features import FrozenFeatures, apart, joined
-from nandlib.detectors.fitted import Fit, FittedDetector, Images, one_class, restored, state_of
+from nandlib.detectors.fitted import Fit, FittedDetector, Images, one_class, restored, settings, state_of
 from nandlib.detectors.hetnet_network import (
     HetNetwork,
     PatchTransformer,
@@ -78,7 +78,7 @@ class HetNetStyle(FittedDetector[HetNetConfig]):
         run: Run = Run(),
     ) -> Self:
         """Train on normal images of one class, the second teacher first; see `nandlib.detectors.fitted.FittedDetector.fit`."""
-        config = config or HetNetConfig()
+        config = settings(config, HetNetConfig)
         (name, own), features = one_class(normals, "HetNet-style"), cls.features_of(config, model, run.device)
         seen, shapes, device = features.of(own, joined, run.progress), features.shapes(own[0]), features.device
         with own_randomness():

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nandlib.data.images import ImageLike, as_image
 from nandlib.detectors.config import OneNipConfig
-from nandlib.detectors.fitted import Fit, Images, by_class, restored, state_of
+from nandlib.detectors.fitted import Fit, Images, by_class, restored, settings, state_of
 from nandlib.detectors.onenip_network import OneNipNetwork, joined_map, losses, scale_of
 from nandlib.detectors.rebuilding import RebuildingDetector, epochs_of, on_grid, sizes_of, spread
 from nandlib.detectors.rebuilt import distance_map
@@ -71,7 +71,7 @@ class OneNip(RebuildingDetector[OneNipConfig]):
         run: Run = Run(),
     ) -> Self:
         """Train on normal images and synthetic anomalies; see `nandlib.detectors.fitted.FittedDetector.fit`."""
-        config = config or OneNipConfig()
+        config = settings(config, OneNipConfig)
         images, features = by_class(normals, "OneNIP"), cls.features_of(config, model, run.device)
         paths = [image for own in images.values() for image in own]
         groups = np.repeat(np.arange(len(images)), [len(own) for own in images.values()])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nandlib.data.images import ImageLike
 from nandlib.detectors.config import PbasConfig
-from nandlib.detectors.fitted import Fit, FittedDetector, Images, one_class, restored, state_of
+from nandlib.detectors.fitted import Fit, FittedDetector, Images, one_class, restored, settings, state_of
 from nandlib.detectors.pbas_equations import embed, losses, networks, optimisers, remember
 from nandlib.detectors.smoothing import smooth_map
 from nandlib.detectors.training import Run, Stateful, key_of, shuffled, train
@@ -55,7 +55,7 @@ class Pbas(FittedDetector[PbasConfig]):
         run: Run = Run(),
     ) -> Self:
         """Train on normal images of one class; see `nandlib.detectors.fitted.FittedDetector.fit`."""
-        config = config or PbasConfig()
+        config = settings(config, PbasConfig)
         (name, own), features = one_class(normals, "PBAS"), cls.features_of(config, model, run.device)
         seen = features.of(own, lambda layers: _embedded(layers, config.width), run.progress)
         generator = torch.Generator().manual_seed(config.seed)

@@ -13,7 +13,7 @@ from nandlib.data.images import ImageLike
 from nandlib.detectors import pradot_transport as ot
 from nandlib.detectors.config import PradotConfig
 from nandlib.detectors.features import apart, joined
-from nandlib.detectors.fitted import Fit, FittedDetector, Images, one_class
+from nandlib.detectors.fitted import Fit, FittedDetector, Images, one_class, settings
 from nandlib.detectors.rebuilt import aligned
 from nandlib.detectors.training import Run, key_of, shuffled, train
 from nandlib.models import VisionLanguageModel
@@ -88,7 +88,7 @@ class Pradot(FittedDetector[PradotConfig]):
 
         The official code drops an incomplete batch, and a class with fewer images than a batch is never trained: here every image counts.
         """
-        config = config or PradotConfig()
+        config = settings(config, PradotConfig)
         (name, own), features = one_class(normals, "PRADOT"), cls.features_of(config, model, run.device)
         seen, shapes = features.of(own, joined, run.progress), features.shapes(own[0])
         levels, generator = apart(seen, shapes), torch.Generator().manual_seed(config.seed)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nandlib.data.images import ImageLike
 from nandlib.detectors.config import UniAdConfig
-from nandlib.detectors.fitted import Fit, Images, by_class, restored, state_of
+from nandlib.detectors.fitted import Fit, Images, by_class, restored, settings, state_of
 from nandlib.detectors.rebuilding import RebuildingDetector, epochs_of, on_grid, sizes_of, spread
 from nandlib.detectors.rebuilt import distance_map
 from nandlib.detectors.tokens import initialise
@@ -43,7 +43,7 @@ class UniAd(RebuildingDetector[UniAdConfig]):
         run: Run = Run(),
     ) -> Self:
         """Train on normal images: see `nandlib.detectors.fitted.FittedDetector.fit`."""
-        config = config or UniAdConfig()
+        config = settings(config, UniAdConfig)
         images, features = by_class(normals, "UniAD"), cls.features_of(config, model, run.device)
         raw = {name: features.of(own, lambda layers: on_grid(layers, config), run.progress) for name, own in images.items()}
         mean, std = spread(torch.cat(list(raw.values())), config)

@@ -109,14 +109,21 @@ class Descriptors:
         """
         if self._level is not None:
             return self._level
+        return float(np.median(self._heights)) if len(self._heights) else None
+
+    @property
+    def highest(self) -> float | None:
+        """The greatest of these values, of which `level` is the median; None where they are not at hand."""
+        return float(self._heights.max()) if self._level is None and len(self._heights) else None
+
+    @cached_property
+    def _heights(self) -> np.ndarray:
         if isinstance(self.detector, LendsDescriptors):
-            return float(np.median([float(single.max()) for single in self.detector.normal_maps(evenly(self.detector.n_normals, FEW))]))
-        if not self.normals:
-            return None
-        some = [self.normals[k] for k in evenly(len(self.normals), FEW)]
-        if isinstance(self.detector, MapFolder) and not self.detector.has(some):
-            return None
-        return float(np.median([single.max() for single in check_maps(self.detector(some), len(some), type(self.detector).__name__)]))
+            return np.array([float(single.max()) for single in self.detector.normal_maps(evenly(self.detector.n_normals, FEW))])
+        some = [self.normals[k] for k in evenly(len(self.normals), FEW)] if self.normals else []
+        if not some or (isinstance(self.detector, MapFolder) and not self.detector.has(some)):
+            return np.empty(0)
+        return np.array([single.max() for single in check_maps(self.detector(some), len(some), type(self.detector).__name__)])
 
     @cached_property
     def _backbone(self) -> torch.nn.Module:

@@ -80,6 +80,8 @@ class Example:
             mask = np.asarray(self.mask)
             if mask.dtype.kind not in "buif":
                 raise DataError(f"the mask of an example must be an array (H, W) of numbers, not {self.mask!r}")
+            if mask.ndim != 2:
+                raise DataError(f"the mask of an example must be one plane (H, W), not {mask.shape}: take one channel of it")
             if mask.shape != (height, width):
                 raise DataError(f"the mask has {mask.shape[::-1]} pixels, its example {width} x {height}: they must be of one size")
             found = marked(mask)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -56,7 +57,11 @@ class Shown:
         for k, (example, anomaly) in enumerate(zip(examples, base, strict=True), 1):
             image, called = as_image(example.image), str(example.image) if isinstance(example.image, (str, Path)) else f"example {k}"
             if example.where(image.size) is None:
-                check_shows(called, float(anomaly.max()), self.descriptors.level)
+                check_shows(called, score := float(anomaly.max()), self.descriptors.level)
+                if (highest := self.descriptors.highest) is not None and score <= highest:
+                    warnings.warn(
+                        f"{called} may show nothing: its score is {score:.3g}, and a normal image reaches {highest:.3g}", stacklevel=4
+                    )
             weigh = partial(example_weights, example, image.size, anomaly, plus=self.nand.plus)
             new.append(shown_directions(image, self.descriptors, weigh, self.descriptors.normal, self.nand.examples))
             if self.descriptors.knows(example.image) or not new[-1][0].any():

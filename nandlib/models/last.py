@@ -14,8 +14,8 @@ T = TypeVar("T")
 class LastAnswer(Generic[T]):
     """What a frozen network said of the batch that it saw last: said again for the same tensor, as long as nobody has written to it.
 
-    What is written past torch's count, through ``.data`` or a NumPy array of the same memory, is not noticed. In inference mode, where torch
-    does not count writes, nothing is remembered.
+    What is written past torch's count, through ``.data`` or a NumPy array of the same memory, is not noticed. In inference mode, where
+    torch does not count writes, nothing is remembered.
     """
 
     _last: tuple[Tensor, Hashable, T] | None = None

@@ -20,7 +20,7 @@ from nandlib.stages.maps import Maps, clear_maps
 from nandlib.study.fitted import state_path
 from nandlib.study.open_study import OpenStudy
 from nandlib.study.preset import load_study
-from nandlib.study.registry import missing_files, read_registry, register, registered
+from nandlib.study.registry import missing_files, read_registry, register, registered, renew
 
 
 @pytest.fixture
@@ -159,3 +159,15 @@ def test_one_training_image_has_no_maps_of_its_own(root, monkeypatch):
         monkeypatch.setattr("nandlib.stages.maps.image_paths", lambda *_, n=images: [Path("x")] * n)
         clear_maps(study)
         assert whole.is_file() == kept
+
+
+def test_weights_that_were_replaced_are_noticed(root):
+    shutil.copy(EMBEDDED_HEADS, root / "data/own.safetensors")
+    path = preset(root, "own")
+    path.write_text(path.read_text().replace("patchcore: {}", "patchcore: {backbone_weights: data/own.safetensors}"))
+    register(path, root)
+    assert renew(root) == []
+    (root / "data/own.safetensors").write_bytes(b"other")
+    assert renew(root) == ["own"] and renew(root) == []
+    (root / "data/own.safetensors").unlink()
+    assert renew(root) == []

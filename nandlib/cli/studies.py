@@ -208,9 +208,12 @@ def _reproduce(arguments: list[str], root: Path) -> None:
 
     from nandlib.data.held import held
     from nandlib.study.mend import mend
+    from nandlib.study.registry import renew
 
     own = Path(sys.executable).parent  # where `nand` is, also if this environment is not activated
     with held(root / ".dvc" / "tmp"), warm_processes() as warm:  # one run of a project's studies at a time
+        for name in renew(root):
+            typer.echo(f"'{name}': a file of weights was replaced: what depends on it runs again", err=True)
         for path in mend(root):
             typer.echo(f"{path} was cut off when a run was killed: what DVC can read of it is kept, the rest runs again", err=True)
         environment = os.environ | warm | {"PATH": f"{own}{os.pathsep}{os.environ.get('PATH', '')}"}

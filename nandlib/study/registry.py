@@ -104,6 +104,19 @@ def register(preset: Path, root: Path) -> str:
     return name
 
 
+def renew(root: Path) -> list[str]:
+    """Enter anew the hashes of weights that lie in files, where one was replaced since its study was registered; the studies' names."""
+    found = []
+    for name, entry in (read_registry(root).get("studies") or {}).items():
+        known = dict(entry.get("fetched") or {})
+        if set(known.values()) - {"random"} and (root / "studies" / f"{name}.yaml").is_file():
+            study = open_study(name, root)
+            if not missing_files(study, read_registry(root)) and _fetched(study) != known:
+                register(root / "studies" / f"{name}.yaml", root)
+                found.append(name)
+    return found
+
+
 def _enter(study: OpenStudy, entry: dict[str, Any], root: Path) -> None:
     name, registry = study.name, read_registry(root)
     known = dict(registry.get("studies") or {})

@@ -272,10 +272,8 @@ class FittedDetector(TorchDetector, Generic[C]):
             raise ModelError(f"{path} is of version {said.get('format')}, this is version {FORMAT}: train it again")
         broken = [key for key, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
         try:
-            config, floors = (
-                cast(C, cls.config_type.model_validate(said["config"])),
-                {key: float(own) for key, own in said["floors"].items()},
-            )
+            config = cast(C, cls.config_type.model_validate(said["config"]))
+            floors = {key: float(own) for key, own in said["floors"].items()}
         except (ValidationError, KeyError, AttributeError, TypeError, ValueError) as error:
             raise ModelError(
                 f"{path} is damaged, or of another version ({type(error).__name__} in its settings): train it again"

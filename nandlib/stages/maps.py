@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import shutil
 import time
@@ -37,6 +38,7 @@ from nandlib.study.store import WHOLE, Made, bring_up_to_date, is_current, keep_
 
 CODE = ("nandlib.detectors.aprilgan", "nandlib.detectors.patchcore", "nandlib.study.shots")  # that compute, WinCLIP with its shots
 FAMILIES = ("aprilgan", "winclip", "patchcore")
+NEW = ".new"  # a state that has not replaced the one before
 FITTING = "fitting.json"  # beside a study's maps, not one of the pipeline's files: seconds differ from run to run
 
 
@@ -62,6 +64,8 @@ def clear_maps(study: OpenStudy) -> None:
         for class_name in classes:
             whole = [WHOLE] if family == "patchcore" and len(image_paths(study, class_name, "train")) > 1 else []
             keep_only(folder / class_name, [*whole, *(name for name, *_ in shards_of(study, class_name))])
+    for left in study.states.glob(f"*{NEW}"):  # by a run that was killed
+        left.unlink()
     if not set(TRAINED_NAMES) & set(study.config.detectors):
         shutil.rmtree(study.states, ignore_errors=True)
 
@@ -201,7 +205,7 @@ class Maps:
         normals = {class_name: image_paths(self.study, class_name, "train") for class_name in classes}
         with torch.enable_grad():
             found = TRAINED[name].fit(normals, self._model if config.backbone == "embedded" else None, config, run)
-        fresh = found.save(state.with_suffix(".new"))
+        fresh = found.save(state.with_suffix(f".{os.getpid()}{NEW}"))  # workers of a cluster may write one at once
         if state.is_file() and state.read_bytes() != fresh.read_bytes():
             for class_name in classes:  # no map of another state stands beside it, whenever this is killed
                 keep_only(self.study.data / "maps" / name / class_name, [])

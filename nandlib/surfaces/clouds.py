@@ -160,10 +160,8 @@ def write_cloud(cloud: Cloud, path: str | Path) -> Path:
         DataError: For another kind of file, or if PLY would round points by as much as they lie apart.
     """
     path = Path(path)
-    if (
-        path.suffix.lower() == ".ply"
-        and (step := float(np.spacing(np.float32(np.abs(cloud.points).max())))) > FINE * np.ptp(cloud.points, 0).max()
-    ):
+    step = float(np.spacing(np.float32(np.abs(cloud.points).max())))
+    if path.suffix.lower() == ".ply" and step > FINE * np.ptp(cloud.points, 0).max():
         raise DataError(f"{path}: PLY holds float32, which would round these coordinates by {step:.2g}: write .npy or .xyz, or centre them")
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix.lower() == ".npy":

@@ -1,6 +1,7 @@
 """What follows from examples once they are shown: more of them, which images they were, where they lie, and texts that nobody reads."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 from nandlib import AdaptedDetector, Example, add_normality
 from nandlib.cli import app
+from nandlib.data.layouts import find_layout
 from nandlib.detectors.config import PbasConfig, PradotConfig, UniAdConfig
 from nandlib.detectors.fitted import FORMAT
 from nandlib.detectors.pbas import Pbas
@@ -189,3 +191,35 @@ def test_an_example_that_may_show_nothing_is_told_so(patchcore, model):  # noqa:
 def test_a_mask_of_several_planes_is_named(patchcore, model):  # noqa: F811
     with pytest.raises(DataError, match="must be one plane"):
         add_normality(patchcore, examples=[Example(SQUARES[0], mask=np.ones((SIDE, SIDE, 3)))], model=model)
+
+
+def test_an_adapted_detector_is_told_in_a_line(patchcore, model):  # noqa: F811
+    adapted = add_normality(patchcore, "square", examples=SQUARES[:1], model=model, noun="plate")
+    assert len(repr(adapted)) < 400 and "square" in repr(adapted) and "Shown({'square': 1})" in repr(adapted)
+
+
+def test_so_few_images_promise_less(patchcore, model):  # noqa: F811
+    adapted = add_normality(patchcore, "square", model=model)
+    with pytest.warns(UserWarning, match="3 normal images promise a level of 0.250, not 0.05: give 19 or more"):
+        assert adapted.calibrate(NORMALS[:3]).threshold.level == 0.25
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        adapted.calibrate(NORMALS[:3], level=0.25)
+
+
+def test_the_advice_is_of_what_was_added(folders):
+    words = ["check", f"{folders}/normals", "--rejects", f"{folders}/tested", "--detector", "patchcore", "--normals", f"{folders}/shown"]
+    said = CliRunner().invoke(app, [*words, "-t", "square"], catch_exceptions=False).output
+    assert "another example" not in said
+
+
+def test_apply_names_what_fell_most(folders):
+    words = ["apply", f"{folders}/tested", "--accept", f"{folders}/shown", "--detector", "patchcore", "--normals", f"{folders}/normals"]
+    said = CliRunner().invoke(app, [*words, "-o", f"{folders}/out", "--workers", "1"], catch_exceptions=False).output
+    assert "it fell most for tested" in said and "if these are not what was meant" in said
+
+
+def test_the_folder_of_one_class_is_named(tmp_path):
+    (tmp_path / "carpet/train/good").mkdir(parents=True)
+    with pytest.raises(DataError, match="carpet is one class: give the folder that it lies in"):
+        find_layout(tmp_path / "carpet")

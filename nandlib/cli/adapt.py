@@ -114,14 +114,14 @@ def check(
         shares = [f"{found.removed_normals:.0f} % of the scores of normal images"]
         if any(images.values()):
             regions = "" if isnan(found.removed_regions) else f", {found.removed_regions:.0f} % of what lies above the threshold in them"
-            shares.append(f"{found.removed_rejects:.0f} % of those of the others{regions}")
+            shares.append(f"{found.removed_rejects:.0f} % of those of all others that were given{regions}")
         typer.echo(f"removed: {'; '.join(shares)}")
         cut = found.threshold
         typer.echo(f"threshold: {cut.value:.4g}, set by {cut.n_normals} normal images: at most {cut.level:.0%} of such are above it")
-        for name in ("overkill", "escapes"):
+        for name, what in (("overkill", "accepted images above it"), ("escapes", "rejected images that pass it")):
             before, after = getattr(found, f"{name}_before"), getattr(found, f"{name}_after")
             if before is not None:
-                typer.echo(f"{name}: {before} before, {after} after")
+                typer.echo(f"{name} ({what}): {before} before, {after} after")
     if fresh is not None:
         anew = adapted.recalibrate([*passing, *images["accepted"]], fresh)
         assert anew.threshold is not None

@@ -27,7 +27,7 @@ from nandlib.method.plus import Regions, find_regions
 from nandlib.method.prompts import PromptSet, checked_name, checked_phrases, refuse_repeated, still_abnormal
 from nandlib.method.shown import Shown, as_example
 from nandlib.method.suppression import Similarities, Texts, suppression
-from nandlib.method.threshold import Threshold, certain_threshold, conformal_threshold
+from nandlib.method.threshold import Threshold, certain_threshold, conformal_threshold, promised_threshold
 from nandlib.models import ImageFeatures, VisionLanguageModel, load_model
 
 
@@ -50,14 +50,14 @@ class AdaptedDetector:
     """
 
     detector: Detector
-    model: VisionLanguageModel
-    prompts: PromptSet
+    model: VisionLanguageModel = field(repr=False)
+    prompts: PromptSet = field(repr=False)
     noun: str
-    nand: NandConfig
+    nand: NandConfig = field(repr=False)
     normalities: Mapping[str, tuple[str, ...]]
     shown: Shown
     others: tuple[tuple[str, ...], ...] = ()
-    normal_token: Tensor | None = None
+    normal_token: Tensor | None = field(default=None, repr=False)
     threshold: Threshold | None = None
     encoded: dict[tuple[str, ...], Tensor] = field(default_factory=dict, repr=False, compare=False)
 
@@ -226,7 +226,7 @@ class AdaptedDetector:
             raise DataError(f"{type(self.detector).__name__} has no normal_maps of its own: give normal images that it was not trained on")
         maps = list(own()) if normals is None and own is not None else self._base([] if normals is None else normals)
         scores = self._scores([np.asarray(single, np.float32) for single in maps])
-        return replace(self, threshold=Threshold(*conformal_threshold(scores, level), len(scores)))
+        return replace(self, threshold=promised_threshold(scores, level))
 
     def recalibrate(self, passing: Sequence[ImageLike], level: float = 0.05, confidence: float = 0.95) -> AdaptedDetector:
         """With a fresh threshold: set on images that should pass now, normal and accepted ones, as they score after what was added.
@@ -279,7 +279,7 @@ class AdaptedDetector:
         scores = {kind: self._before_and_after(images) for kind, images in kinds.items()}
         normal = scores["normals"].before
         own = None if self.threshold is None or self.threshold.fresh else self.threshold
-        return check(**scores, threshold=own or Threshold(*conformal_threshold(normal, level), len(normal)))
+        return check(**scores, threshold=own or Threshold(*conformal_threshold(normal, level), len(normal)), said=bool(self.normalities))
 
     def save(self, folder: str | Path) -> Path:
         """Write all but the base detector, which is named only (a folder of maps by its path), and the model (`nandlib.method.saved`)."""

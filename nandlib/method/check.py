@@ -116,7 +116,7 @@ def separation(passing: Scores, rejected: Scores) -> tuple[float, float]:
     return _auroc(passing.before, rejected.before), _auroc(passing.after, rejected.after)
 
 
-def check(normals: Scores, rejects: Scores, accepted: Scores, rejected: Scores, threshold: Threshold) -> Check:
+def check(normals: Scores, rejects: Scores, accepted: Scores, rejected: Scores, threshold: Threshold, said: bool = True) -> Check:
     """The verdict on one normality.
 
     Args:
@@ -124,13 +124,14 @@ def check(normals: Scores, rejects: Scores, accepted: Scores, rejected: Scores, 
         rejects: Of images that were rejected, of which it is not known whether they are acceptable now.
         accepted, rejected: Of some that are, and of some that are not.
         threshold: From which score on images are rejected.
+        said: Whether a text was added: then the advice is to show an example.
     """
     others, none = rejects + rejected, (np.nan, np.nan)  # what accepted images lose is what was asked for
     detection = separation(normals, others) if len(others.before) else none
     lost = lost_detection(normals, others) if len(others.before) else np.nan
     split = separation(normals + accepted, rejected) if len(accepted.before) and len(rejected.before) else none
     most = max(kind.removed for kind in (normals, rejects, accepted, rejected) if len(kind.before))
-    verdict, reason = _verdict(lost, most, split, detection)
+    verdict, reason = _verdict(lost, most, split, detection, "show an example" if said else "show another example, or where it is")
     damped = others + accepted
     removed = normals.removed, damped.removed, removed_above(damped.maps, threshold.value)
     overkill, escapes = _rates(accepted, threshold.value, above=True), _rates(rejected, threshold.value, above=False)
@@ -168,20 +169,20 @@ def refuse_contradictions(kinds: Mapping[str, Sequence[ImageLike]], known: Mappi
             seen[key] = (kind, k)
 
 
-def _verdict(lost: float, most: float, split: tuple[float, float], detection: tuple[float, float]) -> tuple[Verdict, str]:
+def _verdict(lost: float, most: float, split: tuple[float, float], detection: tuple[float, float], advice: str) -> tuple[Verdict, str]:
     if most < LITTLE:
         nothing = f"less than {LITTLE:.0f} % of the scores of any kind of images is removed"
-        return "does nothing", f"{nothing}: say it in other words, or show an example"
+        return "does nothing", f"{nothing}: say it in other words, or {advice}"
     if not np.isnan(split[0]):
         moved = f"the AUROC of what should pass against what should not goes from {split[0]:.0f} to {split[1]:.0f} %"
         if split[1] < split[0]:
-            return "harms", f"{moved}: show an example instead, or train the detector again"
+            return "harms", f"{moved}: {advice} instead, or train the detector again"
         return ("helps", moved) if split[1] > split[0] else ("no harm seen", f"{moved}: give more images of either kind")
     if np.isnan(lost):
         return "not known", "no image was given that may show a defect: give some that were rejected"
     told = f"{lost:.0f} % of what tells rejected from normal images is lost (AUROC {detection[0]:.0f} to {detection[1]:.0f} %)"
     if lost >= LOST:
-        return "may harm", f"{told}, as when anomalies of every kind are damped: show an example instead, or give some of either kind"
+        return "may harm", f"{told}, as when anomalies of every kind are damped: {advice} instead, or give some of either kind"
     return (
         "no harm seen",
         f"{max(0, lost):.0f} % of what tells rejected from normal images is lost; which of them it damps only labels tell",

@@ -39,6 +39,9 @@ class Shown:
     examples: Mapping[str, Tensor] = field(default_factory=dict)
     keys: Mapping[str, tuple[bytes, ...]] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"Shown({ {name: len(own) for name, own in self.keys.items()} })"
+
     @torch.no_grad()
     def add(self, name: str, examples: Sequence[Example], base: Sequence[np.ndarray]) -> Shown:
         """With the examples of one more normality, or more of one.

@@ -34,6 +34,16 @@ class Threshold:
         return self.confidence is not None
 
 
+def promised_threshold(normals: ArrayLike, level: float) -> Threshold:
+    """That of `conformal_threshold`; with a warning, where so few scores promise no such level."""
+    value, attained = conformal_threshold(normals, level)
+    n = np.size(normals)
+    if attained > level + 1e-9:
+        few = f"{n} normal images promise a level of {attained:.3f}, not {level:g}: give {int(np.ceil(1 / level - 1 - 1e-9))} or more"
+        warnings.warn(few, stacklevel=3)
+    return Threshold(value, attained, n)
+
+
 def conformal_threshold(normals: ArrayLike, level: float) -> tuple[float, float]:
     """A threshold that a new normal image exceeds with a probability of at most `level`, if it is exchangeable with those given.
 

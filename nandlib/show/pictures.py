@@ -73,7 +73,8 @@ def before_after(rows: Sequence[dict[str, Any]], suppression: bool = True) -> Fi
                 ax.set_xlabel(f"score {row[column].max():.2f}", fontsize=9)
     for k, column in enumerate(columns[1:], start=1):
         image, label = (shown_sup, "suppression") if column == "suppression" else (shown, "anomaly")
-        figure.colorbar(image, ax=axes[:, k], location="bottom", shrink=0.85, aspect=18, pad=0.01, label=label, panchor=False)
+        pad = 0.01 if len(rows) > 1 else 0.12  # of the height of all rows: below a single one its score is as high
+        figure.colorbar(image, ax=axes[:, k], location="bottom", shrink=0.85, aspect=18, pad=pad, label=label, panchor=False)
     return figure
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from nandlib.data.groups import GOOD
 from nandlib.data.layouts.autovi import AutoVI
 from nandlib.data.layouts.base import Item, Layout
 from nandlib.data.layouts.ds_mvtec import DSMVTec
@@ -43,5 +44,7 @@ def find_layout(root: Path) -> Layout:
             return layout
     if almost := [f"{layout.name}: {layout.lacking(root)[0]}" for layout in LAYOUTS.values() if layout.lacking(root)]:
         raise DataError(f"data.root: {root} would be {'; or '.join(almost)}")
+    if (root / "train" / GOOD).is_dir():
+        raise DataError(f"data.root: {root} is one class: give the folder that it lies in, {root.resolve().parent}")
     known = "; ".join(f"{name}: {own.described}" for name, own in LAYOUTS.items())
     raise DataError(f"data.root: {root} looks like no data set that is known here ({known})")

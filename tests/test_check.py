@@ -119,7 +119,11 @@ def test_on_the_command_line(tmp_path):
     assert fresh["value"] == pytest.approx(after.max(), rel=1e-4), "of six none: with one above, chance is (1 + 6) / 2^6 > 0.05"
     assert fresh["escapes"] == (adapted.scores(BARS) <= fresh["value"]).sum() and fresh["n_normals"] == 6
     said = CliRunner().invoke(app, [*words, "--fresh", "0.5"]).stdout
-    assert said.startswith("helps: the AUROC of what should pass") and "escapes (rejected images that pass it): " in said and "bounds the defects" in said
+    assert (
+        said.startswith("helps: the AUROC of what should pass")
+        and "escapes (rejected images that pass it): " in said
+        and "bounds the defects" in said
+    )
     assert "fresh threshold" in said
     with pytest.raises(DataError, match=r"images vouch for no threshold at a level of 0.05 with a confidence of 0.95: give 59 or more"):
         CliRunner().invoke(app, [*words, "--fresh", "0.05"], catch_exceptions=False)

@@ -128,7 +128,7 @@ def test_the_threshold_counts_images(explorer):
     assert all(row[1:] == ("0", "0") for row in rows)
 
 
-NONSENSE = [" ; ;;", "🙂🙂🙂", "<script>alert(1)</script>", "%s {} \\x00 'quote\" &amp;", "ß漢字", "thread " * 30]
+NONSENSE = [" ; ;;", "<script>alert(1)</script>", "%s {} \\x00 'quote\" &amp;", "thread " * 30]
 
 
 @pytest.mark.parametrize("text", NONSENSE)
@@ -137,6 +137,15 @@ def test_nonsense_is_survived(explorer, text):
     assert "nand-error" not in explorer._message.value
     assert np.isfinite(explorer.answer.after).all()
     assert "<script>" not in explorer._result.value
+    explorer.texts.value = ["thread"]
+    assert explorer._message.value == ""
+
+
+@pytest.mark.parametrize("text", ["🙂🙂🙂", "ß漢字"], ids=["signs", "letters"])
+def test_what_no_model_reads_is_said(explorer, text):
+    before = explorer._result.value
+    explorer.texts.value = [text]
+    assert "it knows English words alone" in explorer._message.value and explorer._result.value == before
     explorer.texts.value = ["thread"]
     assert explorer._message.value == ""
 

@@ -23,7 +23,7 @@ from nandlib.method.config import NandConfig, PromptConfig
 from nandlib.method.detection import text_feature
 from nandlib.method.operators import aggregate_layers, detect, image_score, similarities
 from nandlib.method.prompts import load_prompts
-from nandlib.models.clip import ARCHITECTURE, BLOCKS, ClipModel, Projections, clip_input, load_clip
+from nandlib.models.clip import ARCHITECTURE, BLOCKS, ClipModel, Projections, clip_input, encode_tokens, load_clip
 from nandlib.models.last import LastAnswer
 from nandlib.settings import RANDOM
 
@@ -91,8 +91,11 @@ def test_reduced_size(small, batch, cosines):
 
 
 def test_text(small):
-    assert torch.equal(small.tokenizer(SENTENCES), REFERENCE["token_ids"])
-    assert (small.encode_text(SENTENCES) - REFERENCE["small_text_features"]).abs().max() < 1e-4
+    tokens, expected = small.tokenizer(SENTENCES), REFERENCE["small_text_features"]
+    assert torch.equal(tokens, REFERENCE["token_ids"])
+    assert (encode_tokens(small.clip, tokens) - expected).abs().max() < 1e-4
+    whole = [k for k, ids in enumerate(tokens) if not ids[-1]]  # the official code cuts others off, which are refused here
+    assert (small.encode_text([SENTENCES[k] for k in whole]) - expected[whole]).abs().max() < 1e-4 and len(whole) == len(SENTENCES) - 1
     prompts = load_prompts(PromptConfig())
     for class_name, expected in (("metal_nut", REFERENCE["small_text_metal_nut"]), ("carpet", REFERENCE["small_text_carpet"])):
         assert (len(prompts.normal(class_name)), len(prompts.abnormal(class_name))) == (245, 175)

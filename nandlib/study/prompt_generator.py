@@ -31,6 +31,7 @@ REQUEST = "Generate concise phrases describing defects of type '{type}' in {noun
 FEWEST, MOST, MOST_WORDS = 5, 10, 12
 LONGEST_WAIT = 300  # seconds, whatever a server asks for
 ATTEMPTS = 3  # at a valid answer
+_EMPHASIS = re.compile(r"(\*\*|__|`)(.+?)\1")
 _ENUMERATION = re.compile(r"^\s*(?:[-•–]|\*(?!\*)|\(?\d+[.)](?!\d)|\(?[A-Za-z]\)(?=\s))\s*")  # no decimal, nothing that is printed bold
 
 
@@ -140,14 +141,14 @@ def parse_phrases(answer: str) -> list[str]:
         raise DataError(f"the answer is no list of phrases: {answer[:200]!r}")
     listed = [line for line in lines if _ENUMERATION.match(line)]
     stripped = (
-        re.sub(r"\*\*|__|`", "", _ENUMERATION.sub("", line)).strip(" \t\"'“”.,;*_") for line in (listed if len(listed) >= FEWEST else lines)
+        _EMPHASIS.sub(r"\2", _ENUMERATION.sub("", line)).strip(" \t\"'“”.,;") for line in (listed if len(listed) >= FEWEST else lines)
     )
     phrases = list(dict.fromkeys(phrase.lower() for phrase in stripped if phrase))
     for phrase in phrases:
         if (
             len(phrase.split()) > MOST_WORDS
             or phrase.endswith(":")
-            or re.search(r"[{}\[\]<>\\*`!?]", phrase)
+            or re.search(r"[{}\[\]<>\\`!?]", phrase)
             or not re.search(r"[^\W\d_]", phrase)
         ):
             raise DataError(f"the answer holds {phrase[:100]!r}, which is no short phrase")

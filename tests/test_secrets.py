@@ -150,5 +150,5 @@ def test_images_behind_a_password(tmp_path, heads_file, caplog):
 def test_a_language_model_that_tells_the_key(host, tmp_path, caplog):
     endpoint = Endpoint(f"http://me:{PLANTED}@{host}/v1", "some-model", PLANTED, retries=0)
     phrases = generate({"carpet": ["hole"]}, tmp_path / "prompts.yaml", endpoint, progress=False)
-    assert phrases["carpet"]["hole"][-1] == "** hole"  # what stands for the key, less a bullet
+    assert phrases["carpet"]["hole"][-1] == "*** hole"  # what stands for the key
     assert PLANTED not in caplog.text + repr(endpoint) and holding(tmp_path) == []

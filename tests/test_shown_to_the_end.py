@@ -60,6 +60,11 @@ def test_an_example_is_no_image_of_a_check(patchcore, model, tmp_path):  # noqa:
             with pytest.raises(DataError, match=f"image 1 of {kind} is image 2 of the examples"):
                 one.check(NORMALS[-2:], **{kind: SQUARES[1:3]})
         assert one.remove("example").shown.every_key() == []
+    path = tmp_path / "kept/adapted.yaml"
+    key = adapted.shown.every_key()[0].hex()
+    path.write_text(path.read_text().replace(key, "no key"))
+    with pytest.raises(DataError, match=r"adapted.yaml: keys.example.0: "):
+        AdaptedDetector.load(tmp_path / "kept", patchcore, model)
 
 
 def test_normal_images_of_a_training_are_none_of_a_check(folders, model):  # noqa: F811

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, ValidationError
@@ -22,6 +22,9 @@ from nandlib.settings import Section, read_yaml
 
 NAMES = ("adapted.yaml", "adapted.safetensors")
 SHOWN = "shown."  # before the name of a normality: the tensor of its examples
+
+
+Key = Annotated[str, Field(pattern=r"^([0-9a-f]{2})+$")]  # hexadecimal
 
 
 class Words(Section):
@@ -65,7 +68,7 @@ class Saved(Section):
     prompts: Words
     threshold: Cut | None = None
     shown: tuple[str, ...] = Field((), description="names of normalities with examples, in order")
-    keys: dict[str, tuple[str, ...]] = Field({}, description="of the examples' pixels, by the name of their normality")
+    keys: dict[str, tuple[Key, ...]] = Field({}, description="of the examples' pixels, by the name of their normality")
     level: float | None = Field(None, description="how high a normal image's map is; null: not known")
 
 

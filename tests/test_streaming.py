@@ -281,8 +281,14 @@ def test_one_process_at_a_time(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes end with their parent on Linux alone")
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_workers_end_with_the_run(how):
-    code = "import time\nfrom nandlib.streaming.here import Here\nlist(Here(2)(lambda shard: time.sleep(60), iter('abc')))"
+@pytest.mark.parametrize("late", [0, 1], ids=["working", "starting"])
+def test_workers_end_with_the_run(how, late):
+    """Also those that had not begun when it was killed."""
+    code = f"""import time
+from nandlib.streaming import here
+asked = here.end_with_parent
+here.end_with_parent = lambda: (time.sleep({late}), asked())
+list(here.Here(2)(lambda shard: time.sleep(60), iter('abc')))"""
     with subprocess.Popen([sys.executable, "-c", code]) as started:
         run, until = psutil.Process(started.pid), time.monotonic() + 60
         while len(workers := run.children()) < 2 and time.monotonic() < until:

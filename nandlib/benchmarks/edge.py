@@ -41,11 +41,11 @@ def edge_cost(study: OpenStudy) -> pd.DataFrame:
     """
     model, class_name = model_of(study), study.classes()[0]
     image = as_image(image_paths(study, class_name)[0])
+    detectors = {name: fitted_detectors(study, name, model, [class_name])[class_name] for name in measured(study)}
     threads, rows = torch.get_num_threads(), []
     torch.set_num_threads(1)
     try:
-        for name in measured(study):
-            detector = fitted_detectors(study, name, model, [class_name])[class_name]
+        for name, detector in detectors.items():
             batch = detector.preprocess(image)[None]
             networks, kept = _sizes(detector, model)
             with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):

@@ -24,7 +24,7 @@ class _KCenterGreedy(KCenterGreedy):
     choice.
     """
 
-    rows = 1024  # of the features at a time
+    rows = 4096  # of the features at a time
     buffer: Tensor
     distances: Tensor
 

@@ -57,7 +57,7 @@ def select_memory(parts: Mapping[str, Sequence[Cloud]], progress: bool = True) -
 
 def _smoothed(one: ScoredSurfaces, smooth: int) -> list[Tensor]:
     parts = zip(one.split.test, one.distances, strict=True)
-    return [one.detector.averaged(distances, own.cloud.nearest(smooth)[1]) for own, distances in parts]
+    return [one.detector.averaged(distances, own.cloud.nearest(smooth)) for own, distances in parts]
 
 
 def best_memory(table: pd.DataFrame) -> int:

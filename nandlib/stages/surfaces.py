@@ -81,6 +81,8 @@ class _Part:
     def __call__(self, name: str) -> _Found:
         config = self.study.config
         split = split_of(name, config.data, self.study.root)
+        for own in split.test:
+            own.cloud.nearest(config.reach)  # the most that is asked for
         good, objects, types = int((split.groups == GOOD).sum()), list[tuple[object, ...]](), list[tuple[object, ...]]()
         settings = {"untuned": config.untuned, "tuned": config.tuned}
         scored = {key: ScoredSurfaces(split, SurfaceMemory.fit(split.train, own), config.reach) for key, own in settings.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -29,6 +29,7 @@ class Cloud:
 
     points: np.ndarray
     grid: np.ndarray | None = None
+    _found: list[np.ndarray] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.points)
@@ -36,11 +37,19 @@ class Cloud:
     @cached_property
     def normals(self) -> np.ndarray:
         """``(P, 3)``: which way it faces at every point (`nandlib.surfaces.normals`)."""
-        return normals_of(self.points, self.grid, self.nearest(NEIGHBOURS)[1])
+        return normals_of(self.points, self.grid, self.nearest(NEIGHBOURS))
 
-    def nearest(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Of every point the nearest ones, itself among them: distances and positions ``(P, count)``, or all where there are fewer."""
-        return cKDTree(self.points).query(self.points, range(1, min(count, len(self)) + 1))
+    def nearest(self, count: int) -> np.ndarray:
+        """Of every point the nearest ones, itself first: positions ``(P, count)``, or all where there are fewer.
+
+        The most that were asked for are kept, and fewer taken from these: ask for the most first.
+        """
+        count = min(count, len(self))
+        known = self._found[0] if self._found else np.empty((len(self), 0), np.int32)
+        if known.shape[1] < count:
+            known = cKDTree(self.points).query(self.points, range(1, count + 1))[1].astype(np.int32)
+            self._found[:] = [known]
+        return known[:, :count].astype(np.intp)
 
 
 def as_cloud(points: np.ndarray, source: str = "the cloud") -> Cloud:

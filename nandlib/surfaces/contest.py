@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nandlib.method.config import ExampleConfig
-from nandlib.surfaces.descriptors import THREADS, described
+from nandlib.surfaces.descriptors import described
 from nandlib.surfaces.memory import SurfaceMemory, object_score
 from nandlib.surfaces.samples import SurfaceSplit
 from nandlib.surfaces.shown import ShownSurface, suppression
@@ -58,8 +57,7 @@ class ScoredSurfaces:
             cloud, descriptors = self.split.test[number].cloud, self.descriptors[number]
             return ShownSurface.of(cloud, self.maps[number], descriptors, self.detector.memory, self.reach)
 
-        with ThreadPoolExecutor(THREADS) as pool:
-            return list(pool.map(one, range(len(self.split.test))))
+        return [one(number) for number in range(len(self.split.test))]
 
     @cached_property
     def _from_highest(self) -> list[tuple[Tensor, ...]]:
@@ -67,7 +65,7 @@ class ScoredSurfaces:
 
     @cached_property
     def _near(self) -> list[np.ndarray]:
-        return [own.cloud.nearest(self.detector.config.smooth)[1] for own in self.split.test]
+        return [own.cloud.nearest(self.detector.config.smooth) for own in self.split.test]
 
     def averaged(self, distances: Sequence[Tensor]) -> list[Tensor]:
         """Maps from distances, N times ``(P,)``."""

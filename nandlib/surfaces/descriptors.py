@@ -6,7 +6,6 @@ P points, k neighbours, B bins.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -16,7 +15,6 @@ from nandlib.surfaces.clouds import Cloud
 
 BINS = 11  # of each of the three angles
 TINY = 1e-12
-THREADS = 2  # clouds at a time
 
 
 def pair_angles(points: np.ndarray, normals: np.ndarray, nearest: np.ndarray) -> np.ndarray:
@@ -56,11 +54,12 @@ def fpfh(cloud: Cloud, neighbours: int) -> np.ndarray:
         cloud: Of a surface.
         neighbours: k.
     """
-    centred = Cloud(cloud.points - cloud.points.mean(0))  # about the centre few digits are enough
-    distances, nearest = (own[:, 1:] for own in centred.nearest(neighbours + 1))
-    angles = pair_angles(centred.points.astype(np.float32), cloud.normals.astype(np.float32), nearest)
+    points = cloud.points - cloud.points.mean(0)  # about the centre few digits are enough
+    nearest = cloud.nearest(neighbours + 1)[:, 1:]
+    angles = pair_angles(points.astype(np.float32), cloud.normals.astype(np.float32), nearest)
     own = np.concatenate([histograms(values) for values in angles], 1)
-    weights = 1 / np.maximum(distances, TINY)
+    away = points[nearest] - points[:, None]
+    weights = 1 / np.maximum(np.sqrt(np.einsum("pki,pki->pk", away, away)), TINY)
     weights /= weights.sum(1, keepdims=True)
     found: np.ndarray = own + np.einsum("pk,pkb->pb", weights, own[nearest])
     return found
@@ -73,5 +72,4 @@ def described(clouds: Sequence[Cloud], neighbours: Sequence[int]) -> list[Tensor
         parts = [np.sqrt(fpfh(cloud, count)) for count in neighbours]
         return torch.from_numpy(np.concatenate(parts, 1).astype(np.float32))
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(one, clouds))
+    return [one(cloud) for cloud in clouds]

@@ -63,7 +63,7 @@ class SurfaceMemory:
 
     def map(self, cloud: Cloud) -> Tensor:
         """A ``(P,)``, ≥ 0, larger is more anomalous."""
-        return self.averaged(self.distances(described([cloud], self.config.neighbours)[0]), cloud.nearest(self.config.smooth)[1])
+        return self.averaged(self.distances(described([cloud], self.config.neighbours)[0]), cloud.nearest(self.config.smooth))
 
     def averaged(self, distances: Tensor, near: np.ndarray) -> Tensor:
         """A ``(n,)`` of points with these nearest ones ``(n, k)``, from the distances ``(P,)`` of all."""

@@ -24,7 +24,7 @@ FOCUS = PlusConfig().focus  # a point of a region counts (A / peak)^focus
 
 def climbing(cloud: Cloud, anomaly: np.ndarray, reach: int) -> np.ndarray:
     """The region of every point ``(P,)``, from 0: steps go to the highest of the `reach` nearest points until there is none higher."""
-    near = cloud.nearest(reach)[1]
+    near = cloud.nearest(reach)
     goal = near[np.arange(len(near)), anomaly[near].argmax(1)]
     while not np.array_equal(goal, further := goal[goal]):
         goal = further

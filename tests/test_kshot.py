@@ -81,7 +81,8 @@ def test_the_greedy_choice_goes_on():
     """The farthest from the memory first, then the farthest from memory and choice."""
     new = torch.tensor([[0.0], [10.0], [11.0], [4.0]])
     assert continued(new, torch.tensor([1.0, 8.0, 9.0, 3.0]), 0.75) == [2, 3, 0]
-    assert continued(new, torch.tensor([1.0, 8.0, 9.0, 3.0]), 0.2) == []
+    assert continued(new, torch.tensor([1.0, 8.0, 9.0, 3.0]), 0.2) == [2], "one at least"
+    assert continued(torch.ones(4, 1), torch.full((4,), 2.0), 0.75) == [0], "what equals the first adds nothing"
     rng = torch.Generator().manual_seed(0)
     for spread in (0.1, 3.0):  # where few are far from the memory, and where all are alike
         many, away = torch.rand(400, 3, generator=rng), torch.rand(400, generator=rng) ** spread

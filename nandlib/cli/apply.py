@@ -87,7 +87,7 @@ def apply(
     asked = Setting(text or [], accept or [], noun, detector, maps, checkpoint, normals, method, model, clip, device, accept_masks)
     asked.check()
     listing = Listing.of(images, [out / "maps", out / "overlays", *([maps] if maps else [])])
-    own = map_folder(maps, listing) if maps else None
+    own = map_folder(maps, listing, find_images(asked.accept) if asked.accept else []) if maps else None
     how = How(store, store == "files" if overlays is None else overlays, batch, skip_unreadable)
     setting = asked.record(own)
     where: Any
@@ -113,6 +113,8 @@ def apply(
         typer.echo(f"{len(others)} pictures are of a kind that is not read ({others[0]}): convert them, to .png for example", err=True)
     if unread := int(scores["score_before"].isna().sum()):
         typer.echo(f"{unread} of the images could not be read: {out / 'unreadable.csv'}", err=True)
+    if unread == len(scores):
+        raise DataError(f"none of the {unread} images could be read: {out / 'unreadable.csv'} says why")
     fell, means = int((scores["score_after"] < 0.9 * scores["score_before"]).sum()), scores[["score_before", "score_after"]].mean()
     typer.echo(
         f"{len(scores) - unread} images: mean score {means['score_before']:.3f} before, {means['score_after']:.3f} after; "

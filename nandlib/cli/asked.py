@@ -99,12 +99,8 @@ class Setting:
         from nandlib.streaming.listing import find_images
 
         images = find_images(self.accept) if self.accept else []
-        if self.accept_masks is None:
-            return images
-        masks = {path.stem.removesuffix("_mask"): path for path in find_images([self.accept_masks])}
-        if strange := sorted(set(masks) - {image.stem for image in images}):
-            raise DataError(f"--accept-masks: {masks[strange[0]]} is the mask of no image of --accept: they go by the same name")
-        return [Example(image, load_mask(masks[image.stem])) if image.stem in masks else image for image in images]
+        masks = masks_by_image(images, self.accept_masks) if self.accept_masks else {}
+        return [Example(image, load_mask(masks[image])) if image in masks else image for image in images]
 
     def record(self, maps: MapFolder | None = None) -> dict[str, Any]:
         """What results depend on, as JSON: files and folders by what they hold; `maps`, where they are the detector."""
@@ -116,14 +112,45 @@ class Setting:
         named = {"checkpoint": self.checkpoint, "model": self.weights or EMBEDDED_HEADS, "clip": self.clip}
         files = {name: [path] if path else [] for name, path in named.items()}
         files |= {"normals": find_images([self.normals]) if self.normals else [], "accept": find_images(self.accept) if self.accept else []}
-        files |= {"accept masks": find_images([self.accept_masks]) if self.accept_masks else []}
+        masks = masks_by_image(files["accept"], self.accept_masks) if self.accept_masks else {}
+        files |= {"accept masks": list(masks.values())}
         if maps is not None:  # which say where an example shows it
             files["example maps"] = [maps.path_of(image) for image in files["accept"]]
         there = {name: [path for path in own if path.is_file()] for name, own in files.items()}  # of others, whoever loads them speaks
         held = {name: digest(b"".join(digest(path.read_bytes()) for path in own)).hex() if own else None for name, own in there.items()}
         words = {"texts": self.texts, "noun": self.noun, "method": self.method, "detector": self.detector or "maps"}
         words |= {"tower": "clip" if self.clip else "mini", "device": self.device}
-        return {"nandlib": version("nandlib"), "code": digest(_code()).hex(), **words, **held}
+        masked = [place for place, image in enumerate(files["accept"]) if image in masks]
+        return {"nandlib": version("nandlib"), "code": digest(_code()).hex(), **words, **held, "masked": masked}
+
+
+def masks_by_image(images: Sequence[Path], folder: Path) -> dict[Path, Path]:
+    """The masks of a folder, by the image of the same name, with or without ``_mask``, in the images' order: ``crack/000_mask.png`` is of
+    ``…/crack/000.png``, and of an image ``000.png`` elsewhere if there is but one that has none.
+
+    Raises:
+        DataError: If a mask is of no image, or of several.
+    """
+    from nandlib.streaming.listing import find_images
+
+    names = {mask: mask.relative_to(folder).with_name(mask.stem.removesuffix("_mask")) for mask in find_images([folder])}
+    found = dict[Path, Path]()
+    for whole in (True, False):  # first those whose folders agree as well
+        for mask, name in names.items():
+            tail = name.parts if whole else name.parts[-1:]
+            fitting = [image for image in images if image.absolute().with_suffix("").parts[-len(tail) :] == tail]
+            free = [image for image in fitting if image not in found]
+            if mask in found.values() or (whole and len(free) != 1):
+                continue
+            if len(free) != 1:
+                of = (
+                    f"several images of --accept, {free[0]} and {free[1]}: put it into a folder of the same name as theirs"
+                    if free
+                    else ("no image of --accept: they go by the same name")
+                )
+                raise DataError(f"--accept-masks: {mask} is the mask of {of}")
+            found[free[0]] = mask
+    return {image: found[image] for image in images if image in found}
 
 
 def _code() -> bytes:
@@ -159,12 +186,13 @@ def chosen_detector(
     noun: str,
     normals: Sequence[Path],
     listing: Listing | None,
+    examples: Sequence[Path] = (),
 ) -> Detector:
-    """The base detector that the options name; maps are those of the listed images."""
+    """The base detector that the options name; maps are those of the listed images, and of examples beside them."""
     if maps is not None and listing is not None:
         from nandlib.streaming.map_files import map_folder
 
-        return map_folder(maps, listing)
+        return map_folder(maps, listing, examples)
     if checkpoint is not None and checkpoint.suffix == ".safetensors":
         from nandlib.detectors.trained import TRAINED
 
@@ -192,7 +220,8 @@ def adapted_detector(s: Setting, listing: Listing | None) -> Any:
     texts = read_texts(s.texts)
     model = load_model("clip" if s.clip else "mini", s.weights, Placement(s.device), s.clip)
     normals = find_images([s.normals]) if s.normals else []
-    detector = chosen_detector(s.detector, s.maps, s.checkpoint, model, s.noun, normals, listing)
+    accept = find_images(s.accept) if s.accept else []
+    detector = chosen_detector(s.detector, s.maps, s.checkpoint, model, s.noun, normals, listing, accept)
     method = cast(Literal["nand", "nand_plus"], s.method)  # checked above
     examples = s.examples()
     together = examples if len(texts) <= 1 else []  # several texts: which of them the examples show is not said

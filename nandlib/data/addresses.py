@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from urllib.parse import unquote
 
 import fsspec
 
@@ -18,13 +19,17 @@ def is_address(place: Path | str) -> bool:
 def local_path(place: Path | str) -> Path | str:
     """``file:///images`` as a path of this machine; all else as it is."""
     scheme, found, path = str(place).partition("://")
-    return Path(path) if found and scheme in ("file", "local") else place
+    if not found or scheme not in ("file", "local"):
+        return place
+    return Path(path) if os.path.exists(path) else Path(unquote(path))  # as `Path.as_uri` writes it
 
 
 def below(address: str, name: str) -> str:
     """The address of what lies in a folder, chained (``zip://folder::https://…/x.zip``) or not."""
-    first, chain, rest = address.partition("::")
-    return f"{first}{'' if first.endswith('/') else '/'}{name}{chain}{rest}"
+    links = address.split("::")
+    place = next(k for k, link in enumerate(links) if "://" in link)  # before it stand caches alone
+    links[place] += f"{'' if links[place].endswith('/') else '/'}{name}"
+    return "::".join(links)
 
 
 def refuse_pipe(path: Path | str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from nandlib.data.addresses import refuse_pipe
+from nandlib.data.addresses import is_address, refuse_pipe
 from nandlib.errors import DataError
 
 ImageLike = str | Path | Image.Image | np.ndarray
@@ -206,6 +207,11 @@ def evenly(count: int, most: int) -> list[int]:
     """Positions of at most `most` of `count` things, evenly over their order."""
     chosen: list[int] = np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
     return chosen
+
+
+def placed(image: ImageLike) -> ImageLike:
+    """A path as it is kept to be opened again, wherever the working directory is by then; all else as it is."""
+    return Path(os.path.abspath(image)) if isinstance(image, (str, Path)) and not is_address(image) else image
 
 
 def as_image(image: ImageLike) -> Image.Image:

@@ -32,8 +32,8 @@ class MapFolder:
     """
 
     def __init__(self, folder: str | Path, image_root: str | Path | None = None) -> None:
-        self.folder = Path(folder)
-        self.image_root = None if image_root is None else Path(image_root)
+        self.folder = Path(folder).absolute()  # whoever changes the working directory still finds it
+        self.image_root = None if image_root is None else Path(image_root).absolute()
         if not self.folder.is_dir():
             raise DataError(f"{self.folder} is not a folder of anomaly maps (a detector of a name is made by nandlib.fit_detector)")
 
@@ -72,7 +72,7 @@ class MapFolder:
             if not isinstance(image, (str, Path)):
                 raise DataError("a folder of maps needs the paths of the images, not the images themselves")
             path = self.path_of(image)
-            if taken.setdefault(path, Path(image)) != Path(image):
+            if os.path.abspath(taken.setdefault(path, Path(image))) != os.path.abspath(image):
                 fix = "give MapFolder the image_root" if self.image_root is None else "rename one of them"
                 raise DataError(f"{taken[path]} and {image} would share the map {path}: {fix}")
             maps.append(check_map(_read(path), str(path)))

@@ -93,7 +93,8 @@ def coreset_of_shards(shards: Iterable[tuple[Tensor, Tensor]], ratio: float, see
 
 
 def continued(new: Tensor, distances: Tensor, ratio: float) -> list[int]:
-    """Greedy k-centre choice that goes on from a memory: positions of ``⌊ratio · n⌋`` of ``(n, C)`` patches, the farthest first.
+    """Greedy k-centre choice that goes on from a memory: positions of ``⌊ratio · n⌋`` of ``(n, C)`` patches, one at least, the farthest
+    first; fewer, if all others equal what is kept.
 
     What lies nearer to the memory than the last one chosen is never chosen: the choice is made among the farthest alone, of which there
     must be enough.
@@ -103,7 +104,7 @@ def continued(new: Tensor, distances: Tensor, ratio: float) -> list[int]:
         distances: ``(n,)`` of each to the memory.
         ratio: Share that is kept.
     """
-    count, order = int(ratio * len(new)), distances.argsort(descending=True)
+    count, order = max(1, int(ratio * len(new))), distances.argsort(descending=True)
     among = 4 * count
     while True:
         kept = order[:among].sort().values
@@ -117,7 +118,10 @@ def _farthest(new: Tensor, distances: Tensor, count: int) -> tuple[list[int], fl
     """Positions of so many patches, and how far the last of them was from all others and the memory."""
     nearest, chosen, last = distances.clone(), list[int](), float("inf")
     for _ in range(count):
-        chosen.append(int(nearest.argmax()))
-        last = float(nearest[chosen[-1]])
+        farthest = int(nearest.argmax())
+        last = float(nearest[farthest])
+        if chosen and not last:  # it is kept already, or its equal is
+            break
+        chosen.append(farthest)
         nearest = torch.minimum(nearest, torch.linalg.norm(new - new[chosen[-1]], dim=1))
     return chosen, last

@@ -25,8 +25,8 @@ def grid_places(grid: tuple[int, int]) -> Tensor:
 
 
 def prototype_places(grid: tuple[int, int], per_cell: float) -> Tensor:
-    """Places of prototypes ``(m, 2)``: more than one per cell lie on the cells, all cells once, then all again; fewer lie on the
-    midpoints of a coarser grid of ⌊h · per_cell⌋ × ⌊w · per_cell⌋."""
+    """Places of prototypes ``(m, 2)``: more than one per cell, of which the whole number counts, lie on the cells, all cells once, then all
+    again; one or fewer lie on the midpoints of a grid of ⌊h · per_cell⌋ × ⌊w · per_cell⌋."""
     if per_cell > 1:
         return grid_places(grid).repeat(int(per_cell), 1)
     sides = [max(1, int(side * per_cell)) for side in grid]

@@ -41,6 +41,9 @@ def known(rows: pd.DataFrame) -> np.ndarray:
 
 
 def masks_of(study: OpenStudy, rows: pd.DataFrame, side: int) -> Tensor:
-    """Ground truth of images ``(n, side, side)``, bool; False everywhere for good images, and where it is not `known`."""
+    """Ground truth of images ``(n, side, side)``, bool; False everywhere for good images, and where it is not `known`.
+
+    Of each cell one pixel counts, the one at its centre: a defect that is narrower than a cell may be lost.
+    """
     empty = np.zeros((side, side), bool)
     return torch.from_numpy(np.stack([load_mask(study.images / name, (side, side)) if name else empty for name in rows["mask"]]))

@@ -1,7 +1,7 @@
 """How the settings of normality by example in time were chosen: on anomalies made on normal records (`nandlib.signals.made_up`).
 
 The rule, stated beforehand: among candidates, the largest mean share of the gap closed with one and with four examples, by the plain
-baseline; of those within one percent of it the smallest window, then the smallest distance between peaks.
+baseline; of those within one point of it the smallest window, then the smallest distance between peaks.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ class Step:
             ``known`` and ``open`` (which need more than the text).
         name: As it is printed.
         nand: The configuration.
-        open_world: Whether half of the names of the other types are wrong (`half_wrong`).
+        open_world: Whether every second name of the other types is wrong (`half_wrong`).
     """
 
     kind: str
@@ -32,7 +32,8 @@ class Step:
 
 
 def half_wrong(texts: Texts, own: int) -> list[int]:
-    """The class's types as someone names them who knows half of them: of the others every second one, from the first on, is exchanged.
+    """The class's types as someone names them who knows half of them, or less: of the others every second one, from the first on, is
+    exchanged, which of one is all.
 
     In its place stands a generic defect that the class does not have: of the bank, the texts whose largest cosine with any text of a
     type is smallest.

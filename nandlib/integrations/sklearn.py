@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -75,8 +76,9 @@ class NormalityDetector(OutlierMixin, BaseEstimator):
             raise DataError(f'texts must be a sequence of phrases: texts=["{self.texts}"]')
         if isinstance(self.detector, AdaptedDetector) and (self.noun, self.method, self.model) != ("object", "nand", None):
             raise DataError("the detector is adapted already and keeps its noun, method and model: leave them out")
-        if not 0 <= self.contamination <= 0.5:
-            raise DataError(f"contamination must be between 0 and 0.5, not {self.contamination}")
+        share: object = self.contamination
+        if not (isinstance(share, Real) and 0 <= float(share) <= 0.5):
+            raise DataError(f"contamination must be a number between 0 and 0.5, not {self.contamination!r}")
         model = self.model or load_model("mini")
         base = fit_detector(self.detector, model, noun=self.noun, normals=X) if isinstance(self.detector, str) else self.detector
         normal_maps = base.normal_maps(range(len(X))) if isinstance(self.detector, str) and hasattr(base, "normal_maps") else base(X)

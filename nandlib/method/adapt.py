@@ -27,11 +27,11 @@ from nandlib.method.plus import Regions, find_regions
 from nandlib.method.prompts import PromptSet, checked_name, checked_phrases, refuse_repeated, still_abnormal
 from nandlib.method.shown import Shown, as_example
 from nandlib.method.suppression import Similarities, Texts, suppression
-from nandlib.method.threshold import Threshold, certain_threshold, conformal_threshold, promised_threshold
+from nandlib.method.threshold import Threshold, certain_threshold, conformal_threshold, lasting, promised_threshold
 from nandlib.models import ImageFeatures, VisionLanguageModel, load_model
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AdaptedDetector:
     """A detector whose anomaly maps are damped where the image shows an added normality. Immutable.
 
@@ -88,7 +88,8 @@ class AdaptedDetector:
         if phrases:
             self.text_feature(tuple(self.prompts.fill(phrases)))  # what cannot be read is refused here
         said = {**self.normalities, name: phrases} if phrases else self.normalities
-        return replace(self, normalities=said, shown=self._show(name, examples) if len(examples) else self.shown)
+        shown, kept = self._show(name, examples) if len(examples) else self.shown, lasting(self.threshold) if more else self.threshold
+        return replace(self, normalities=said, shown=shown, threshold=kept)
 
     def _show(self, name: str, examples: Sequence[ImageLike | Example]) -> Shown:
         given = [as_example(example) for example in examples]
@@ -103,8 +104,7 @@ class AdaptedDetector:
         if name not in self.names:
             raise DataError(f"no normality '{name}' to take back: {nearest(name, self.names)}")
         rest = {key: own for key, own in self.normalities.items() if key != name}
-        kept = None if self.threshold is not None and self.threshold.fresh else self.threshold
-        return replace(self, normalities=rest, shown=self.shown.remove(name), threshold=kept)
+        return replace(self, normalities=rest, shown=self.shown.remove(name), threshold=lasting(self.threshold))
 
     @property
     def names(self) -> list[str]:

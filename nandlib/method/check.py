@@ -46,7 +46,7 @@ class Rate:
 
 
 def removed(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Shares of scores ``(n,)`` that are removed, in percent; none of a score of 0."""
+    """Shares of scores ``(n,)`` that are removed, in percent; none of a score of 0 or less."""
     left: np.ndarray = np.divide(after, before, out=np.ones(len(before)), where=before > 0)
     return 100 * (1 - left)
 

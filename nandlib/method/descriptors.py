@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nandlib.data.batch import inputs
-from nandlib.data.images import ImageLike, evenly
+from nandlib.data.images import ImageLike, evenly, placed
 from nandlib.data.maps import Detector, MapFolder, check_maps
 from nandlib.errors import DataError
 from nandlib.method.batches import BATCH
@@ -57,7 +57,7 @@ class Descriptors:
         normal: Tensor | None = None,
         level: float | None = None,
     ) -> None:
-        self.detector, self.model, self.normals, self._normal, self._level = detector, model, tuple(normals), normal, level
+        self.detector, self.model, self.normals, self._normal, self._level = detector, model, tuple(map(placed, normals)), normal, level
 
     @property
     def lent(self) -> bool:
@@ -66,12 +66,12 @@ class Descriptors:
 
     def knows(self, image: ImageLike) -> bool:
         """Whether an image is the file of a normal one: of those given, or those that the detector was fitted on and keeps."""
-        return isinstance(image, (str, Path)) and Path(image).absolute() in self._files
+        return isinstance(image, (str, Path)) and placed(image) in self._files
 
     @cached_property
     def _files(self) -> frozenset[Path]:
         own = (*self.normals, *getattr(self.detector, "normals", ()))
-        return frozenset(Path(image).absolute() for image in own if isinstance(image, (str, Path)))
+        return frozenset(image for image in own if isinstance(image, Path))
 
     @torch.no_grad()
     def __call__(self, images: Sequence[ImageLike]) -> Tensor:

@@ -75,14 +75,14 @@ class Saved(Section):
 def relative(path: Path, folder: Path) -> str:
     """A path as it is written: as it is seen from the folder, or whole, where that lies on another drive."""
     try:
-        return Path(os.path.relpath(path, folder)).as_posix()
+        return Path(os.path.relpath(path, folder.resolve())).as_posix()
     except ValueError:
         return path.absolute().as_posix()
 
 
 def absolute(path: str, folder: Path) -> Path:
     """A path that was written so."""
-    return Path(os.path.abspath(folder / path))
+    return Path(os.path.abspath(folder.resolve() / path))
 
 
 def detector_words(detector: Detector, folder: Path) -> dict[str, Any]:
@@ -103,7 +103,9 @@ def base_detector(found: Saved, folder: Path, given: Detector | str | Path | Non
     """
     if given is None and found.maps is None:
         raise DataError(f"{folder} was saved with a {found.detector} as base detector, which is not in it: load(folder, detector)")
-    given = absolute(str(found.maps), folder) if given is None else given
+    if given is None and not (given := absolute(str(found.maps), folder)).is_dir():
+        raise DataError(f"{folder / 'adapted.yaml'}: maps: there is no folder {given}: load(folder, FOLDER_OF_MAPS) names another")
+    assert given is not None
     images = None if found.image_root is None else absolute(found.image_root, folder)
     detector = MapFolder(given, images) if isinstance(given, (str, Path)) else given
     if type(detector).__name__ != found.detector:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -34,6 +35,11 @@ class Threshold:
         return self.confidence is not None
 
 
+def lasting(threshold: Threshold | None) -> Threshold | None:
+    """What of it holds when scores may have risen since: nothing of one that was set after an addition."""
+    return None if threshold is not None and threshold.fresh else threshold
+
+
 def promised_threshold(normals: ArrayLike, level: float) -> Threshold:
     """That of `conformal_threshold`; with a warning, where so few scores promise no such level."""
     value, attained = conformal_threshold(normals, level)
@@ -60,12 +66,16 @@ def conformal_threshold(normals: ArrayLike, level: float) -> tuple[float, float]
     Raises:
         DataError: If there is no score or one is NaN, or the level is no share.
     """
-    if not 0 < level < 1:
-        raise DataError(f"level is a share of normal images between 0 and 1, not {level}")
+    if not _is_share(level):
+        raise DataError(f"level is a share of normal images between 0 and 1, not {level!r}")
     ordered = np.sort(_scores(normals, "normal images"))
     n = len(ordered)
     k = min(n, int(np.ceil((n + 1) * (1 - level) - 1e-9)))
     return float(ordered[k - 1]), 1 - k / (n + 1)
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, Real) and 0 < float(value) < 1
 
 
 def _scores(given: ArrayLike, of: str) -> np.ndarray:
@@ -91,8 +101,8 @@ def certain_threshold(passing: ArrayLike, level: float, confidence: float) -> fl
     Raises:
         DataError: If so few images vouch for no threshold at all, a score is NaN, or a share is not between 0 and 1.
     """
-    if not (0 < level < 1 and 0 < confidence < 1):
-        raise DataError(f"level and confidence are shares between 0 and 1, not {level} and {confidence}")
+    if not (_is_share(level) and _is_share(confidence)):
+        raise DataError(f"level and confidence are shares between 0 and 1, not {level!r} and {confidence!r}")
     scores = _scores(passing, "images that should pass")
     from mapie.risk_control import BinaryClassificationController
 

@@ -10,12 +10,10 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from seaborn.utils import relative_luminance
 
 from nandlib.show.style import COLOURS, DELTA_COLOURS, LABELS, OURS, PAPER, SUPPRESSION_COLOURS, WIDTH, pretty
 
-HALO = withStroke(linewidth=2.5, foreground="white")  # of words that stand on lines
 MID = 0.2  # luminance of a ground on which black and white are read alike
 
 
@@ -36,10 +34,8 @@ def delta_heatmap(ours: pd.DataFrame, paper: pd.DataFrame | None = None, detecto
     columns = {c: list(dict.fromkeys(g for _, frame in reversed(panels) for g in frame.loc[frame["class"] == c, "group"])) for c in classes}
     width = max(map(len, columns.values()))
     limit = max(5.0, float(np.ceil(max(frame["delta"].abs().quantile(0.95) for _, frame in panels))))
-    low = len(classes) < 4  # too low for a colour bar at its side
-    bar = {"location": "bottom", "pad": 0.05, "shrink": 0.4, "aspect": 30} if low else {"pad": 0.01, "aspect": 30}
-    height = 0.5 * len(classes) + (1.2 if low else 0.6)
-    figure, axes = plt.subplots(len(panels), 1, figsize=(max(WIDTH, 0.9 * width), height * len(panels)), squeeze=False)
+    size = max(WIDTH, 0.9 * width), (0.5 * len(classes) + 0.4) * len(panels) + 1.1
+    figure, axes = plt.subplots(len(panels), 1, figsize=size, squeeze=False)
     for ax, (title, frame) in zip(axes[:, 0], panels, strict=True):
         values, words = np.full((len(classes), width), np.nan), np.full((len(classes), width), "", object)
         sure = np.zeros((len(classes), width), bool)
@@ -60,7 +56,7 @@ def delta_heatmap(ours: pd.DataFrame, paper: pd.DataFrame | None = None, detecto
             vmax=limit,
             linewidths=1,
             annot_kws={"fontsize": 7},
-            cbar_kws={"label": "Δ AUROC (points)", "extend": "both", **bar},
+            cbar=False,
             yticklabels=[pretty(c) for c in classes],
             xticklabels=False,
         )
@@ -72,6 +68,10 @@ def delta_heatmap(ours: pd.DataFrame, paper: pd.DataFrame | None = None, detecto
             text.set_color(".1" if relative_luminance(colour) > MID else "white")
         ax.set_title(f"{title}: mean Δ {frame.groupby('class')['delta'].mean().mean():+z.1f}", fontsize=10)
         ax.tick_params(axis="y", rotation=0)
+        ax.set_facecolor("0.92")  # where a class has no more groups
+    bar: dict[str, Any] = {"location": "bottom", "shrink": 0.5, "aspect": 35, "pad": 0.03, "extend": "both"}
+    meaning = "Δ AUROC (points); bold: its 95 % interval leaves out 0, *: after Holm's correction"
+    figure.colorbar(axes[0, 0].collections[0], ax=axes, label=meaning, **bar)
     return figure
 
 
@@ -115,6 +115,8 @@ def _panels(count: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
     rows = -(-count // columns)
     width, height = size if columns <= 2 else (9.0, rows * size[1])
     figure, axes = plt.subplots(rows, columns, figsize=(width, height), sharex=True, sharey=True, squeeze=False)
+    if rows > 1:
+        figure.get_layout_engine().set(h_pad=0.12)  # type: ignore[call-arg, union-attr]  # a label of one row is no title of the next
     for ax in axes.flat:
         ax.xaxis.set_tick_params(labelbottom=True)
     for ax in axes.flat[count:]:
@@ -189,7 +191,8 @@ def choice_dots(table: pd.DataFrame) -> Figure:
 
 
 def ablation_steps(table: pd.DataFrame) -> Figure:
-    """Mean Δ AUROC with its 95 % interval for every step from `nand` to `nand_plus`, a panel a detector.
+    """Mean Δ AUROC with its 95 % interval for every step from `nand` to `nand_plus`, a panel a detector; beside it how much of the gap is
+    closed.
 
     Args:
         table: `nandlib.evaluation.ablation.ablation`; its frontier is not shown.
@@ -198,16 +201,22 @@ def ablation_steps(table: pd.DataFrame) -> Figure:
     detectors = list(dict.fromkeys(shown["detector"]))
     figure, axes = _panels(len(detectors), (WIDTH, 3.6))
     colours = {"nand": "0.2", "path": OURS, "plus": OURS, "without": "0.6", "known": PAPER, "open": PAPER}
+    kinds = {"nand": "the paper's rule", "plus": "on the way to nand_plus", "without": "less one part", "known": "names of all other types"}
     for ax, detector in zip(axes, detectors, strict=True):
         for k, row in enumerate(shown[shown["detector"] == detector].itertuples()):
             ax.plot([row.delta_low, row.delta_high], [k, k], color=colours[row.kind], lw=2)
-            ax.plot(row.delta, k, "o", color=colours[row.kind], ms=7)
-            closed = "" if np.isnan(row.gap_closed) else f"{round(row.gap_closed)}%"
-            ax.annotate(closed, (row.delta, k), (0, 6), textcoords="offset points", ha="center", fontsize=8, path_effects=[HALO])
+            ax.plot(row.delta, k, "o", color=colours[row.kind], ms=7, label=kinds.get(row.kind))
+            closed = "" if np.isnan(row.gap_closed) else f"{round(row.gap_closed)} %"
+            ax.annotate(closed, (max(row.delta, row.delta_high, 0), k), (8, 0), textcoords="offset points", va="center", fontsize=8)
         names = shown.loc[shown["detector"] == detector, "step"].tolist()
         ax.set_yticks(range(len(names)), names)
         ax.axvline(0, color="0.4", lw=0.8)
         ax.set(xlabel="mean Δ AUROC (points)", title=LABELS.get(detector, detector), ylim=(len(names) - 0.5, -0.7))
+        ax.margins(x=0.12)
+    shown_once = {label: handle for handle, label in zip(*axes[0].get_legend_handles_labels(), strict=True)}
+    title = "with 95 % intervals; numbers: share of the gap to good against the others alone that is closed, where there is one"
+    place: dict[str, Any] = {"loc": "outside upper center", "ncols": 4, "frameon": False}
+    figure.legend(shown_once.values(), shown_once.keys(), title=title, fontsize=8, title_fontsize=8, **place)
     sns.despine(figure, left=True)
     return figure
 
@@ -228,14 +237,14 @@ def frontier(table: pd.DataFrame) -> Figure:
         slope = paper["removed_other"] / paper["removed_own"]
         ax.plot([0, reach], [0, reach * slope], "--", color="0.3", lw=1.2, label="the paper's rule, scaled")
         ax.plot(line["removed_own"], line["removed_other"], "o-", color=OURS, mfc="white", label="nand_plus, other priors")
-        for kind, colour, marker, label in (
-            ("nand", "0.3", "s", "the paper's rule"),
-            ("plus", OURS, "o", "nand_plus"),
-            ("known", PAPER, "D", "closed world"),
-            ("open", PAPER, "X", "half of the names wrong"),
+        for kind, colour, marker, inside, label in (
+            ("nand", "0.3", "s", "0.3", "the paper's rule"),
+            ("plus", OURS, "o", OURS, "nand_plus"),
+            ("known", PAPER, "D", "none", "closed world"),
+            ("open", PAPER, "X", PAPER, "half of the names wrong"),
         ):
-            point = own[own["kind"] == kind]
-            ax.plot(point["removed_own"], point["removed_other"], marker, color=colour, ms=8, label=label, zorder=3)
+            point, size = own[own["kind"] == kind], 10 if inside == "none" else 7  # it goes around what lies in the same place
+            ax.plot(point["removed_own"], point["removed_other"], marker, color=colour, mfc=inside, ms=size, label=label, zorder=3)
         ax.set(xlabel="removed of the added type (%)", title=LABELS.get(detector, detector))
     axes[0].set(ylabel="removed of other types (%)", xlim=(0, None), ylim=(0, None))  # of all panels, once all are drawn
     handles, labels = axes[-1].get_legend_handles_labels()
@@ -245,23 +254,25 @@ def frontier(table: pd.DataFrame) -> Figure:
 
 
 def edge_scatter(table: pd.DataFrame) -> Figure:
-    """AUROC against multiplications an image, both of any defect; a dot's area is its parameters.
+    """AUROC against multiplications an image, both of any defect; beside the names milliseconds and parameters.
 
     Args:
         table: `nandlib.benchmarks.edge.edge_cost`.
     """
-    figure, ax = plt.subplots(figsize=(6, 3.6))
+    figure, ax = plt.subplots(figsize=(7, 3.6))
     for row in table.to_dict("records"):
         colour = COLOURS[row["detector"]]
-        label = f"{LABELS[row['detector']]} ({row['image_ms']:.0f} ms)"
-        ax.scatter(row["mflops"], row["auroc"], 25 + row["parameters"] / 3e4, color=colour, alpha=0.8)
-        ax.scatter([], [], 30, color=colour, label=label)
+        label = f"{LABELS[row['detector']]} ({row['image_ms']:.0f} ms, {row['parameters'] / 1e6:.1f} M parameters)"
+        ax.scatter(row["mflops"], row["auroc"], 70, color=colour, edgecolor="white", label=label)
     ax.set_xscale("log", subs=[])
     ticks = [
         tick for tick in (50, 100, 200, 500, 1000, 2000, 5000, 10_000) if 0.7 * table["mflops"].min() < tick < 1.4 * table["mflops"].max()
     ]
     ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
-    ax.set(xlabel="million multiplications and additions an image (logarithmic)", ylabel="AUROC, any defect (%)")
+    ax.set(
+        xlabel="million multiplications and additions an image (logarithmic),\nwithout the search in a memory",
+        ylabel="AUROC, any defect (%)",
+    )
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     sns.despine(figure)
     return figure
@@ -274,13 +285,14 @@ def robustness_curves(table: pd.DataFrame) -> Figure:
         table: `nandlib.evaluation.robustness.robustness`.
     """
     names, detectors = list(dict.fromkeys(table["perturbation"])), list(dict.fromkeys(table["detector"]))
-    figure, axes = plt.subplots(2, len(names), figsize=(2.7 * len(names), 5), sharex=True, sharey="row", squeeze=False)
+    figure, axes = plt.subplots(2, len(names), figsize=(2.7 * len(names), 6.6), sharex=True, sharey="row", squeeze=False)
     for column, name in zip(axes.T, names, strict=True):
         own = table[table["perturbation"] == name]
         for detector, marker in zip(detectors, "osD^vP<>*Xhdp", strict=False):
             line = own[own["detector"] == detector].sort_values("strength")
+            how = {"ls": "--", "lw": 0.9} if detector.startswith("winclip") else {"ls": "-", "lw": 1.4}
             for ax, value in zip(column, ("auroc", "delta"), strict=True):
-                ax.plot(line["strength"], line[value], f"{marker}-", color=COLOURS[detector], ms=4, lw=1.2, label=LABELS[detector])
+                ax.plot(line["strength"], line[value], marker, color=COLOURS[detector], ms=5, label=LABELS[detector], **how)
         column[0].axhline(50, color="0.6", lw=0.8, ls=":")
         column[1].axhline(0, color="0.6", lw=0.8)
         column[0].set_title(name)

@@ -67,7 +67,8 @@ def contest_figure(summary: pd.DataFrame, intervals: pd.DataFrame, things: str) 
 def _panel(ax: Axes, summary: pd.DataFrame, intervals: pd.DataFrame, labels: Mapping[str, str], title: str) -> None:
     """A line a method, and that of the others alone; the methods that the summary lacks are left out."""
     alone = summary.drop_duplicates("k").sort_values("k")
-    ax.plot(*parted(range(len(alone)), alone["auroc_others"], alone["n_groups"]), ":_", color="0.3", lw=1.4, label="others alone")
+    goal = "good against the others alone (to be reached)"
+    ax.plot(*parted(range(len(alone)), alone["auroc_others"], alone["n_groups"]), ":.", color="0.3", ms=4, lw=1.4, label=goal)
     for shift, (method, (colour, marker)) in zip(np.linspace(-0.12, 0.12, len(MARKS)), MARKS.items(), strict=True):
         own, ends = (frame[frame["method"] == method].sort_values("k") for frame in (summary, intervals))
         if len(own):
@@ -75,7 +76,7 @@ def _panel(ax: Axes, summary: pd.DataFrame, intervals: pd.DataFrame, labels: Map
             ax.plot(*parted(x, own["auroc_after"], own["n_groups"]), marker, color=colour, ms=5, lw=1.5, label=labels[method])
             ax.vlines(x, ends["low"], ends["high"], color=colour, lw=1, alpha=0.6)
     counts = [f"{k}\n({n})" for k, n in zip(alone["k"], alone["n_groups"], strict=True)]
-    ax.set(xticks=range(len(alone)), xticklabels=counts, xlabel="examples k (groups)", title=title)
+    ax.set(xticks=range(len(alone)), xticklabels=counts, xlabel="examples k (number of groups)", title=title)
 
 
 def _finished(figure: Figure, columns: int) -> Figure:

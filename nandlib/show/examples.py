@@ -68,7 +68,7 @@ def pair(study: OpenStudy, class_name: str, detector: str) -> dict[str, Any]:
         adaptation(study, maps, detector, added, first_image(study, class_name, added), f"{pretty(added)}\n(added)"),
         adaptation(study, maps, detector, added, first_image(study, class_name, other)),
     ]
-    return {"title": f"{pretty(class_name)}: add “{pretty(added)}”", "rows": rows}
+    return {"title": f"{pretty(class_name)}: add “{pretty(added)}” ({LABELS[detector]})", "rows": rows}
 
 
 def look_alikes(study: OpenStudy, width: int = 5) -> list[list[dict[str, Any] | None]]:

@@ -40,6 +40,11 @@ def _frame(ax: Axes, title: str) -> None:
     ax.set_title(title)
 
 
+def _score(anomaly_map: np.ndarray) -> str:
+    """Its maximum, in so many digits that a change which turns the order is seen."""
+    return f"{anomaly_map.max():#.4g}"
+
+
 def _row_label(ax: Axes, text: str) -> None:
     ax.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=9, labelpad=6)
 
@@ -70,7 +75,7 @@ def before_after(rows: Sequence[dict[str, Any]], suppression: bool = True) -> Fi
                 ax.set_xlabel(f"max {row[column].max():.2f}", fontsize=9)
             else:
                 shown = show_map(ax, row[column], vmin=vmin, vmax=vmax, title=head)
-                ax.set_xlabel(f"score {row[column].max():.2f}", fontsize=9)
+                ax.set_xlabel(f"score {_score(row[column])}", fontsize=9)
     for k, column in enumerate(columns[1:], start=1):
         image, label = (shown_sup, "suppression") if column == "suppression" else (shown, "anomaly")
         pad = 0.01 if len(rows) > 1 else 0.12  # of the height of all rows: below a single one its score is as high
@@ -91,6 +96,7 @@ def pairs(blocks: Sequence[dict[str, Any]], columns: int = 2) -> Figure:
         blocks: Each has ``title``, ``rows`` (as for `before_after`), and is scaled by its own largest map value.
         columns: Blocks next to each other.
     """
+    columns = min(columns, len(blocks))
     n_rows = -(-len(blocks) // columns)
     figure = plt.figure(figsize=(WIDTH / 2 * columns, 2.45 * n_rows))
     for block, sub in zip(blocks, figure.subfigures(n_rows, columns, squeeze=False).flat, strict=False):
@@ -103,8 +109,8 @@ def pairs(blocks: Sequence[dict[str, Any]], columns: int = 2) -> Figure:
             _row_label(axes[k, 0], row["label"])
             show_map(axes[k, 1], row["before"], vmin=vmin, vmax=vmax, title="before" if k == 0 else "")
             show_map(axes[k, 2], row["after"], vmin=vmin, vmax=vmax, title="after" if k == 0 else "")
-            axes[k, 1].set_xlabel(f"{row['before'].max():.2f}", fontsize=8)
-            axes[k, 2].set_xlabel(f"{row['after'].max():.2f}", fontsize=8)
+            axes[k, 1].set_xlabel(_score(row["before"]), fontsize=8)
+            axes[k, 2].set_xlabel(_score(row["after"]), fontsize=8)
     return figure
 
 

@@ -33,12 +33,12 @@ def groups_figure(signals: np.ndarray, groups: Sequence[str], maps: Mapping[str,
         column[0].fill_between(time, *(good.mean(0) + sign * good.std(0) for sign in (-1, 1)), color="0.85", label="good beats, ± sd")
         column[0].plot(time, good.mean(0), color="0.5", lw=1)
         column[0].plot(time, own.mean(0), color=PAPER, lw=1.5, label="beats of the type, mean")
-        column[0].set_title(f"{pretty(name)} ({len(own)})")
+        column[0].set_title(f"{pretty(name)} ({len(own)} beats)")
         for (detector, found), (colour, line) in zip(maps.items(), cycle(((OURS, "-"), ("#009E73", "--"))), strict=False):
             mean = found[every == name].mean(0) / max(found[every == one].mean(0).max() for one in names)
             column[1].plot(time, mean, line, color=colour, lw=1.4, label=f"A of {LABELS[detector]}")
-        column[1].set_xlabel("sample")
-    axes[0, 0].set_ylabel("signal")
+        column[1].set_xlabel(f"sample (of {signals.shape[1]})")
+    axes[0, 0].set_ylabel("signal (as scaled)")
     axes[1, 0].set_ylabel("mean A (largest = 1)")
     handles = [pair for ax in axes[:, 0] for pair in zip(*ax.get_legend_handles_labels(), strict=True)]
     figure.legend([h for h, _ in handles], [label for _, label in handles], loc="outside upper center", ncols=2, fontsize=8, frameon=False)

@@ -42,7 +42,7 @@ COLOURS = {  # of detectors, in every figure that tells them by colour
     "aprilgan": "black",
     "winclip_0": "#FBAFE4",
     "winclip_1": "#949494",
-    "winclip_5": "#ECE133",
+    "winclip_5": "#9A9000",
     "patchcore": "#0173B2",
     "uniad": "#DE8F05",
     "onenip": "#029E73",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +13,25 @@ from nandlib.errors import DataError
 from nandlib.streaming.listing import Listing
 
 
-def map_folder(folder: Path, listing: Listing) -> MapFolder:
+def map_folder(folder: Path, listing: Listing, examples: Sequence[Path] = ()) -> MapFolder:
     """The maps of images: under the images' relative paths, or, where no two images share a name, under their names alone.
+
+    Of a single image the path may begin in any folder above it, the longest first.
+
+    Args:
+        folder: Of the maps.
+        listing: The images.
+        examples: Other images whose maps are asked for: names count among these too.
 
     Raises:
         DataError: If an image has no map, or a map cannot be read; the message names the first and says how many more.
     """
     images = [Path(listing.path(name)) for name in listing]
-    unique = len({image.stem for image in images}) == len(images)
+    every = {image.absolute() for image in (*images, *examples)}
+    unique = len({image.stem for image in every}) == len(every)
+    above = sorted(images[0].absolute().parents, key=lambda root: len(root.parts)) if len(images) == 1 else []
     place = folder.absolute()  # workers of a cluster stand in other folders
-    for maps in (MapFolder(place, listing.root), *((MapFolder(place),) if unique else ())):
+    for maps in (*(MapFolder(place, root) for root in above or [Path(listing.root)]), *((MapFolder(place),) if unique else ())):
         missing = [image for image in images if not maps.has([image])]
         if not missing:
             for image in images:

@@ -70,9 +70,8 @@ class SurfaceMemory:
         return (distances[near].mean(1) - self.floor).clamp_min(0)
 
     def more(self, descriptors: Tensor, distances: Tensor) -> Tensor:
-        """What the rival of an example adds to the memory, one at least: the greedy choice goes on among these ``(n, C)``, so far from it
-        ``(n,)``."""
-        return descriptors[continued(descriptors, distances, max(self.config.coreset_ratio, 1.5 / len(descriptors)))]
+        """What the rival of an example adds to the memory: the greedy choice goes on among these ``(n, C)``, so far from it ``(n,)``."""
+        return descriptors[continued(descriptors, distances, self.config.coreset_ratio)]
 
 
 def object_score(anomaly: Tensor | np.ndarray) -> float:

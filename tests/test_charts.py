@@ -37,7 +37,11 @@ def test_the_legend_of_contests_names_what_any_panel_shows():
     columns = {"k": 1, "auroc_after": 60.0, "auroc_others": 70.0, "n_groups": 2, "low": 50.0, "high": 65.0}
     few, more = (pd.DataFrame([{"method": method, **columns} for method in names]) for names in (("text",), ("text", "bank")))
     figure = kshot_curves({"a": few, "b": more}, {"a": few, "b": more})
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["others alone", CONTEST["text"], CONTEST["bank"]]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "good against the others alone (to be reached)",
+        CONTEST["text"],
+        CONTEST["bank"],
+    ]
     with pytest.raises(DataError, match="no contest has run"):
         kshot_curves({}, {})
 

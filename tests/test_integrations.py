@@ -264,7 +264,11 @@ def test_estimator_takes_a_trained_detector_and_refuses_nonsense(model):
     assert estimator.offset_ == -1
     plus = NormalityDetector(fixed, ["hair"], model=model, method="nand_plus").fit(images(3, 0))
     assert plus.detector_.normal_token is not None
-    for wrong, message in (({"texts": "hair"}, r'texts=\["hair"\]'), ({"contamination": 0.7}, "between 0 and 0.5")):
+    for wrong, message in (
+        ({"texts": "hair"}, r'texts=\["hair"\]'),
+        ({"contamination": 0.7}, "between 0 and 0.5"),
+        ({"contamination": "auto"}, "not 'auto'"),
+    ):
         with pytest.raises(DataError, match=message):
             NormalityDetector(fixed, model=model, **wrong).fit(images(2, 0))
     with pytest.raises(DataError, match="must be a sequence"):

@@ -208,6 +208,6 @@ def test_what_numbers_cannot_be():
 def test_pictures_of_records_without_a_type():
     signals, maps = beats(6)[:, 0], {name: np.ones((6, Q)) for name in ("nearest_records", "mmae_ecg_style", "patchcore")}
     titles = [ax.get_title() for ax in groups_figure(signals, ["good", "good", "a", "a", "", ""], maps).axes]
-    assert [title for title in titles if title] == ["a (2)"]
+    assert [title for title in titles if title] == ["a (2 beats)"]
     assert groups_figure(signals, ["good"] * 6, maps).axes[0].texts
     plt.close("all")

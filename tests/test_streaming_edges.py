@@ -269,3 +269,23 @@ def test_an_empty_registry_is_named(tmp_path):
     (tmp_path / "params.yaml").write_text("")
     with pytest.raises(PresetError, match="holds no registry"):
         read_registry(tmp_path)
+
+
+def test_a_run_that_reads_nothing_says_so(tmp_path):
+    for k in range(2):
+        (tmp_path / f"images/{k}.png").parent.mkdir(exist_ok=True)
+        (tmp_path / f"images/{k}.png").write_bytes(b"none")
+    words = [
+        "apply",
+        f"{tmp_path}/images",
+        "--text",
+        "hair",
+        "--detector",
+        "aprilgan",
+        "--out",
+        f"{tmp_path}/out",
+        "--workers=1",
+        "--skip-unreadable",
+    ]
+    with pytest.raises(DataError, match="none of the 2 images could be read: .*unreadable.csv says why"):
+        CliRunner().invoke(app, words, catch_exceptions=False)

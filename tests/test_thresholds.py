@@ -90,3 +90,11 @@ def test_a_saved_detector_is_the_same_again(model, tmp_path):
     for ours, theirs in zip(adapted(images), loaded(images), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert AdaptedDetector.load(replace(adapted, threshold=None).save(tmp_path), adapted.detector, model).threshold is None
+
+
+@pytest.mark.parametrize("level", ["0.05", None, 0, 1, float("nan")])
+def test_a_level_is_a_share(level):
+    with pytest.raises(DataError, match="between 0 and 1, not"):
+        conformal_threshold(np.arange(30.0), level)
+    with pytest.raises(DataError, match="between 0 and 1, not"):
+        certain_threshold(np.arange(200.0), level, 0.95)

@@ -69,7 +69,7 @@ def delta_heatmap(ours: pd.DataFrame, paper: pd.DataFrame | None = None, detecto
         ax.set_title(f"{title}: mean Δ {frame.groupby('class')['delta'].mean().mean():+z.1f}", fontsize=10)
         ax.tick_params(axis="y", rotation=0)
         ax.set_facecolor("0.92")  # where a class has no more groups
-    bar: dict[str, Any] = {"location": "bottom", "shrink": 0.5, "aspect": 35, "pad": 0.03, "extend": "both"}
+    bar: dict[str, Any] = {"location": "bottom", "shrink": 0.5, "aspect": 35, "pad": 0.06 / size[1], "extend": "both"}
     meaning = "Δ AUROC (points); bold: its 95 % interval leaves out 0, *: after Holm's correction"
     figure.colorbar(axes[0, 0].collections[0], ax=axes, label=meaning, **bar)
     return figure

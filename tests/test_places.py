@@ -66,6 +66,7 @@ def test_the_record_of_a_run_knows_which_image_a_mask_is_of(tmp_path):
     setting = asked(tmp_path / "test", tmp_path / "truth")
     before = setting.record()
     assert masks_by_image([first, second], tmp_path / "truth") == {first: tmp_path / "truth/a.png"}
+    assert masks_by_image([first, second], tmp_path / "truth/a.png") == {first: tmp_path / "truth/a.png"}, "a mask alone"
     (tmp_path / "truth/a.png").rename(tmp_path / "truth/b.png")
     assert setting.record() != before and setting.record() == setting.record()
 

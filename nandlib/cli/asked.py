@@ -133,7 +133,8 @@ def masks_by_image(images: Sequence[Path], folder: Path) -> dict[Path, Path]:
     """
     from nandlib.streaming.listing import find_images
 
-    names = {mask: mask.relative_to(folder).with_name(mask.stem.removesuffix("_mask")) for mask in find_images([folder])}
+    root = folder if folder.is_dir() else folder.parent  # a mask may be given alone
+    names = {mask: mask.relative_to(root).with_name(mask.stem.removesuffix("_mask")) for mask in find_images([folder])}
     found = dict[Path, Path]()
     for whole in (True, False):  # first those whose folders agree as well
         for mask, name in names.items():
@@ -146,7 +147,7 @@ def masks_by_image(images: Sequence[Path], folder: Path) -> dict[Path, Path]:
                 of = (
                     f"several images of --accept, {free[0]} and {free[1]}: put it into a folder of the same name as theirs"
                     if free
-                    else ("no image of --accept: they go by the same name")
+                    else "no image of --accept: they go by the same name"
                 )
                 raise DataError(f"--accept-masks: {mask} is the mask of {of}")
             found[free[0]] = mask

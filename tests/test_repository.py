@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tomllib
 import warnings
+from importlib import import_module
 from pathlib import Path
 
 import nbformat
@@ -165,6 +166,7 @@ def test_the_registered_studies_are_in_step():
 
 
 def test_the_reference_is_built(tmp_path):
+    import_module("nandlib.integrations.anomalib")  # other libraries warn when they are first imported, in whichever test that is
     pdoc.render.configure(docformat="google", math=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

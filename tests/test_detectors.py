@@ -1,5 +1,8 @@
 """The base detectors against plain loops or against what anomalib computes from the same features."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -160,7 +163,7 @@ def test_map_folder_reads_npy_and_tiff(tmp_path):
     assert three.flags.writeable and not isinstance(three.base, np.memmap), "no file stays open"
     with pytest.raises(DataError, match=r"no anomaly map for images/carpet/002.png: expected .*carpet/002 with one of .npy"):
         folder(["images/carpet/002.png"])
-    with pytest.raises(DataError, match="is not inside image_root .*images"):
+    with pytest.raises(DataError, match=f"is not inside image_root {re.escape(str(Path('images').absolute()))},"):
         folder(["elsewhere/carpet/000.png"])
     with pytest.raises(DataError, match="would share the map .*give MapFolder the image_root"):
         MapFolder(tmp_path / "maps/carpet")(["images/carpet/000.png", "images/wood/000.png"])

@@ -103,9 +103,10 @@ def base_detector(found: Saved, folder: Path, given: Detector | str | Path | Non
     """
     if given is None and found.maps is None:
         raise DataError(f"{folder} was saved with a {found.detector} as base detector, which is not in it: load(folder, detector)")
-    if given is None and not (given := absolute(str(found.maps), folder)).is_dir():
-        raise DataError(f"{folder / 'adapted.yaml'}: maps: there is no folder {given}: load(folder, FOLDER_OF_MAPS) names another")
-    assert given is not None
+    if given is None:
+        given = absolute(str(found.maps), folder)
+        if not given.is_dir():
+            raise DataError(f"{folder / 'adapted.yaml'}: maps: there is no folder {given}: load(folder, FOLDER_OF_MAPS) names another")
     images = None if found.image_root is None else absolute(found.image_root, folder)
     detector = MapFolder(given, images) if isinstance(given, (str, Path)) else given
     if type(detector).__name__ != found.detector:

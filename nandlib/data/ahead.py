@@ -10,7 +10,7 @@ from typing import TypeVar
 
 S = TypeVar("S")
 T = TypeVar("T")
-MOST_READERS = 8
+MOST_READERS = 16
 
 
 def cores() -> int:

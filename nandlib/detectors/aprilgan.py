@@ -20,17 +20,17 @@ def anomaly_map(abnormal: Tensor, normal: Tensor, *, grid: tuple[int, int], temp
     """A of Eq. 4: Σ_l softmax(E_I^l, {f_abn, f_nor})_1.
 
     Args:
-        abnormal, normal: ``(N, L, P)`` cosine similarities of the patch tokens with f_abn and f_nor.
+        abnormal, normal: ``(N, L, P)`` cosine similarities of the patch tokens with f_abn and f_nor; maps are made where these are.
         grid: ``(h, w)``.
         temperature: Of the softmax.
         nand: Map size and interpolation.
 
     Returns:
-        ``(N, H, W)`` in [0, L].
+        ``(N, H, W)`` in [0, L], in main memory.
     """
     size = (nand.map_size, nand.map_size)
     layers = detect(abnormal, [normal], grid=grid, size=size, temperature=temperature, resize=nand.resize, align_corners=nand.align_corners)
-    return aggregate_layers(layers, "sum")
+    return aggregate_layers(layers, "sum").cpu()
 
 
 def reference_map(tokens: Sequence[Tensor], memory: Sequence[Tensor], *, grid: tuple[int, int], nand: NandConfig) -> Tensor:

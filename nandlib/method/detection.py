@@ -38,7 +38,8 @@ def suppression_map(
     """A_sup: Eq. 4 with f_add in place of f_abn, its layers aggregated.
 
     Args:
-        added, normal, abnormal: ``(N, L, P)`` cosine similarities of the patch tokens with f_add, f_nor and f_abn.
+        added, normal, abnormal: ``(N, L, P)`` cosine similarities of the patch tokens with f_add, f_nor and f_abn; maps are made where
+            these are.
         grid: ``(h, w)``.
         temperature: Of the softmax.
         nand: Softmax set, layers, aggregation, interpolation.
@@ -48,7 +49,7 @@ def suppression_map(
         PresetError: If ``nand.layers`` names a layer that the model does not have.
 
     Returns:
-        ``(N, H, W)``, in [0, 1] unless the aggregation is the raw sum.
+        ``(N, H, W)``, in main memory, in [0, 1] unless the aggregation is the raw sum.
     """
     layers = list(nand.layers) if nand.layers is not None else list(range(added.shape[1]))
     if max(layers) >= added.shape[1]:
@@ -63,7 +64,7 @@ def suppression_map(
         resize=nand.resize,
         align_corners=nand.align_corners,
     )
-    return aggregate_layers(maps, nand.layer_aggregation)
+    return aggregate_layers(maps, nand.layer_aggregation).cpu()
 
 
 def image_probability(added: Tensor, normal: Tensor, temperature: float) -> Tensor:

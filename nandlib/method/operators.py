@@ -38,7 +38,7 @@ def prompt_ensemble(features: Tensor, average: Literal["normalised", "raw_mean"]
 
 
 def similarities(tokens: Tensor, texts: Tensor) -> Tensor:
-    """Cosine similarity of every patch token with every text, computed where the tokens are, in main memory.
+    """Cosine similarity of every patch token with every text, where the tokens are.
 
     Args:
         tokens: ``(N, L, P, D)``, unit norm.
@@ -47,7 +47,7 @@ def similarities(tokens: Tensor, texts: Tensor) -> Tensor:
     Returns:
         ``(N, K, L, P)`` in [-1, 1].
     """
-    return torch.einsum("nlpd,kd->nklp", tokens, texts.to(tokens.device)).cpu()
+    return torch.einsum("nlpd,kd->nklp", tokens, texts.to(tokens.device))
 
 
 def detect(

@@ -47,7 +47,7 @@ class Similarities:
     """Cosine similarities of n images' patch tokens with texts.
 
     Attributes:
-        layers: ``(n, K, L, P)``.
+        layers: ``(n, K, L, P)``, on whatever device.
         texts: Which text is which.
         grid: ``(h, w)`` of the patch tokens.
         temperature: Of the softmax.
@@ -64,8 +64,8 @@ class Similarities:
 
     @cached_property
     def mean(self) -> Tensor:
-        """``(n, K + B, P)``: mean over layers, of all texts."""
-        own = self.layers.mean(2)
+        """``(n, K + B, P)``: mean over layers, of all texts, in main memory."""
+        own = self.layers.mean(2).cpu()
         return own if self.generic is None else torch.cat([own, self.generic], 1)
 
     @cached_property
@@ -95,7 +95,7 @@ def suppression(similar: Similarities, added: int, nand: NandConfig, size: tuple
         regions: Of the anomaly maps; for `nand_plus` with ``plus.regions``.
 
     Returns:
-        ``(n, H, W)``, in [0, 1] unless the paper's rule aggregates layers by their raw sum.
+        ``(n, H, W)``, in main memory, in [0, 1] unless the paper's rule aggregates layers by their raw sum.
     """
     texts, grid, temperature = similar.texts, similar.grid, similar.temperature
     if nand.method == "nand":

@@ -34,9 +34,9 @@ def encode(
         kept = {name: Rows(len(images)) for name in (split, f"{split}_bank", f"{split}_image")}
         for batch in batches(images, model.preprocess):
             features = model.encode_image(batch)
-            kept[split].add(similarities(features.tokens, texts))
+            kept[split].add(similarities(features.tokens, texts).cpu())
             if bank is not None:
-                kept[f"{split}_bank"].add(similarities(features.tokens, bank).mean(2))
+                kept[f"{split}_bank"].add(similarities(features.tokens, bank).mean(2).cpu())
             kept[f"{split}_image"].add(features.image @ texts.T)
             grid = features.grid
         found |= {name: rows.tensor() for name, rows in kept.items() if bank is not None or not name.endswith("_bank")}
@@ -56,7 +56,7 @@ def on_normals(paths: Sequence[Path], model: VisionLanguageModel, texts: Tensor)
     """
     means, states = Rows(len(paths)), Rows(len(paths))
     for batch in batches(paths, model.preprocess):
-        cos = similarities(model.encode_image(batch).tokens, texts)
+        cos = similarities(model.encode_image(batch).tokens, texts).cpu()
         means.add(cos.mean((2, 3)))
         states.add(cos[:, :2])
     return means.tensor().mean(0), states.tensor()

@@ -152,6 +152,8 @@ def test_messages(model):
         for damped in (adapted.damp, adapted.suppression_maps):
             with pytest.raises(DataError, match=message):
                 damped(IMAGES, maps)
+    with pytest.raises(DataError, match="images must be a sequence of images, in an order"):
+        adapted.damp(iter(IMAGES), BASE)
     assert [single.dtype for single in adapted.damp(IMAGES, torch.tensor(BASE).double())] == [np.float32] * 2
     for name in (3, "a\x85", "\ud800"):
         with pytest.raises(DataError, match="the name of a normality is printable text"):

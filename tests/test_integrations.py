@@ -221,6 +221,17 @@ def test_a_crop_is_damped_where_the_model_looks(folder, model):
     np.testing.assert_array_equal(plain, add_normality(lambda _: [framed], "hair", model=model, noun="cloth")([path])[0])
 
 
+def test_scores_and_maps_as_a_plain_pair():
+    """So AnomalyVFM's network gives them."""
+    module = Padim(backbone="resnet18", layers=["layer1"], pre_trained=False, n_features=10)
+    module.model.forward = lambda batch: (torch.ones(len(batch)), torch.full((len(batch), 1, 4, 4), 0.5))
+    (found,) = AnomalibDetector(module)([Image.new("RGB", (32, 32))])
+    assert found.shape == (4, 4) and (found == 0.5).all()
+    damped = adapt_module(module, "hair", noun="cloth")(torch.rand(2, 3, 32, 32))
+    assert damped.anomaly_map.shape == (2, 1, 4, 4) and float(damped.anomaly_map.max()) < 0.5
+    np.testing.assert_allclose(damped.pred_score, 2 * damped.anomaly_map.amax((1, 2, 3)), rtol=1e-5)
+
+
 def test_a_model_without_maps_is_refused():
     module = Padim(backbone="resnet18", layers=["layer1"], pre_trained=False, n_features=10)
     module.model.forward = lambda batch: InferenceBatch(pred_score=torch.zeros(1))

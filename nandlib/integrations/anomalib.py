@@ -52,7 +52,7 @@ class AnomalibDetector:
         whole = batch = pil_to_tensor(image)[None].float() / 255
         if self.module.pre_processor:
             batch = self.module.pre_processor(batch)
-        found = _anomaly_map(self.module, self.module.model(batch.to(self.module.device)))[0]
+        found = _anomaly_map(self.module, _predicted(self.module, batch.to(self.module.device)))[0]
         found = found if self.floor is None else (found - self.floor).clamp_min(0)
         steps = _steps(getattr(self.module.pre_processor, "transform", None))
         for place, step in enumerate(steps):
@@ -143,14 +143,14 @@ class _WithNormality(AnomalibModule):
 
     def forward(self, batch: Tensor, *args: Any, **kwargs: Any) -> InferenceBatch:
         batch = self.pre_processor(batch) if self.pre_processor else batch
-        predictions = self._damped(batch, self.model(batch))
+        predictions = self._damped(batch, _predicted(self, batch))
         return self.post_processor(predictions) if self.post_processor else predictions
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Any:
-        return batch.update(**self._damped(batch.image, self.model(batch.image))._asdict())
+        return batch.update(**self._damped(batch.image, _predicted(self, batch.image))._asdict())
 
     def test_step(self, batch: Any, batch_idx: int, *args: Any, **kwargs: Any) -> Any:
-        return batch.update(**self._damped(batch.image, self.model(batch.image))._asdict())
+        return batch.update(**self._damped(batch.image, _predicted(self, batch.image))._asdict())
 
     @torch.no_grad()
     def _damped(self, batch: Tensor, predictions: InferenceBatch) -> InferenceBatch:
@@ -174,6 +174,14 @@ def _with_normality(kind: type) -> type:
 def _blank(kind: type) -> Any:
     """One of the class that a model of class `kind` has when it is adapted, whose state is to be set."""
     return object.__new__(_with_normality(kind))
+
+
+def _predicted(module: AnomalibModule, batch: Tensor) -> InferenceBatch:
+    """What a model's network gives for preprocessed images ``(N, 3, H, W)``."""
+    found = module.model(batch)
+    if isinstance(found, tuple) and not isinstance(found, InferenceBatch) and len(found) == 2:  # scores and maps, of AnomalyVFM
+        return InferenceBatch(pred_score=found[0], anomaly_map=found[1])
+    return found
 
 
 def _anomaly_map(module: AnomalibModule, predictions: Any) -> Tensor:

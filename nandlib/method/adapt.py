@@ -180,10 +180,8 @@ class AdaptedDetector:
         return self.encoded[sentences]
 
     def _base(self, images: Sequence[ImageLike]) -> list[np.ndarray]:
-        refuse_single(images, "images")
-        if not len(images):  # which not every detector can take
-            return []
-        return check_maps(self.detector(images), len(images), type(self.detector).__name__)
+        refuse_single(images, "images")  # no image is not what every detector can take
+        return check_maps(self.detector(images), len(images), type(self.detector).__name__) if len(images) else []
 
     def __call__(self, images: Sequence[ImageLike]) -> list[np.ndarray]:
         """A_final = A ⊙ Π_k (1 - A_sup_k) (Eq. 6): one float32 ``(H, W)`` map an image, of the base map's size.
@@ -197,6 +195,7 @@ class AdaptedDetector:
 
     def damp(self, images: Sequence[ImageLike], base: Sequence[np.ndarray]) -> list[np.ndarray]:
         """A_final of maps that are at hand already: `base` has one ``(H, W)`` map an image, such as a detector must give (or DataError)."""
+        refuse_single(images, "images")
         base = check_maps(base, len(images), "base")
         final = [torch.from_numpy(single) for single in base]  # a copy of the detector's own
         for maps in self.suppression_maps(images, base).values() if self.names else ():

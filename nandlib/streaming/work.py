@@ -60,9 +60,17 @@ class How:
             content = read(listing.path(name))
             return digest_of(detector, listing, name, content), content
         except DataError as error:
-            if not self.skip_unreadable:
-                raise
-            return b"", error
+            return b"", self.problem(error)
+
+    def problem(self, error: DataError) -> DataError:
+        """That of an image which is skipped.
+
+        Raises:
+            DataError: If none is.
+        """
+        if not self.skip_unreadable:
+            raise DataError(f"{error}; --skip-unreadable (`How(skip_unreadable=True)`) lists such images and goes on") from error
+        return error
 
 
 @dataclass(frozen=True)
@@ -119,9 +127,7 @@ class Work:
         try:
             image = load_image(self.listing.path(name), content)
         except DataError as error:
-            if not self.how.skip_unreadable:
-                raise
-            return _Read(name, own, None, problem=str(error))
+            return _Read(name, own, None, problem=str(self.how.problem(error)))
         return _Read(name, own, image, {preprocess: preprocess(image) for preprocess in self._preprocesses})
 
     @property

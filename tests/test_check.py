@@ -51,6 +51,7 @@ def test_what_is_lost_of_the_detection():
         (NONE, scores([8, 9], [7, 8]), scores([10, 11], [10, 11]), "no harm seen", "more images of either kind"),
         (scores([8] * 300, [8] * 300), scores([8, 9], [2, 3]), scores([7, 9], [7, 9]), "helps", "from 79 to 100 %"),  # few of very many
         (NONE, scores([8, 9], [2, 3]), NONE, "not known", "no image was given that may show a defect"),  # what was asked for
+        (scores([0, 0.5], [0, 0]), NONE, NONE, "not known", "does not tell these rejects from normal images (AUROC"),
     ],
 )
 def test_verdicts(rejects, accepted, rejected, verdict, why):

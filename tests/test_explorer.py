@@ -143,21 +143,45 @@ def test_nonsense_is_survived(explorer, text):
 
 @pytest.mark.parametrize("text", ["🙂🙂🙂", "ß漢字"], ids=["signs", "letters"])
 def test_what_no_model_reads_is_said(explorer, text):
-    before = explorer._result.value
+    before = strip_time(explorer._result.value)
     explorer.texts.value = [text]
-    assert "it knows English words alone" in explorer._message.value and explorer._result.value == before
+    assert "it knows English words alone" in explorer._message.value and strip_time(explorer._result.value) == before
     explorer.texts.value = ["thread"]
     assert explorer._message.value == ""
 
 
 def test_what_is_too_much_is_said_and_the_last_answer_stays(explorer):
-    before = explorer._result.value
+    before, texts = strip_time(explorer._result.value), list(explorer.texts.value)
     explorer.texts.value = ["word " * 60]
-    assert "too long" in explorer._message.value and explorer._result.value == before
+    assert "too long" in explorer._message.value and strip_time(explorer._result.value) == before and explorer.texts.value == texts
     explorer.texts.value = [f"text {k}" for k in range(9)]
-    assert "too many" in explorer._message.value
+    assert "too many" in explorer._message.value and explorer.texts.value == texts
     explorer.texts.value = ["thread"]
     assert explorer._message.value == ""
+
+
+def test_what_is_refused_leaves_texts_and_examples_as_they_were(explorer):
+    explorer.texts.value = ["thread"]
+    explorer.typed.value = "漢字"
+    assert "English words" in explorer._message.value and explorer.typed.value == "漢字" and explorer.texts.value == ["thread"]
+    before = strip_time(explorer._result.value)
+    explorer.image.value = (explorer.image.value + 1) % len(explorer.gallery.names)
+    assert explorer._message.value == "" and strip_time(explorer._result.value) != before  # the page goes on
+    explorer.accept.fine[0].click()
+    assert len(explorer.accept.picks) == 1 and explorer.accept.fine[0].disabled
+    explorer.accept.undo.click()
+
+
+def test_one_text_damps_once(explorer):
+    """Spelled otherwise, or beside what it says already, it is the same text."""
+    explorer.texts.value = ["dark stain"]
+    once = explorer.answer.after
+    for again in ("Dark  stain", "dark stain; DARK stain"):
+        explorer.typed.value = again
+        assert explorer.texts.value == ["dark stain"] and explorer._message.value == ""
+        np.testing.assert_array_equal(explorer.answer.after, once)
+    explorer.typed.value = "dark stain; hole"
+    assert "was added already" in explorer._message.value and explorer.texts.value == ["dark stain"]
 
 
 def test_a_click_accepts_and_undo_takes_back(explorer):
@@ -225,7 +249,9 @@ def test_an_empty_box_is_said(explorer):
     explorer.accept.boxed.value = True
     try:
         explorer.accept.across.value = (50, 50)
-        assert "the box of an example is empty" in explorer._message.value
+        assert explorer._message.value == ""  # it may be drawn on
+        explorer.accept.fine_above.click()
+        assert "the box of an example is empty" in explorer._message.value and explorer.accept.picks == []
         explorer.accept.across.value = (25, 75)
         assert explorer._message.value == ""
     finally:
@@ -327,11 +353,14 @@ def test_own_images(explorer):
     assert not hidden and explorer.threshold.layout.display is None and explorer.accepted.layout.display == "none"
     assert explorer.accept.layout.display == "none"  # nothing says what is normal
     assert [value for _, value in explorer.method.options] == ["nand"]
+    assert "highest score of all" in explorer._help.value and "AUROC" not in explorer._help.value
     explorer.upload_normals.value = upload("n0.png", "n1.png", "n2.png")
     explorer.use_own.click()
     assert explorer.accept.layout.display is None
     assert "patchcore" in explorer.gallery.base and [value for _, value in explorer.method.options] == ["nand", "nand_plus"]
     explorer.detector.value, explorer.method.value = "patchcore", "nand_plus"
+    assert "95 % quantile" in explorer._help.value
+    assert {name: len(own) for name, own in explorer.gallery.normal_scores.items()}["winclip_1"] == 2  # the first is its reference
     explorer.texts.value = ["dust"]
     assert explorer._message.value == "" and (explorer.answer.after <= explorer.answer.before).all()
     assert explorer.figure().axes and "dust" in explorer.summary()
@@ -348,6 +377,24 @@ def test_back_from_own_images_to_the_study(explorer):
     explorer.use_own.click()
     assert "two files are called a.png" in explorer._message.value
     explorer.upload.value = ()
+
+
+def test_back_from_own_images_to_a_folder(model):
+    """What was accepted there is accepted still, and a box that cannot be given is not drawn."""
+    own = [np.random.default_rng(seed).integers(0, 255, (50, 50, 3), dtype=np.uint8) for seed in range(4)]
+    page = Explorer(gallery=Gallery.of_images({"a": own[0], "b": own[1]}, model, normals=own[2:]), texts=["dust"])
+    page.accept.boxed.value = True
+    page.accept.fine_above.click()
+    assert len(page.accept.picks) == 1 and "by example: a (a box)" in page.summary()
+    after = page.answer.after
+    page.upload.value = upload("c.png")
+    page.use_own.click()
+    assert page._message.value == "" and not page.accept.picks and not page.accept.boxed.value
+    page.back.click()
+    np.testing.assert_array_equal(page.answer.after, after)
+    assert len(page.accept.picks) == 1 and list(page.texts.value) == ["dust"]
+    page.back.click()
+    assert len(page.accept.picks) == 1
 
 
 def test_a_study_that_was_not_run_is_named(project):

@@ -266,7 +266,23 @@ def test_a_text_never_moves_the_threshold(model):
     assert plain.offset_ == added.offset_
     assert (added.score_samples(images(3, 1)) > plain.score_samples(images(3, 1))).all()
     own = fit_detector("patchcore", model, normals=normals).normal_maps(range(5))
-    assert plain.offset_ == pytest.approx(float(np.quantile(-own.flatten(1).amax(1).numpy(), 0.05)))
+    scores = -own.flatten(1).amax(1).numpy()
+    assert plain.offset_ == pytest.approx(scores.min())  # one of five would be more than 5 %
+    with pytest.raises(DataError, match="X must be a sequence of images, not one"):
+        plain.predict(normals[0])
+
+
+@pytest.mark.parametrize("share", [0, 0.05, 0.2, 0.5])
+def test_no_more_than_that_share_is_an_outlier(model, share):
+    """Of the very images of fit."""
+
+    def heights(pictures):
+        return np.stack([np.full((4, 4), np.asarray(picture, np.float32).mean(), np.float32) for picture in pictures])
+
+    for count in (2, 5, 10, 21):
+        normals = images(count, 0)
+        found = NormalityDetector(heights, model=model, contamination=share).fit(normals)
+        assert (found.predict(normals) == -1).sum() <= share * count
 
 
 def test_estimator_takes_a_trained_detector_and_refuses_nonsense(model):
@@ -276,7 +292,9 @@ def test_estimator_takes_a_trained_detector_and_refuses_nonsense(model):
     plus = NormalityDetector(fixed, ["hair"], model=model, method="nand_plus").fit(images(3, 0))
     assert plus.detector_.normal_token is not None
     for wrong, message in (
-        ({"texts": "hair"}, r'texts=\["hair"\]'),
+        ({"texts": "hair"}, r'texts=\["hair"\] or texts=\(\), not \'hair\''),
+        ({"texts": None}, "not None"),
+        ({"texts": (text for text in ["hair"])}, "not <generator"),
         ({"contamination": 0.7}, "between 0 and 0.5"),
         ({"contamination": "auto"}, "not 'auto'"),
     ):

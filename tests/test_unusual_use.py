@@ -332,7 +332,7 @@ def test_graphs_are_refused_or_right(tmp_path, model, patchcore):
 
     own = fit_detector("patchcore", model, normals=NORMALS[:2])
     own.preprocess = lambda image: model.preprocess(image)
-    with pytest.raises(ModelError, match="a PatchCore with a backbone of its own"):
+    with pytest.raises(ModelError, match="a PatchCore with another model"):
         export_onnx(add_normality(own, "scratch", model=model), tmp_path / "a.onnx")
     plain = NandConfig(method="nand_plus", plus=PlusConfig(regions=False))
     adapted = add_normality(patchcore, "scratch", model=model, nand=plain, normals=NORMALS)

@@ -120,6 +120,8 @@ def is_unread(name: str) -> bool:
 def refuse_single(images: Any, name: str) -> None:
     """Raise DataError for one image where a sequence of images is meant: its characters or rows would be taken for images; and for what has
     no order or no length."""
+    if images is None:
+        raise DataError(f"{name} is None: leave it out, or give a sequence of images")
     if isinstance(images, (Set, Iterator)):
         raise DataError(f"{name} must be a sequence of images, in an order: sorted(paths), or list(images)")
     if isinstance(images, (str, Path)) and Path(images).is_dir():
@@ -212,6 +214,11 @@ def evenly(count: int, most: int) -> list[int]:
 def placed(image: ImageLike) -> ImageLike:
     """A path as it is kept to be opened again, wherever the working directory is by then; all else as it is."""
     return Path(os.path.abspath(image)) if isinstance(image, (str, Path)) and not is_address(image) else image
+
+
+def kept(image: ImageLike) -> ImageLike:
+    """An image that is looked at later: what is in memory as a copy, since the caller's may change."""
+    return placed(image) if isinstance(image, (str, Path)) else as_image(image).copy()
 
 
 def as_image(image: ImageLike) -> Image.Image:

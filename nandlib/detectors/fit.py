@@ -60,9 +60,8 @@ def fit_detector(
         from nandlib.detectors.trained import TRAINED
 
         return TRAINED[name].fit(normals, model or load_model("mini"), run=run)
-    family, _, count = name.partition("_")
-    shots = int(count or 0)
-    least = 1 if family == "patchcore" else shots
+    family, few = name.partition("_")[0], shots(name)
+    least = 1 if family == "patchcore" else few
     if len(normals) < least:
         raise DataError(f"{name} needs {least} normal image(s), not {len(normals)}")
     model = model or load_model("mini")
@@ -70,12 +69,18 @@ def fit_detector(
         from nandlib.detectors.patchcore import PatchCore
 
         return PatchCore(model, normals, patchcore)
-    references = [as_image(image) for image in normals[:shots]]
+    references = [as_image(image) for image in normals[:few]]
     if family == "winclip":
         from nandlib.detectors.winclip import WinClip, WindowEncoder
 
         return WinClip(WindowEncoder(model, window_grid), noun, references)
     return AprilGan(model, prompts or load_prompts(PromptConfig(file="aprilgan")), noun, nand, references)
+
+
+def shots(name: str) -> int:
+    """How many normal images are references of the detector of that name, the first ones; 0 of one that has none."""
+    family, _, count = name.partition("_")
+    return int(count) if family in ("aprilgan", "winclip") and count.isdecimal() else 0
 
 
 def check_name(name: str) -> None:

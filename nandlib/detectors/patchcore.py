@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from nandlib.data.batch import inputs
-from nandlib.data.images import ImageLike, as_image, placed
+from nandlib.data.images import ImageLike, as_image, kept
 from nandlib.detectors.base import TorchDetector
 from nandlib.detectors.config import PatchCoreConfig
 from nandlib.detectors.coreset import coreset, coreset_of_shards
@@ -174,9 +174,7 @@ class PatchCore(TorchDetector):
         placement: Placement = Placement(),
         batch_size: int = 8,
     ) -> None:
-        normals = tuple(
-            placed(image) if isinstance(image, (str, Path)) else as_image(image) for image in normals
-        )  # the caller's may change
+        normals = tuple(map(kept, normals))
         if not normals:
             raise DataError("PatchCore is fitted on normal images: none were given")
         if config.backbone_weights is not None:

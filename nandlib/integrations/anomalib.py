@@ -57,7 +57,7 @@ class AnomalibDetector:
         steps = _steps(getattr(self.module.pre_processor, "transform", None))
         for place, step in enumerate(steps):
             if isinstance(step, CROPS):
-                return _uncropped(found, Compose(steps[:place])(whole) if place else whole, batch)
+                return _uncropped(found, Compose(steps[:place])(whole) if place else whole, Compose(steps[: place + 1])(whole))
         return found
 
 
@@ -113,7 +113,7 @@ def adapt_module(module: AnomalibModule, text: str | Sequence[str] = (), **optio
         >>> adapted = adapt_module(patchcore, "loose thread", noun="carpet")  # doctest: +SKIP
         >>> predictions = Engine().predict(adapted, data_path="carpet/test")  # doctest: +SKIP
     """
-    adapted = copy.copy(module)
+    adapted = copy.copy(module.eval())
     for own in ("_modules", "_parameters", "_buffers"):  # the dictionaries too, or what is set on one would be set on both
         setattr(adapted, own, dict(getattr(module, own)))
     if isinstance(adapted, _WithNormality):

@@ -71,8 +71,9 @@ def export_onnx(adapted: AdaptedDetector, path: str | Path) -> Path:
         raise ModelError(f"only the embedded model can be exported, not {type(adapted.model).__name__}")
     if not isinstance(adapted.detector, (AprilGan, PatchCore, FaderStyle)):
         raise ModelError("only APRIL-GAN, PatchCore and FADeR-style of nandlib.detectors.fit.fit_detector can be exported")
-    if isinstance(adapted.detector, PatchCore) and adapted.detector.preprocess != adapted.model.preprocess:
-        raise ModelError("the graph takes images as the embedded model does: a PatchCore with a backbone of its own cannot be exported")
+    if getattr(adapted.detector.preprocess, "__func__", None) is not MiniModel.preprocess and not isinstance(adapted.detector, FaderStyle):
+        kind = type(adapted.detector).__name__
+        raise ModelError(f"the graph takes images as the embedded model does: a {kind} with another model cannot be exported")
     if adapted.nand.method == "nand_plus" and adapted.nand.plus.regions:
         raise ModelError("nand_plus finds regions by a watershed, which ONNX cannot express: export method 'nand', or plus.regions: false")
     if adapted.shown.examples:

@@ -72,8 +72,10 @@ class NormalityDetector(OutlierMixin, BaseEstimator):
         X = list(X)
         if not X or (self.detector == "patchcore" and len(X) < 2):
             raise DataError("fit needs a sequence of normal images: one or more, two or more for PatchCore")
-        if self.texts is None or isinstance(self.texts, str):
-            raise DataError(f'texts must be a sequence of phrases: texts=["{self.texts}"]')
+        if isinstance(self.texts, str) or not isinstance(self.texts, Sequence):
+            raise DataError(f'texts must be a sequence of phrases, as texts=["hair"] or texts=(), not {self.texts!r}')
+        if not (isinstance(self.detector, str) or callable(self.detector)):
+            raise DataError(f"detector must be a name or what gives maps when it is called, not {self.detector!r}")
         if isinstance(self.detector, AdaptedDetector) and (self.noun, self.method, self.model) != ("object", "nand", None):
             raise DataError("the detector is adapted already and keeps its noun, method and model: leave them out")
         share: object = self.contamination
@@ -82,7 +84,7 @@ class NormalityDetector(OutlierMixin, BaseEstimator):
         model = self.model or load_model("mini")
         base = fit_detector(self.detector, model, noun=self.noun, normals=X) if isinstance(self.detector, str) else self.detector
         normal_maps = base.normal_maps(range(len(X))) if isinstance(self.detector, str) and hasattr(base, "normal_maps") else base(X)
-        self.offset_ = float(np.quantile(-_maxima(normal_maps, X, base), self.contamination))
+        self.offset_ = float(np.quantile(-_maxima(normal_maps, X, base), self.contamination, method="lower"))  # at most that share
         self.detector_: AdaptedDetector | Detector = base
         together = len(self.texts) == 1
         added = [(text, self.examples if together else ()) for text in self.texts]
@@ -98,6 +100,7 @@ class NormalityDetector(OutlierMixin, BaseEstimator):
     def score_samples(self, X: Sequence[ImageLike]) -> np.ndarray:
         """``(N,)``, larger is more normal: minus the maximum of the adapted anomaly map."""
         check_is_fitted(self)
+        refuse_single(X, "X")
         return -_maxima(self.detector_(X), X, self.detector_)
 
     def decision_function(self, X: Sequence[ImageLike]) -> np.ndarray:
@@ -111,6 +114,7 @@ class NormalityDetector(OutlierMixin, BaseEstimator):
     def anomaly_maps(self, X: Sequence[ImageLike]) -> list[np.ndarray]:
         """A_final: one float32 ``(H, W)`` map an image."""
         check_is_fitted(self)
+        refuse_single(X, "X")
         return check_maps(self.detector_(X), len(X), type(self.detector_).__name__)
 
 

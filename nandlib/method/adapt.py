@@ -28,7 +28,7 @@ from nandlib.method.prompts import PromptSet, checked_name, checked_phrases, ref
 from nandlib.method.shown import Shown, as_example
 from nandlib.method.suppression import Similarities, Texts, suppression
 from nandlib.method.threshold import Threshold, certain_threshold, conformal_threshold, lasting, promised_threshold
-from nandlib.models import ImageFeatures, VisionLanguageModel, load_model
+from nandlib.models import ImageFeatures, VisionLanguageModel, load_model, whole_float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ class AdaptedDetector:
         others: Phrases of defects that stay abnormal, one tuple a defect, for ``plus.competitors: types``.
         normal_token: ``(D,)`` mean patch token of normal images, with which `nand_plus` is calibrated.
         threshold: When `predict` rejects; `calibrate` sets it.
-        encoded: Text features by their sentences, shared with every detector that `add` and `remove` give: no text is encoded twice.
+        encoded: Text features by average and sentences, shared with all that `add` and `remove` give: no text is encoded twice.
     """
 
     detector: Detector
@@ -87,7 +87,7 @@ class AdaptedDetector:
         refuse_repeated(phrases, self.normalities)
         if phrases:
             self.text_feature(tuple(self.prompts.fill(phrases)))  # what cannot be read is refused here
-        said = {**self.normalities, name: phrases} if phrases else self.normalities
+        said = {**self.normalities, **({name: phrases} if phrases else {})}
         shown, kept = self._show(name, examples) if len(examples) else self.shown, lasting(self.threshold) if more else self.threshold
         return replace(self, normalities=said, shown=shown, threshold=kept)
 
@@ -136,8 +136,9 @@ class AdaptedDetector:
             maps[name] = own
         return maps
 
+    @whole_float32()
     def suppression(self, features: ImageFeatures, base: Tensor | None = None, regions: Regions | None = None) -> dict[str, Tensor]:
-        """A_sup of every normality from image features that are at hand: name → ``(N, H, W)``.
+        """A_sup of every normality that was said, from image features that are at hand: name → ``(N, H, W)``.
 
         Args:
             features: Of N images.
@@ -175,9 +176,10 @@ class AdaptedDetector:
 
     def text_feature(self, sentences: tuple[str, ...]) -> Tensor:
         """Eq. 3: the feature ``(D,)`` of prompts; every set of prompts is encoded once."""
-        if sentences not in self.encoded:
-            self.encoded[sentences] = text_feature(self.model, sentences, self.prompts)
-        return self.encoded[sentences]
+        key = (self.prompts.config.average, *sentences)
+        if key not in self.encoded:
+            self.encoded[key] = text_feature(self.model, sentences, self.prompts)
+        return self.encoded[key]
 
     def _base(self, images: Sequence[ImageLike]) -> list[np.ndarray]:
         refuse_single(images, "images")  # no image is not what every detector can take
@@ -209,8 +211,7 @@ class AdaptedDetector:
     def calibrate(self, normals: Sequence[ImageLike] | None = None, level: float = 0.05) -> AdaptedDetector:
         """With a threshold that rejects at most a share `level` of normal images.
 
-        It is set with the detector as it was before anything was added, and stays where it is: a text may make images pass, never
-        others fail.
+        It is that of the detector before anything was added, and stays where it is: a text may make images pass, never others fail.
 
         Args:
             normals: Normal images that the detector was not trained on; None: those that it was trained on, by its own leave-own-out maps
@@ -218,8 +219,9 @@ class AdaptedDetector:
             level: Share of false alarms. With n images no level below 1 / (n + 1) can be had: `Threshold.level` says what is.
 
         Raises:
-            DataError: If there is no image, the detector has no such maps, or `level` is not between 0 and 1.
+            DataError: If there is no image, the detector was fitted on one or has no such maps, or `level` is not between 0 and 1.
         """
+        self.shown.descriptors.refuse_fitted(() if normals is None else normals)
         own = getattr(self.detector, "normal_maps", None)
         if normals is None and own is None:
             raise DataError(f"{type(self.detector).__name__} has no normal_maps of its own: give normal images that it was not trained on")
@@ -233,8 +235,9 @@ class AdaptedDetector:
         With that confidence at most a share `level` of such images will be rejected (`certain_threshold`; needs the extra 'check').
 
         Raises:
-            DataError: If so few images vouch for no threshold.
+            DataError: If so few images vouch for no threshold, or the detector was fitted on one.
         """
+        self.shown.descriptors.refuse_fitted(passing)
         scores = self.scores(passing)
         return replace(self, threshold=Threshold(certain_threshold(scores, level, confidence), level, len(scores), confidence))
 
@@ -273,8 +276,7 @@ class AdaptedDetector:
         if not self.names or not kinds["normals"]:
             raise DataError("a check needs an added normality and some normal images: give normals=[...]")
         refuse_contradictions(kinds, {"the examples": self.shown.every_key()})
-        if any(map(self.shown.descriptors.knows, kinds["normals"])):
-            raise DataError("a check needs normal images that the detector was not trained on: some of these it was")
+        self.shown.descriptors.refuse_known(kinds["normals"])
         scores = {kind: self._before_and_after(images) for kind, images in kinds.items()}
         normal = scores["normals"].before
         own = None if self.threshold is None or self.threshold.fresh else self.threshold
@@ -337,8 +339,7 @@ class AdaptedDetector:
         return adapted
 
     def _before_and_after(self, images: Sequence[ImageLike]) -> Scores:
-        base = self._base(images)
-        final = self.damp(images, base)
+        final = self.damp(images, base := self._base(images))
         return Scores(self._scores(base), self._scores(final), tuple(zip(base, final, strict=True)))
 
     def image_scores(self, maps: Tensor) -> Tensor:

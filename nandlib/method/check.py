@@ -180,6 +180,8 @@ def _verdict(lost: float, most: float, split: tuple[float, float], detection: tu
         return ("helps", moved) if split[1] > split[0] else ("no harm seen", f"{moved}: give more images of either kind")
     if np.isnan(lost):
         return "not known", "no image was given that may show a defect: give some that were rejected"
+    if detection[0] <= 50:
+        return "not known", f"the detector does not tell these rejects from normal images (AUROC {detection[0]:.0f} %): give others"
     told = f"{lost:.0f} % of what tells rejected from normal images is lost (AUROC {detection[0]:.0f} to {detection[1]:.0f} %)"
     if lost >= LOST:
         return "may harm", f"{told}, as when anomalies of every kind are damped: {advice} instead, or give some of either kind"

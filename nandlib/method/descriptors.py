@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nandlib.data.batch import inputs
-from nandlib.data.images import ImageLike, evenly, placed
+from nandlib.data.images import ImageLike, evenly, kept, placed
 from nandlib.data.maps import Detector, MapFolder, check_maps
 from nandlib.errors import DataError
 from nandlib.method.batches import BATCH
@@ -57,7 +57,8 @@ class Descriptors:
         normal: Tensor | None = None,
         level: float | None = None,
     ) -> None:
-        self.detector, self.model, self.normals, self._normal, self._level = detector, model, tuple(map(placed, normals)), normal, level
+        self.detector, self.model, self._normal, self._level = detector, model, normal, level
+        self.normals = tuple(map(kept, normals))
 
     @property
     def lent(self) -> bool:
@@ -66,11 +67,31 @@ class Descriptors:
 
     def knows(self, image: ImageLike) -> bool:
         """Whether an image is the file of a normal one: of those given, or those that the detector was fitted on and keeps."""
-        return isinstance(image, (str, Path)) and placed(image) in self._files
+        return self.fitted_on(image) or (isinstance(image, (str, Path)) and placed(image) in self._given)
+
+    def fitted_on(self, image: ImageLike) -> bool:
+        """Whether an image is a file that the detector was fitted on and keeps."""
+        return isinstance(image, (str, Path)) and placed(image) in self._fitted
+
+    def refuse_fitted(self, images: Sequence[ImageLike]) -> None:
+        """Raise DataError if the detector was fitted on one of them, as far as it keeps their files."""
+        if any(map(self.fitted_on, images)):
+            raise DataError(
+                "a threshold is set on images that the detector was not trained on, since its own score too low: some of these it was"
+            )
+
+    def refuse_known(self, images: Sequence[ImageLike]) -> None:
+        """Raise DataError if the detector was fitted on one of them, or it was given as normal."""
+        if any(map(self.knows, images)):
+            raise DataError("a check needs normal images that the detector was not trained on: some of these it was")
 
     @cached_property
-    def _files(self) -> frozenset[Path]:
-        own = (*self.normals, *getattr(self.detector, "normals", ()))
+    def _given(self) -> frozenset[Path]:
+        return frozenset(image for image in self.normals if isinstance(image, Path))
+
+    @cached_property
+    def _fitted(self) -> frozenset[Path]:
+        own = getattr(self.detector, "normals", ()) if self.lent else ()
         return frozenset(image for image in own if isinstance(image, Path))
 
     @torch.no_grad()

@@ -68,6 +68,13 @@ def add_normality(
     for key, word in {"noun": noun, "name": name or ""}.items():
         if not isinstance(word, str):
             raise DataError(f"{key} must be text, not {word!r}")
+    if not noun.strip():
+        raise DataError("noun is empty: say in a word what the images show, or leave it out")
+    for key, value, kind in (("nand", nand, NandConfig), ("prompts", prompts, PromptSet)):
+        if value is not None and not isinstance(value, kind):
+            raise DataError(f"{key} must be a {kind.__name__}, not {value!r}")
+    if model is not None and not hasattr(model, "encode_text"):
+        raise DataError(f"model must be a vision-language model, as load_model gives it, not {model!r}")
     if isinstance(detector, AdaptedDetector):
         kept = (model, prompts, method) == (None, None, None) and noun == "object" and nand == NandConfig() and not (len(normals) or others)
         if not kept:
@@ -80,8 +87,9 @@ def add_normality(
     _check(nand, normals, others)
     if isinstance(detector, (str, Path)):
         detector = MapFolder(detector)
-    elif not callable(detector):
-        raise DataError(f"a detector gives anomaly maps of images when it is called; {detector!r} cannot be called")
+    elif not callable(detector) or isinstance(detector, type):
+        how = "is a class: give one that is fitted" if isinstance(detector, type) else "cannot be called"
+        raise DataError(f"a detector gives anomaly maps of images when it is called; {detector!r} {how}")
     model = model or load_model("mini")
     prompts = prompts or load_prompts(PromptConfig(file="aprilgan"))
     token = mean_token(model, normals) if nand.method == "nand_plus" and nand.plus.calibrate else None
@@ -94,7 +102,7 @@ def add_normality(
 
 def _check(nand: NandConfig, normals: Sequence[ImageLike], others: Sequence[str | Sequence[str]]) -> None:
     """Raise DataError for parameters that have no meaning for a detector alone, or lack what they need."""
-    if isinstance(others, str):
+    if isinstance(others, str) or others is None:
         raise DataError(f"others must be a sequence of defects, not one: [{others!r}]")
     plus = nand.plus if nand.method == "nand_plus" else None
     if plus is not None and plus.calibrate and not len(normals):

@@ -63,7 +63,9 @@ def find_regions(maps: Tensor, grid: tuple[int, int], plus: PlusConfig = PlusCon
         plus: ``peak_distance`` between peaks, as a share of the map's longer side; ``focus``: a pixel counts (A / peak)^focus.
     """
     n, height, width = maps.shape
-    cell = (np.arange(height) * grid[0] // height)[:, None] * grid[1] + np.arange(width) * grid[1] // width
+    fold = -(-grid[0] // height), -(-grid[1] // width)  # a pixel of a map that is coarser than the grid lies over several patches
+    tall, wide = fold[0] * height, fold[1] * width
+    cell = (np.arange(tall) * grid[0] // tall)[:, None] * grid[1] + np.arange(wide) * grid[1] // wide
     cells = grid[0] * grid[1]
     labels, weights = np.empty((n, height, width), np.int64), []
     for k, single in enumerate(maps.numpy().astype(np.float64)):
@@ -74,7 +76,8 @@ def find_regions(maps: Tensor, grid: tuple[int, int], plus: PlusConfig = PlusCon
         count = int(labels[k].max()) + 1
         height_of = np.maximum(ndimage.maximum(single, labels[k], np.arange(count)), 1e-12)
         share = np.clip(single / height_of[labels[k]], 1e-6, 1) ** plus.focus
-        table = np.bincount((labels[k] * cells + cell).ravel(), share.ravel(), count * cells).reshape(count, cells)
+        whose, much = (own.repeat(fold[0], 0).repeat(fold[1], 1) for own in (labels[k], share))
+        table = np.bincount((whose * cells + cell).ravel(), much.ravel(), count * cells).reshape(count, cells)
         weights.append(torch.from_numpy(table / table.sum(1, keepdims=True)).float())
     return Regions(labels, weights)
 

@@ -130,8 +130,11 @@ def load_prompts(config: PromptConfig) -> PromptSet:
             raise PresetError(f"{path}: 'patterns' has '{pattern}', which must hold {{type}}, and may hold {{class}}")
     if patterns and classes:
         raise PresetError(f"{path}: give 'classes' or 'patterns', not both")
+    classes = {str(class_name): {str(name): own for name, own in (names or {}).items()} for class_name, names in classes.items()}
     for class_name, names in classes.items():
-        for name, phrases in (names or {}).items():
+        if not names:
+            raise PresetError(f"{path}: class '{class_name}' has no phrases: give some for each of its types, or leave the class out")
+        for name, phrases in names.items():
             if not isinstance(phrases, list) or not phrases or not all(isinstance(p, str) and p.strip() for p in phrases):
                 raise PresetError(f"{path}: {class_name}/{name} must be a list of at least one phrase")
     states = {key: tuple(merged[key]) for key in ("templates", "normal_states", "abnormal_states")}
@@ -150,7 +153,7 @@ def checked_phrases(text: str | Sequence[str]) -> tuple[str, ...]:
     """A phrase, or phrases for the same thing.
 
     Raises:
-        DataError: If one is no text, empty, or longer than the text model reads.
+        DataError: If one is no text, empty, not printable, or longer than the text model reads.
     """
     phrases = (text,) if isinstance(text, str) else tuple(text) if isinstance(text, Sequence) else (text,)
     for phrase in phrases:
@@ -158,6 +161,8 @@ def checked_phrases(text: str | Sequence[str]) -> tuple[str, ...]:
             raise DataError(f"a normality is said in words, a phrase or a sequence of phrases: {phrase!r} is none")
         if not phrase.strip():
             raise DataError("a normality needs at least one phrase that is not empty, or an example")
+        if not " ".join(phrase.split()).isprintable():
+            raise DataError(f"{phrase!r} holds what cannot be printed, and no text model reads: leave it out")
         if len(phrase.split()) > MOST_WORDS or len(phrase) > MOST_LETTERS:
             raise DataError(f"“{phrase[:40]}…” is too long: the text model would not read its end; use at most {MOST_WORDS} words")
     return phrases
@@ -198,10 +203,15 @@ def read_texts(lines: Sequence[str]) -> list[tuple[str, ...]]:
     """What a user typed as normalities: one a line, its phrases parted by ``;``. Empty lines and repetitions are dropped.
 
     Raises:
-        DataError: If a phrase is too long, or there are too many.
+        DataError: If a phrase is too long, or stands in two texts, or there are too many.
     """
-    found = [tuple(p for part in line.split(";") if (p := " ".join(part.split()))) for line in lines]
-    texts = list(dict.fromkeys(phrases for phrases in found if phrases))
+    texts = dict[frozenset[str], tuple[str, ...]]()
+    for line in lines:
+        phrases = {spelled(part): " ".join(part.split()) for part in reversed(line.split(";")) if part.strip()}
+        own = tuple(reversed(phrases.values()))  # of those that are spelled alike the first
+        if own and frozenset(phrases) not in texts:
+            refuse_repeated(own, {"; ".join(other): other for other in texts.values()})
+            texts[frozenset(phrases)] = checked_phrases(own)
     if len(texts) > MOST_TEXTS:
         raise DataError(f"{len(texts)} texts at once are too many: at most {MOST_TEXTS}, since every one damps the maps further")
-    return [checked_phrases(phrases) for phrases in texts]
+    return list(texts.values())

@@ -115,8 +115,15 @@ def base_detector(found: Saved, folder: Path, given: Detector | str | Path | Non
 
 
 def write(folder: Path, saved: Saved, tensors: Mapping[str, Tensor]) -> None:
-    """Write both files, each whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write both files, each whole or not at all.
+
+    Raises:
+        DataError: If there can be no such folder.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be a folder ({error.strerror}): give another") from error
     yaml = YAML()
     yaml.width = 4096
 

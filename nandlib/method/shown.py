@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nandlib.data.batch import Batch
 from nandlib.data.images import ImageLike, as_image, pixel_key
 from nandlib.errors import DataError
 from nandlib.method.batches import BATCH
@@ -19,6 +20,7 @@ from nandlib.method.config import NandConfig
 from nandlib.method.descriptors import Descriptors
 from nandlib.method.examples import Example, directions, example_suppression, example_weights, positions, shown_directions
 from nandlib.method.plus import find_regions
+from nandlib.models import whole_float32
 
 SAME = 1 - 1e-6  # cosine from which on two examples are one
 
@@ -42,6 +44,7 @@ class Shown:
     def __repr__(self) -> str:
         return f"Shown({ {name: len(own) for name, own in self.keys.items()} })"
 
+    @whole_float32()
     @torch.no_grad()
     def add(self, name: str, examples: Sequence[Example], base: Sequence[np.ndarray]) -> Shown:
         """With the examples of one more normality, or more of one.
@@ -83,10 +86,12 @@ class Shown:
         """Of all examples."""
         return [key for own in self.keys.values() for key in own]
 
+    @whole_float32()
     @torch.no_grad()
     def maps(self, images: Sequence[ImageLike], base: Sequence[np.ndarray]) -> dict[str, list[np.ndarray]]:
         """A_sup of every normality that was shown: name → one float32 ``(H, W)`` map an image, of the size of its anomaly map `base`."""
         maps: dict[str, list[np.ndarray]] = {name: [] for name in self.examples}
+        images = images if isinstance(images, Batch) else list(images)
         for start in range(0, len(images) if self.examples else 0, BATCH):
             rows = slice(start, start + BATCH)
             for anomaly, own in zip(base[rows], self.descriptors(images[rows]), strict=True):

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from nandlib.errors import DataError
+from nandlib.errors import DataError, ModelError
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,9 @@ class _Whole:
 
 @contextmanager
 def whole_float32() -> Iterator[None]:
-    """Context in which a GPU's convolutions in float32 are that, and the same every time; torch lets them round to ten bits (TF32), which
-    moves tokens by a thousandth. Settings of the process, which the last thread that leaves puts back."""
+    """Context, or decorator, in which float32 is that, whatever autocast is around it, and a GPU's convolutions the same every time; torch
+    lets them round to ten bits (TF32), which moves tokens by a thousandth. Settings of the process, which the last thread that leaves puts
+    back."""
     cudnn: Any = torch.backends.cudnn  # its types know no `conv`
     with _Whole.lock:
         if not _Whole.inside:
@@ -82,7 +83,8 @@ def whole_float32() -> Iterator[None]:
             cudnn.conv.fp32_precision, cudnn.deterministic = "ieee", True
         _Whole.inside += 1
     try:
-        yield
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            yield
     finally:
         with _Whole.lock:
             _Whole.inside -= 1
@@ -120,11 +122,18 @@ class Placement:
         device: A torch device.
         precision: ``"float32"``, or ``"autocast"``: bfloat16 where torch deems it safe.
         compiled: CLIP's image tower by ``torch.compile``, which takes a compiler, and some minutes before the first image.
+
+    Raises:
+        ModelError: If there is no such precision.
     """
 
     device: str = "cpu"
     precision: Literal["float32", "autocast"] = "float32"
     compiled: bool = False
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("float32", "autocast"):
+            raise ModelError(f"precision is {self.precision!r}: 'float32' or 'autocast'")
 
     @contextmanager
     def running(self) -> Iterator[None]:

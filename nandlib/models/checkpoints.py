@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -48,6 +49,13 @@ def read_state(path: Path, *, verified: bool = False) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ModelError(f"{path} is not a state dict: it must map names to tensors")
     return {name.removeprefix("module."): tensor for name, tensor in state.items() if name not in _ARCHIVE_EXTRAS}
+
+
+def refuse_infinite(state: Mapping[str, Tensor], what: object) -> None:
+    """Raise ModelError where weights are no numbers: maps made with them would be none, and let every image pass."""
+    for name, tensor in state.items():
+        if not tensor.isfinite().all():
+            raise ModelError(f"{what}: '{name}' holds NaN or infinity, as a training leaves that diverged: train at a lower rate")
 
 
 def _is_torchscript(path: Path) -> bool:

@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from nandlib.errors import DataError, ModelError
-from nandlib.models.base import ImageFeatures, Placement, own_randomness, refuse_text
-from nandlib.models.checkpoints import read_state
+from nandlib.models.base import ImageFeatures, Placement, own_randomness, refuse_text, whole_float32
+from nandlib.models.checkpoints import read_state, refuse_infinite
 from nandlib.models.last import LastAnswer
 from nandlib.settings import RANDOM
 
@@ -54,9 +54,11 @@ def load_projections(path: Path, width: int = 1024, embed_dim: int = 768) -> Pro
     """
     projections = Projections(width, embed_dim)
     try:
-        projections.load_state_dict(read_state(path))
+        state = read_state(path)
+        projections.load_state_dict(state)
     except RuntimeError as error:
         raise ModelError(f"{path} does not hold projections {width} → {embed_dim} for four layers: {error}") from error
+    refuse_infinite(state, path)
     return projections
 
 
@@ -177,6 +179,7 @@ class ClipModel:
             )
         return [layer.float().contiguous() for layer in output["image_intermediates"]], output["image_features"].float()
 
+    @whole_float32()
     @torch.no_grad()
     def encode_image(self, batch: Tensor) -> ImageFeatures:
         raw, image = self._forward(batch)
@@ -187,6 +190,7 @@ class ClipModel:
     def raw_tokens(self, batch: Tensor) -> list[Tensor]:
         return [layer.cpu() for layer in self._forward(batch)[0]]
 
+    @whole_float32()
     @torch.no_grad()
     def encode_text(self, sentences: Sequence[str], batch: int = 128) -> Tensor:
         refuse_text(sentences)

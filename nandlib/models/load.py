@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from nandlib.errors import ModelError, PresetError, nearest
-from nandlib.models.base import Placement, VisionLanguageModel, own_randomness
+from nandlib.models.base import Placement, VisionLanguageModel, own_randomness, why_not
 
 
 @own_randomness()  # what networks begin with is replaced
@@ -29,9 +29,13 @@ def load_model(
 
     Raises:
         PresetError: If there is no model of that name.
-        ModelError: If the weights are missing or do not fit.
+        ModelError: If the weights are missing or do not fit, or the device cannot be used.
     """
+    if why := why_not(placement.device):
+        raise ModelError(f"device '{placement.device}' cannot be used here: {why}")
     if name == "mini":
+        if clip_weights is not None:
+            raise ModelError("the model 'mini' has no CLIP: leave clip_weights out, or load 'clip'")
         return _embedded(placement) if weights is None else _mini(Path(weights), placement)
     if name == "clip":
         from nandlib.models.clip import ClipModel

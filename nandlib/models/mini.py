@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from nandlib.errors import DataError, ModelError
-from nandlib.models.base import ImageFeatures, Placement, refuse_text
+from nandlib.models.base import ImageFeatures, Placement, refuse_text, whole_float32
+from nandlib.models.checkpoints import refuse_infinite
 from nandlib.models.last import LastAnswer
 from nandlib.settings import EMBEDDED_HEADS
 
@@ -236,9 +237,11 @@ def load_heads(path: Path) -> Heads:
             found = (file.metadata() or {}).get("format", HEADS_FORMAT)
         if found != HEADS_FORMAT:
             raise ModelError(f"{path} holds heads of format {found}, and this version of nandlib reads format {HEADS_FORMAT}: {fix}")
-        heads.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()})
+        state = {name: tensor.float() for name, tensor in load_file(path).items()}
+        heads.load_state_dict(state)
     except (RuntimeError, SafetensorError) as error:
         raise ModelError(f"{path} does not hold heads of the embedded model: {fix} ({error})") from error
+    refuse_infinite(state, path)
     return heads
 
 
@@ -310,16 +313,19 @@ class MiniModel:
         with self.placement.running():
             return [stage.float() for stage in self.tower(batch)]
 
+    @whole_float32()
     @torch.no_grad()
     def raw_tokens(self, batch: Tensor) -> list[Tensor]:
         channels = patch_channels(self._stages(batch))
         return [self.heads.standardise(layer, channels).cpu() for layer in range(self.n_layers)]
 
+    @whole_float32()
     @torch.no_grad()
     def encode_image(self, batch: Tensor) -> ImageFeatures:
         tokens = self.heads.tokens(self._stages(batch))
         return ImageFeatures(tokens, F.normalize(tokens.mean((1, 2)), dim=-1).cpu(), (GRID, GRID))
 
+    @whole_float32()
     @torch.no_grad()
     def encode_text(self, sentences: Sequence[str]) -> Tensor:
         refuse_text(sentences)

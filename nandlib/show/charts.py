@@ -246,7 +246,8 @@ def frontier(table: pd.DataFrame) -> Figure:
             point, size = own[own["kind"] == kind], 10 if inside == "none" else 7  # it goes around what lies in the same place
             ax.plot(point["removed_own"], point["removed_other"], marker, color=colour, mfc=inside, ms=size, label=label, zorder=3)
         ax.set(xlabel="removed of the added type (%)", title=LABELS.get(detector, detector))
-    axes[0].set(ylabel="removed of other types (%)", xlim=(0, None), ylim=(0, None))  # of all panels, once all are drawn
+    axes[0].set(xlim=(0, None), ylim=(0, None))  # of all panels, once all are drawn
+    figure.supylabel("removed of other types (%)", fontsize="medium")
     handles, labels = axes[-1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=8, frameon=False)
     sns.despine(figure)

@@ -24,6 +24,7 @@ from nandlib.show.pictures import show_map
 from nandlib.show.style import MAP_COLOURS, OURS, PAPER, SUPPRESSION_COLOURS
 
 SIDE, WIDTH, LAYERS = 16, 12, 4  # patches a side, features, layers
+CHANGED = "your code changes what it is given (as *= and /= do), which is used again: work on a copy."
 CONCEPTS = ("carpet", "flawless", "damaged", "thread", "hole", "stain")
 
 
@@ -207,7 +208,7 @@ def verdict(number: int, prediction: Any, function: Callable[..., Any]) -> tuple
         raise ValueError(f"there are exercises 1 to {len(EXERCISES)}, not {number}")
     exercise = EXERCISES[number]
     head = f"**Exercise {number}, {exercise.title}:**"
-    guessed = prediction.strip().strip(" .)").lower() if isinstance(prediction, str) else ""
+    guessed = "".join(prediction.lower().split()[:1]).strip("().:,*'\"") if isinstance(prediction, str) else ""
     if guessed not in ("a", "b", "c"):
         return False, f'{head} first write down your prediction: "a", "b" or "c".'
     for case in exercise.cases():
@@ -216,10 +217,7 @@ def verdict(number: int, prediction: Any, function: Callable[..., Any]) -> tuple
             got = function(*given)
         except Exception as error:
             return False, f"{head} your code raises {type(error).__name__}: {error}"
-        problem = _difference(got, expected)
-        if not problem and not all(map(np.array_equal, given, case)):
-            problem = "your code changes what it is given (as *= and /= do), which is used again: work on a copy."
-        if problem:
+        if problem := _difference(got, expected) or ("" if all(map(np.array_equal, given, case)) else CHANGED):
             return False, f"{head} {problem}"
     guess = "Your prediction was right" if guessed == exercise.answer else f"Your prediction was {guessed}; it is {exercise.answer}"
     return True, f"{head} ✔ the code is right. {guess}: {exercise.why}"
@@ -232,7 +230,8 @@ def _difference(got: Any, expected: Any) -> str:
     if isinstance(expected, tuple):
         if not isinstance(got, tuple | list) or len(got) != len(expected):
             return f"return {len(expected)} things, the map and the score."
-        return next((problem for pair in zip(got, expected, strict=True) if (problem := _difference(*pair))), "")
+        found = map(_difference, got, expected)
+        return next((f"the {name}: {problem}" for name, problem in zip(("map", "score"), found, strict=True) if problem), "")
     kinds = (np.ndarray, np.number) if np.ndim(expected) else (int, float, np.number, np.ndarray)
     if not isinstance(got, kinds) or np.asarray(got).dtype.kind not in "biuf":
         return f"return numbers, {'an array' if np.ndim(expected) else 'one'}, not {type(got).__name__}."
@@ -241,7 +240,8 @@ def _difference(got: Any, expected: Any) -> str:
     if not np.allclose(got, expected, atol=1e-8):
         place = np.unravel_index(int(np.abs(np.subtract(got, expected, dtype=float)).argmax()), np.shape(expected))
         wrong, right = (float(np.asarray(values)[place]) for values in (got, expected))
-        return f"the values are not right yet: the worst, at {[*map(int, place)]}, is {wrong:.3f}, it should be {right:.3f}."
+        worst = f"values are not right yet: the worst, at {[*map(int, place)]}," if place else "value is not right yet: it"
+        return f"the {worst} is {wrong:.3f}, it should be {right:.3f}."
     return ""
 
 

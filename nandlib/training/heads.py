@@ -20,6 +20,7 @@ from nandlib.method.config import PromptConfig
 from nandlib.method.operators import prompt_ensemble
 from nandlib.method.prompts import load_prompts
 from nandlib.models.base import own_randomness
+from nandlib.models.checkpoints import refuse_infinite
 from nandlib.models.mini import GRID, LAYER_STARTS, Heads, ImageTower, TextTower, patch_channels, preprocess
 from nandlib.training import vocabulary
 
@@ -167,6 +168,9 @@ def train_heads(
             over the families, and as many normal ones a step.
         positive_weight: Weight of the positive label in the per-family binary cross-entropy.
         progress: Show a progress bar.
+
+    Raises:
+        ModelError: If the training diverged.
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
@@ -195,6 +199,7 @@ def train_heads(
         loss.backward()
         optimiser.step()
         schedule.step()
+    refuse_infinite(heads.state_dict(), f"heads that were trained at rates up to {max_lr:g}")
     return heads
 
 

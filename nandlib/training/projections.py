@@ -21,6 +21,7 @@ from nandlib.errors import DataError
 from nandlib.method.detection import text_feature
 from nandlib.method.prompts import PromptSet
 from nandlib.models.base import own_randomness
+from nandlib.models.checkpoints import refuse_infinite
 from nandlib.models.clip import ClipModel, Projections
 
 EPSILON = 1e-5  # of the focal loss
@@ -155,6 +156,7 @@ def train_projections(
             optimiser.step()
             losses.append(loss.item())
         history.append(float(np.mean(losses)))
+    refuse_infinite(projections.state_dict(), f"projections that were trained at a rate of {learning_rate:g}")
     return projections.cpu(), history
 
 

@@ -79,13 +79,24 @@ class Accept(w.VBox):
         (left, right), (top, bottom) = (tuple(SIDE * side / 100 for side in control.value) for control in (self.across, self.down))
         return left, top, right, bottom
 
+    @property
+    def drawn(self) -> tuple[float, float, float, float] | None:
+        """`box`, where it holds anything."""
+        box = self.box
+        return box if box and box[0] < box[2] and box[1] < box[3] else None
+
+    @property
+    def names(self) -> list[str]:
+        """Of what is accepted."""
+        return [self._exploration.gallery.names[pick.index] + (" (a box)" if pick.box else "") for pick in self.picks]
+
     def _mark(self, across: tuple[float, float], down: tuple[float, float]) -> None:
         """A box was drawn: shares of the picture's sides."""
         self.across.value, self.down.value = (tuple(round(100 * side) for side in pair) for pair in (across, down))
 
     def look_at(self, index: int) -> None:
         """Another image above: the one in which a box is drawn."""
-        self.drawing.show(self._exploration.gallery.pictures[index] if self.boxed.value else None, self.box)
+        self.drawing.show(self._exploration.gallery.pictures[index] if self.boxed.value else None, self.drawn)
 
     def look(self, exploration: Exploration, anew: bool) -> None:
         """Another detector, method or gallery; `anew` forgets what was accepted."""
@@ -112,7 +123,7 @@ class Accept(w.VBox):
     def show(self, answer: Answer) -> None:
         """Scores before and after, and the list."""
         self._answer, gallery = answer, self._exploration.gallery
-        accepted = {pick.index for pick in self.picks}
+        accepted = {pick.index for pick in self.picks if pick.box is None}
         for place, caption in enumerate(self._captions):
             here = self._first + place
             self._cells[place].layout.display = None if here < len(self._order) else "none"
@@ -121,7 +132,7 @@ class Accept(w.VBox):
                 caption.value = f"{html.escape(gallery.names[k])}<br>{answer.before[k]:.3f} → <b>{answer.after[k]:.3f}</b>"
                 self.fine[place].disabled, self.fine[place].tooltip = k in accepted, f"{gallery.names[k]} is fine"
         self.undo.disabled = not self.picks
-        names = [gallery.names[p.index] + (" (a box)" if p.box else "") for p in self.picks]
+        names = self.names
         self._list.value = "<div class='nand-note nand-accepted'>" + (
             f"Accepted: {html.escape('; '.join(names))}</div>" if names else "Nothing is accepted by example.</div>"
         )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nandlib.data.images import ImageLike, as_image, load_mask
 from nandlib.data.maps import Detector, MapFolder, check_maps
-from nandlib.detectors.fit import fit_detector
+from nandlib.detectors.fit import fit_detector, shots
 from nandlib.detectors.patchcore import PatchCore
 from nandlib.errors import DataError, ModelError
 from nandlib.evaluation.decisions import FALSE_ALARMS
@@ -145,7 +145,7 @@ class Gallery:
             masks=[None] * len(images),
             features=features,
             base=base,
-            normal_scores={name: _normal_scores(detector, normals, side) for name, detector in detectors.items()},
+            normal_scores={name: _normal_scores(detector, normals[shots(name) :], side) for name, detector in detectors.items()},
             model=model,
             prompts=load_prompts(PromptConfig(file="aprilgan")),
             nand=nand,
@@ -194,7 +194,8 @@ def _of_side(maps: Tensor, side: tuple[int, int]) -> Tensor:
 
 
 def _normal_scores(detector: Detector, normals: Sequence[ImageLike], side: tuple[int, int]) -> np.ndarray | None:
-    """Of PatchCore, each without its own part of the memory, which takes two images; of a folder of maps, none are known."""
+    """Of images that are no references. Of PatchCore, each without its own part of the memory, which takes two images; of a folder of maps,
+    and of no image, none are known."""
     if isinstance(detector, MapFolder) or len(normals) <= isinstance(detector, PatchCore):
         return None
     if isinstance(detector, PatchCore):

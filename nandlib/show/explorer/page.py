@@ -19,6 +19,7 @@ from nandlib.show.explorer.answer import Answer
 from nandlib.show.explorer.gallery import SIDE, Gallery
 from nandlib.show.style import MAP_COLOURS, OURS, OUTLINE, PAPER, SUPPRESSION_COLOURS, pretty
 
+LETTERS = 18  # of a group's name that fit beside its scores
 STYLE = """<style>
 .nand-panels { display: flex; flex-wrap: wrap; gap: 10px; margin: 4px 0; }
 .nand-panels figure { margin: 0; flex: 1 1 130px; max-width: 230px; }
@@ -96,7 +97,7 @@ class View:
         elif "" in groups:
             line = "AUROC: unknown, since nobody told what the images show"
         else:
-            line = "AUROC: nothing is left that is abnormal"
+            line = f"AUROC: {'nothing is left that is abnormal' if 'good' in groups else 'there is no good image to tell others from'}"
         rows = "".join(self._row(group) for group in dict.fromkeys(groups))
         head = "".join(f"<th>{word}</th>" for word in ("images above the threshold", "of", "before", "after"))
         table = f"<table class='nand-numbers'><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
@@ -120,7 +121,8 @@ class View:
 
         marks = []
         for row, group in enumerate(names):
-            y, label = 18 + high * row, html.escape((pretty(group) or "images")[:18])
+            y, name = 18 + high * row, pretty(group) or "images"
+            label = html.escape(name if len(name) <= LETTERS else f"{name[: LETTERS - 1]}…") + f"<title>{html.escape(name)}</title>"
             marks.append(f"<text x='{left - 8}' y='{y + 9}' text-anchor='end' font-size='11'>{label}</text>")
             for k in np.flatnonzero(groups == group):
                 ring = " stroke='currentColor' stroke-width='2'" if k == self.index else ""

@@ -26,9 +26,13 @@ from nandlib.study.open_study import open_study, project_root
 
 METHODS = {"nand": "NAND (the paper's rule)", "nand_plus": "nand_plus (this study's rule)"}
 HELP = """<b>Type a text and press Enter</b>: what it says counts as normal from now on, and the maps are damped where the image shows it.
-Several phrases for one thing are parted by a semicolon. Click × on a text to take it back. Under <b>counts as normal</b> choose
-the groups that the texts speak of: the AUROC then asks whether good images and those groups are told from the others.
-The <b>threshold</b> starts at the 95 % quantile of normal images and stays where it is when a text is added."""
+Several phrases for one thing are parted by a semicolon. Click × on a text to take it back."""
+HELP_GROUPS = """Under <b>counts as normal</b> choose the groups that the texts speak of: the AUROC then asks whether good images and those
+groups are told from the others."""
+HELP_THRESHOLD = {  # by whether scores of normal images are known
+    True: "The <b>threshold</b> starts at the 95 % quantile of normal images and stays where it is when a text is added.",
+    False: "No score of a normal image is known for this detector: the <b>threshold</b> starts at the highest score of all.",
+}
 
 READING = "reading the text; for the first one also the generic defects that it is compared with, which takes some seconds"
 
@@ -58,6 +62,8 @@ class Explorer(w.VBox):
         keep_freed_memory()
         self._since = time.perf_counter()  # of what is done now
         self._given, self._quiet = gallery, False
+        self._last: tuple[list[str], list[Pick]] = ([], [])  # texts and picks of the last answer
+        self._left: list[Pick] = []  # picks of the given gallery, when it was left
         self._root = root or (project_root() if gallery is None else Path())
         self._build(study)
         super().__init__([self._choices, self._own, self._ask, self._message, self._result, self.accept, w.HTML(STYLE)])
@@ -112,12 +118,12 @@ class Explorer(w.VBox):
         self.typed.add_class("nand-typed")
         self.texts = w.TagsInput(allow_duplicates=False, layout={"width": "100%"})
         self.texts.add_class("nand-texts")
-        self.suggestion = w.Dropdown(description="phrases of the study", **named)
+        self.suggestion = w.Dropdown(description="replace by the study's phrases", **named)
         self.accepted = w.SelectMultiple(description="counts as normal", rows=4, **named)
         self.threshold = w.FloatSlider(min=0, max=1, step=0.01, description="threshold", readout_format=".2f", **named)
+        self._help = w.HTML()
         self._ask = w.VBox(
-            [w.HTML(f"<div class='nand-note'>{HELP}</div>"), self.typed, self.texts]
-            + [w.Box([self.suggestion, self.accepted, self.threshold], layout=row)]
+            [self._help, self.typed, self.texts, w.Box([self.suggestion, self.accepted, self.threshold], layout=row)],
         )
         self._message, self._result = w.HTML(), w.HTML()
         self._result.add_class("nand-result")
@@ -196,13 +202,17 @@ class Explorer(w.VBox):
     def _go_back(self) -> None:
         if self._given is None:
             self._load_class()
-        else:
+        elif self.gallery is not self._given:
             self._enter(self._given, self.texts.value, ())
+            self.accept.picks = self._left
+            self._answer()
 
     def _load_own(self) -> None:
         images, normals = _uploaded(self.upload.value), _uploaded(self.upload_normals.value)
         noun = self.noun.value.strip() or "object"
         gallery = Gallery.of_images(images, self.gallery.model, noun=noun, normals=list(normals.values()), progress=self._progress)
+        if self.gallery is self._given:
+            self._left = self.accept.picks
         self._enter(gallery, self.texts.value, [])
 
     def _enter(self, gallery: Gallery, texts: Sequence[str], accepted: Sequence[str], index: int = 0) -> None:
@@ -219,6 +229,7 @@ class Explorer(w.VBox):
         for control in (self.suggestion, self.accepted):
             control.layout.display = None if gallery.phrases else "none"
         self._set(self.texts, value=list(texts))
+        self._last = [], []
         self._choose(anew=True)
 
     def _choose(self, anew: bool = False) -> None:
@@ -227,7 +238,11 @@ class Explorer(w.VBox):
         top = float(self.exploration.base.max())
         self._set(self.threshold, max=max(top, 1e-6) * 1.02, step=max(top, 1e-6) / 200)
         self._set(self.threshold, value=min(self.gallery.threshold(self.detector.value), self.threshold.max))
+        known = self.gallery.normal_scores[self.detector.value] is not None
+        lines = (HELP, *([HELP_GROUPS] if self.gallery.phrases else []), HELP_THRESHOLD[known])
+        self._help.value = f"<div class='nand-note'>{' '.join(lines)}</div>"
         self.accept.look(self.exploration, anew)
+        self._set(self.accept.boxed, value=self.accept.boxed.value and self.gallery.residuals is not None)
         self._answer()
         self.accept.draw()  # after the answer is seen
 
@@ -241,20 +256,35 @@ class Explorer(w.VBox):
 
     def _add(self) -> None:
         """What was typed joins the texts; if it is refused, it stays in its field to be mended."""
-        texts = [*self.texts.value, self.typed.value]
-        read_texts(texts)
+        typed, texts = self.typed.value, [*self.texts.value, self.typed.value]
+        if len(read_texts(texts)) > len(read_texts(self.texts.value)):  # it says something new
+            self._set(self.texts, value=texts)
         self._set(self.typed, value="", disabled=True)  # of what is typed meanwhile the last alone would come
-        self._set(self.texts, value=[text for text in dict.fromkeys(texts) if text.strip(" ;")])
         self._message.value = f"<div class='nand-note'>{READING}</div>"
         try:
             self._answer()
+        except NandError:
+            self._set(self.typed, value=typed)
+            raise
         finally:
             self.typed.disabled = False
             self.typed.focus()  # which a field that is disabled loses
         self._message.value = ""
 
     def _answer(self) -> None:
-        self.answer: Answer = self.exploration.answer(read_texts(self.texts.value), self.accept.picks)
+        """What the texts and picks do; those that cannot be answered make way for the last ones that could."""
+        wanted = list(self.texts.value), self.accept.picks
+        try:
+            self._take(*wanted)
+        except NandError:
+            self._take(*self._last)
+            raise
+        self._last = wanted
+
+    def _take(self, texts: list[str], picks: list[Pick]) -> None:
+        self.answer: Answer = self.exploration.answer(read_texts(texts), picks)
+        self._set(self.texts, value=texts)
+        self.accept.picks = picks
         self.accept.show(self.answer)
         self._show()
 
@@ -262,7 +292,7 @@ class Explorer(w.VBox):
 
     def _show(self) -> None:
         view = View(
-            self.gallery, self.exploration.base, self.answer, self.image.value, self.accepted.value, self.threshold.value, self.accept.box
+            self.gallery, self.exploration.base, self.answer, self.image.value, self.accepted.value, self.threshold.value, self.accept.drawn
         )
         self.accept.look_at(self.image.value)
         side = f"<div class='nand-side'><div>{view.numbers()}</div><div>{view.scores()}</div></div>"
@@ -294,10 +324,11 @@ class Explorer(w.VBox):
         """What is seen in a sentence."""
         areas = self.answer.auroc(self.gallery.groups, self.accepted.value)
         texts = "; ".join(p for phrases in read_texts(self.texts.value) for p in phrases) or "nothing"
+        shown = "; by example: " + "; ".join(self.accept.names) if self.accept.picks else ""
         found = "" if areas is None else f" AUROC of the class: {areas[0]:.1f} before, {areas[1]:.1f} after, others alone {areas[2]:.1f}."
         k = self.image.value
         return (
-            f"Added as normal on {pretty(self.gallery.noun)}: {texts}. Score of {self.gallery.names[k]}: "
+            f"Added as normal on {pretty(self.gallery.noun)}: {texts}{shown}. Score of {self.gallery.names[k]}: "
             f"{self.answer.before[k]:.2f} before, {self.answer.after[k]:.2f} after.{found}"
         )
 

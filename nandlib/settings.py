@@ -32,9 +32,9 @@ def each_once(values: tuple[T, ...] | None) -> tuple[T, ...] | None:
 
 
 class Section(BaseModel):
-    """A section of a preset: frozen, and an unknown key is an error."""
+    """A section of a preset: frozen; an unknown key is an error, and so is a number that is none, or infinite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     weight_fields: ClassVar[tuple[str, ...]] = ()  # that say where files of weights lie
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from nandlib.data.drawn.auxiliary import FAMILIES
+from nandlib.errors import DataError
 from nandlib.evaluation import wordings
 from nandlib.evaluation.failures import COLUMNS, REASONS, failure_table, judged
 from nandlib.evaluation.seeds import MEASURES, seed_table
@@ -35,18 +36,22 @@ def test_every_reason_has_its_rule():
 
 
 def test_spread_over_seeds():
-    def study(shift):
+    def study(shift, name=None, n_groups=3):
         rows = [
-            {"kind": "path", "step": step, "detector": "d", "n_groups": 3, **{m: k + shift for m in MEASURES}}
+            {"kind": "path", "step": step, "detector": "d", "n_groups": n_groups, **{m: k + shift for m in MEASURES}}
             for k, step in enumerate("ab")
         ]
-        return SimpleNamespace(ablation=pd.DataFrame(rows))
+        return SimpleNamespace(name=name or f"seed {shift}", ablation=pd.DataFrame(rows))
 
     table = seed_table([study(0.0), study(1.0), study(5.0)]).set_index("step")
     assert table.loc["a", "delta"] == pytest.approx(2)
     assert table.loc["b", "gap_closed"] == pytest.approx(3)
     assert table.loc["b", "gap_closed_sd"] == pytest.approx(np.std([1, 2, 6], ddof=1))
     assert (table["n_seeds"] == 3).all()
+    with pytest.raises(DataError, match="every study once"):
+        seed_table([study(0.0), study(0.0)])
+    with pytest.raises(DataError, match="boards is not seed 0.0 with another seed"):
+        seed_table([study(0.0), study(1.0, "boards", 6)])
 
 
 def test_no_phrase_trains_and_is_held_out():

@@ -72,7 +72,7 @@ def test_no_class_with_two_groups(own, tmp_path):
 
 
 def test_missing_results_name_their_stage(own):
-    with pytest.raises(DataError, match=r"manifest.csv is missing: run 'dvc repro' \(stage 'manifest'\) first"):
+    with pytest.raises(DataError, match=r"manifest.csv is missing: run 'nand study run \w+' \(stage 'manifest'\) first"):
         own().manifest  # noqa: B018
 
 

@@ -6,24 +6,31 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import papermill
 import pytest
 from typer.testing import CliRunner
 
 from nandlib.benchmarks.stages import _measured
 from nandlib.cli import app, main
+from nandlib.data.config import DataConfig, DrawnConfig
 from nandlib.errors import DataError, PresetError
 from nandlib.evaluation.contest import contest
 from nandlib.evaluation.numbers import derived
+from nandlib.evaluation.origin import type_origins
 from nandlib.evaluation.verify import has_been_run, verify
+from nandlib.method.config import NandConfig
 from nandlib.show.notebooks import execute
+from nandlib.stages.images import draw_images
 from nandlib.stages.maps import Maps
+from nandlib.stages.similarities import Similarities
 from nandlib.study.doctor import examine
 from nandlib.study.model import placement
 from nandlib.study.open_study import OpenStudy, open_study
 from nandlib.study.preset import load_study
-from nandlib.study.prompt_generator import generate
-from nandlib.study.registry import presets, read_registry, register, registered
+from nandlib.study.prompt_generator import REQUEST, generate
+from nandlib.study.registry import presets, read_registry, register, registered, renew
+from nandlib.study.store import keep_only
 
 ROOT = Path(__file__).parents[1]
 
@@ -142,6 +149,137 @@ def test_how_long_fitting_took_is_known_of_whole_fits_alone(root):
     assert {name: own["train_s"] for name, own in json.loads(path.read_text()).items()} == {"uniad": 2.0, "pradot": 9.0}
 
 
+def test_a_preset_elsewhere_does_not_take_a_studys_place(root, monkeypatch):
+    register(root / "studies/mini.yaml", root)
+    (root / "other").mkdir()
+    shutil.copy(root / "studies/mini.yaml", root / "other")
+    with pytest.raises(PresetError, match="would take the place of a study's of that name"):
+        registered(str(root / "other/mini.yaml"), root)
+    monkeypatch.chdir(root)
+    for given in ("studies/mini.yaml", str(root / "studies/mini.yaml")):
+        assert registered(given, root).name == "mini"
+
+
+def test_a_preset_is_given_by_its_name_or_path(root, monkeypatch):
+    (root / "notebooks").mkdir()
+    monkeypatch.chdir(root / "notebooks")
+    for given in ("mini", "mini.yaml", "studies/mini.yaml", "../studies/mini.yaml"):
+        assert CliRunner().invoke(app, ["use", given]).stdout == "mini\n"
+    found = CliRunner().invoke(app, ["use", "mani"])
+    assert "studies/mani.yaml does not exist: did you mean" in str(found.exception) and "mini.yaml" in str(found.exception)
+
+
+def test_an_invalid_preset_stops_no_other_study(root, monkeypatch):
+    """Neither of images nor of another kind."""
+    register(root / "studies/mini.yaml", root)
+    registry = (root / "params.yaml").read_text().replace("fetched: {}", "fetched: {patchcore.backbone_weights: abc}", 1)
+    (root / "params.yaml").write_text(registry)
+    preset = root / "studies/mini.yaml"
+    preset.write_text(preset.read_text().replace("title:", "tittle:"))
+    assert renew(root) == []
+    (root / "studies/kinds").mkdir()
+    (root / "studies/kinds/mine.yaml").write_text((ROOT / "studies/kinds/parts.yaml").read_text())
+    shutil.copy(ROOT / "studies/kinds/heartbeat.yaml", root / "studies/kinds")
+    monkeypatch.chdir(root)
+    rows = {row["name"]: row for row in json.loads(CliRunner().invoke(app, ["study", "list", "--json"]).stdout)}
+    assert rows["mini"]["state"] == rows["mine"]["state"] == "invalid" and rows["heartbeat"]["state"] == "nand signals heartbeat"
+    for command, message in (
+        (["doctor", "heartbeat"], "is a study of signals: 'nand signals heartbeat' runs it"),
+        (["notebook", "fig1", "heartbeat"], "'fig1' is no notebook of 'heartbeat': 'nand notebook heartbeat heartbeat'"),
+    ):
+        assert message in str(CliRunner().invoke(app, command).exception)
+
+
+def test_damaged_results_are_named(root):
+    study = study_with(root)
+    study.data.mkdir(parents=True)
+    (study.data / "scores.parquet").write_bytes(b"PAR1 cut off")
+    with pytest.raises(DataError, match="scores.parquet is damaged .*: remove it, and run the study again"):
+        _ = study.scores
+    assert not has_been_run(study)
+    study.figures.mkdir(parents=True)
+    (study.figures / "detectors.csv").write_text("<<<<<<< HEAD\ndetector,delta\n")
+    with pytest.raises(DataError, match=r"detectors.csv is damaged .*: bring it back \('git checkout"):
+        _ = study.detectors
+    with pytest.raises(DataError, match=r"manifest.csv is missing: run 'nand study run mini' \(stage 'manifest'\) first"):
+        _ = study.manifest
+
+
+def test_what_lies_behind_a_link_stays(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/kept.txt").touch()
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps/link").symlink_to(tmp_path / "elsewhere")
+    keep_only(tmp_path / "maps", [])
+    assert not list((tmp_path / "maps").iterdir()) and (tmp_path / "elsewhere/kept.txt").is_file()
+
+
+def test_images_of_an_earlier_preset_are_removed(root):
+    for count in (2, 1):
+        drawn = DrawnConfig(n_train=1, n_good=1, n_defect=count, size=64, classes=("wood",))
+        study = study_with(root, data=DataConfig(root="data/mini/images", drawn=drawn))
+        draw_images(study, progress=False)
+        assert len(list((study.images / "wood/test/hole").iterdir())) == count
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ("data: {root: x, classes: []}", "data.classes"),
+        ("nand: {temperature: .inf}", "nand.temperature"),
+        ("trained: {pbas: {width: 0}}", "trained.pbas.width"),
+        ("trained: {uniad: {layers: [0, 0]}}", "trained.uniad.layers"),
+        ("trained: {fader_style: {widths: [0, 8]}}", "trained.fader_style.widths"),
+    ],
+)
+def test_settings_that_cannot_be(root, changed, message):
+    lines = (root / "studies/mini.yaml").read_text().splitlines()
+    key = changed.split(":")[0]
+    start = next(k for k, line in enumerate(lines) if line.startswith(f"{key}:"))
+    end = next((k for k in range(start + 1, len(lines)) if not lines[k].startswith(" ")), len(lines))
+    (root / "studies/mini.yaml").write_text("\n".join([*lines[:start], changed, *lines[end:]]) + "\n")
+    with pytest.raises(PresetError, match=message):
+        open_study("mini", root)
+
+
+def test_a_catalogue_that_draws_no_such(root):
+    manifest = pd.DataFrame({"class": ["wood"], "split": "test", "group": "x", "type": "dust", "image": "a"})
+    study = study_with(root, data=DataConfig(root="x", catalogue="mvtec_ad"))
+    object.__setattr__(study, "manifest", manifest)
+    with pytest.raises(PresetError, match="data.catalogue: no 'dust' of a 'wood' is drawn by 'mvtec_ad'"):
+        type_origins(study)
+
+
+def test_a_layer_that_the_model_lacks_is_said_before_images_pass(root):
+    study = study_with(root, nand=NandConfig(layers=(9,)))
+    with pytest.raises(PresetError, match="nand.layers: the model has the layers 0 to 3, not 9"):
+        _ = Similarities(study)._model
+
+
+def test_files_of_others_are_not_written_over(root, dataset):
+    image = next(dataset().rglob("*.png"))
+    before = image.read_bytes()
+    found = CliRunner().invoke(app, ["explain", str(image), "-o", str(image), "-t", "hair"])
+    assert "is one of the images that are read" in str(found.exception) and image.read_bytes() == before
+    preset = root / "studies/mini.yaml"
+    with pytest.raises(DataError, match="mini.yaml is there, and no file of such phrases"):
+        generate({"a": ["b"]}, preset, progress=False)
+    found = CliRunner().invoke(app, ["data", "check", str(root), "--sheet", str(root / "x.png")])
+    assert "the page is an .html file" in str(found.exception)
+
+
+def test_phrases_that_were_changed_stay(root):
+    request = REQUEST.format(type="b", noun="a")
+    answers = [{"request": request, "model": "m", "answer": "\n".join(f"phrase {word}" for word in "abcdef")}]
+    (root / "own.answers.json").write_text(json.dumps(answers))
+    for _ in range(2):
+        found = generate({"a": ["b"]}, root / "own.yaml", progress=False)
+    (root / "own.yaml").write_text((root / "own.yaml").read_text().replace("phrase a", "a better phrase"))
+    with pytest.raises(DataError, match="the phrases of a/b are not those of the answer"):
+        generate({"a": ["b"]}, root / "own.yaml", progress=False)
+    assert "a better phrase" in (root / "own.yaml").read_text() and len(found["a"]["b"]) == 6
+
+
 def test_a_notebook_that_lacks_its_tables_says_which(root, monkeypatch):
     def fails(*_, **__):
         raise papermill.PapermillExecutionError(0, 1, "", "FileNotFoundError", "edge.csv is not there", [])
@@ -162,6 +300,8 @@ def test_a_stage_that_says_much_is_measured(tmp_path):
 def test_benchmarks_one_at_a_time():
     found = CliRunner().invoke(app, ["benchmark", "mini", "--edge", "--apply"])
     assert isinstance(found.exception, DataError) and "one benchmark at a time" in str(found.exception)
+    found = CliRunner().invoke(app, ["benchmark", "mini", "--edge", "--images", "7"])
+    assert isinstance(found.exception, DataError) and "--images and --repeats are those of" in str(found.exception)
 
 
 def test_a_file_that_is_not_there_is_named(monkeypatch, capsys):

@@ -55,6 +55,8 @@ def explain(
     if image.is_dir():
         raise DataError(f"{image} is a folder: explain shows one image; 'nand apply' takes folders")
     listing = Listing.of([image])
+    if out.resolve() in {place.resolve() for place in (image, *(accept or []))}:
+        raise DataError(f"--out {out} is one of the images that are read: give the figure another name")
     detector = detector or ("aprilgan" if maps is None and checkpoint is None else None)
     use_style()
     setting = Setting(text or [], accept or [], noun, detector, maps, checkpoint, normals, method, model, accept_masks=accept_masks)

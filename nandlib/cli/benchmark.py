@@ -13,8 +13,8 @@ from nandlib.errors import DataError
 @app.command(rich_help_panel=RESEARCH)
 def benchmark(
     study: StudyName,
-    images: Annotated[int, typer.Option(min=1, help="images per pass")] = 2,
-    repeats: Annotated[int, typer.Option(min=1, help="passes of each kind")] = 3,
+    images: Annotated[int | None, typer.Option(min=1, help="images per pass; default: 2")] = None,
+    repeats: Annotated[int | None, typer.Option(min=1, help="passes of each kind; default: 3")] = None,
     texts: Annotated[bool, typer.Option("--texts", help="how fast the explorer answers: figures/<study>/model/explorer.csv")] = False,
     normality: Annotated[bool, typer.Option("--normality", help="cost of a text and of examples: figures/<study>/kshot/cost.csv")] = False,
     stages: Annotated[bool, typer.Option("--stages", help="time and memory of every stage: figures/<study>/model/stages.csv")] = False,
@@ -32,6 +32,8 @@ def benchmark(
     asked = (texts, normality, stages, apply, scale, coreset, precision, gpu, edge, detectors)
     if sum(asked) > 1:
         raise DataError("one benchmark at a time: give one of these options, and run the command again for another")
+    if any(asked) and not images is repeats is None:
+        raise DataError("--images and --repeats are those of the whole study's seconds: leave them out beside another benchmark")
     opened = registered_study(study)
     if texts:
         from nandlib.benchmarks.texts import text_latency
@@ -76,7 +78,7 @@ def benchmark(
     else:
         from nandlib.benchmarks.images import image_cost
 
-        print_json(image_cost(opened, images, repeats))
+        print_json(image_cost(opened, images or 2, repeats or 3))
         return
     opened.write_csv(table, path)
     print_json(records(table))

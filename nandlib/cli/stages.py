@@ -35,7 +35,7 @@ def manifest(study: StudyName) -> None:
 @app.command(rich_help_panel=STAGES)
 def patches(
     out: Path,
-    seed: Annotated[int, typer.Option(help="of the auxiliary images")] = 0,
+    seed: Annotated[int, typer.Option(help="of the auxiliary images", min=0)] = 0,
     n_images: Annotated[int, typer.Option(help="number of auxiliary images", min=8)] = 6000,
     drawing: DrawingOption = "shared",
 ) -> None:
@@ -49,8 +49,8 @@ def patches(
 def heads(
     source: Path,
     out: Path,
-    seed: Annotated[int, typer.Option(help="of initialisation and batches")] = 0,
-    steps: Annotated[int, typer.Option(help="of the optimiser")] = 1000,
+    seed: Annotated[int, typer.Option(help="of initialisation and batches", min=0)] = 0,
+    steps: Annotated[int, typer.Option(help="of the optimiser", min=1)] = 1000,
     drawing: DrawingOption = "shared",
 ) -> None:
     """Stage 'heads': train the heads of the embedded model."""
@@ -116,13 +116,20 @@ def notebook(
     study: StudyName,
 ) -> None:
     """Execute the notebook of one item of the paper for one study."""
+    from nandlib.errors import PresetError
     from nandlib.show.notebooks import execute
-    from nandlib.study.open_kind import is_kind, load_kind
+    from nandlib.study.open_kind import NOTEBOOKS, is_kind, load_kind
     from nandlib.study.open_study import project_root
     from nandlib.study.place import Place
 
     root = project_root()
-    execute(name, Place(root, load_kind(study, root)) if is_kind(study, root) else registered_study(study))
+    if not is_kind(study, root):
+        execute(name, registered_study(study))
+        return
+    kind = load_kind(study, root)
+    if name != NOTEBOOKS[kind.kind]:
+        raise PresetError(f"'{name}' is no notebook of '{study}': 'nand notebook {NOTEBOOKS[kind.kind]} {study}'")
+    execute(name, Place(root, kind))
 
 
 @app.command(rich_help_panel=STAGES)

@@ -14,12 +14,20 @@ from nandlib.warm import warm_processes
 
 
 @app.command(rich_help_panel=STUDIES)
-def use(preset: Annotated[Path, typer.Argument(help="studies/<name>.yaml")]) -> None:
+def use(preset: Annotated[Path, typer.Argument(help="studies/<name>.yaml, or the name")]) -> None:
     """Enter a study preset into params.yaml, so that 'dvc repro' runs it. Prints the study's name."""
     from nandlib.study.open_study import project_root
     from nandlib.study.registry import register
 
-    typer.echo(register(preset, project_root()))
+    root = project_root()
+    typer.echo(register(_preset(str(preset), root), root))
+
+
+def _preset(given: str, root: Path) -> Path:
+    """A preset that is given by its path, from here or from the project's folder, or by its name."""
+    name = Path(given).name.removesuffix(".yaml")
+    places = [Path(given), root / given] if given.endswith(".yaml") else []
+    return next((place for place in places if place.is_file()), root / "studies" / f"{name}.yaml")
 
 
 @app.command(rich_help_panel=STUDIES)
@@ -74,9 +82,14 @@ def doctor(
 
     from nandlib.errors import PresetError, nearest
     from nandlib.study.doctor import describe, examine
+    from nandlib.study.open_kind import is_kind, load_kind
     from nandlib.study.open_study import project_root
 
-    report = examine(project_root())
+    root = project_root()
+    report = examine(root)
+    if study is not None and is_kind(study, root):
+        kind = load_kind(study, root)
+        raise PresetError(f"'{study}' is a study of {kind.kind}: 'nand {kind.kind} {study}' runs it, or says what it needs")
     if study is not None and study not in report["studies"]:
         raise PresetError(f"no study '{study}': {nearest(study, report['studies'])}")
     typer.echo(json.dumps(report, indent=2) if as_json else describe(report))
@@ -101,6 +114,8 @@ def check_data(
 
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder")
+    if sheet is not None and sheet.suffix.lower() not in (".html", ".htm"):
+        raise DataError(f"--sheet {sheet}: the page is an .html file")
     if layout not in ("auto", *LAYOUTS):
         raise DataError(f"no layout '{layout}': {nearest(layout, ['auto', *LAYOUTS])}")
     found = DataSheet.of(folder, layout, progress())
@@ -140,7 +155,11 @@ def list_studies(as_json: AsJson = False) -> None:
             state = "has been run" if has_been_run(study) else "results came along"
         rows.append({"name": study.name, "title": study.config.title, "state": state, "missing": missing})
     for preset in sorted((root / KINDS).glob("*.yaml")):
-        kind = load_kind(preset.stem, root)
+        try:
+            kind = load_kind(preset.stem, root)
+        except NandError as error:
+            rows.append({"name": preset.stem, "title": None, "state": "invalid", "problem": str(error)})
+            continue
         state = "results are here" if any((root / "figures" / kind.name).glob("*.csv")) else f"nand {kind.kind} {kind.name}"
         rows.append({"name": kind.name, "title": kind.title, "state": state, "missing": []})
     if as_json:
@@ -164,9 +183,7 @@ def run_study(
     from nandlib.study.registry import register
 
     root = project_root()
-    preset = Path(study) if study.endswith(".yaml") else root / "studies" / f"{study}.yaml"
-    preset = preset if preset.is_file() else root / preset
-    name = register(preset, root)
+    name = register(_preset(study, root), root)
     _pass_on_a_cluster(name, root, engine, address)
     _reproduce([f"{target}@{name}"], root)
     page = root / "figures" / name / "report.html"

@@ -21,7 +21,9 @@ class DrawnConfig(Section):
     n_train: int = Field(16, ge=1, description="train/good images a class")
     n_good: int = Field(16, ge=1, description="test/good images a class")
     n_defect: int = Field(8, ge=1, description="images an anomaly type")
-    classes: Annotated[tuple[str, ...] | None, AfterValidator(each_once)] = Field(None, description="draw only these; all 15 if not given")
+    classes: Annotated[tuple[str, ...] | None, AfterValidator(each_once)] = Field(
+        None, min_length=1, description="draw only these; all 15 if not given"
+    )
 
 
 class DataConfig(Section):
@@ -34,7 +36,7 @@ class DataConfig(Section):
     drawn: DrawnConfig | None = None
     catalogue: Catalogue | None = Field(None, description="products of drawn images, where another study draws them")
     groups: str = Field("types", description="'types' (each type its own group), 'mvtec_ad' (Table 1), or a YAML file")
-    classes: Annotated[tuple[str, ...] | None, AfterValidator(each_once)] = Field(None, description="use only these classes")
+    classes: Annotated[tuple[str, ...] | None, AfterValidator(each_once)] = Field(None, min_length=1, description="use only these classes")
     exclude_classes: tuple[str, ...] = ()
     exclude_types: tuple[str, ...] = Field((), description="types left out of the test set ('combined' in the paper)")
     abnormal_types: tuple[str, ...] = Field((), description="types that are in no group and always stay abnormal")

@@ -21,6 +21,9 @@ def family_of(detector: str) -> str:
     return detector if detector in TRAINED_NAMES else detector.split("_")[0]
 
 
+Count = Annotated[int, Field(ge=1)]
+
+
 class WinClipConfig(Section):
     """WinCLIP, zero- and few-shot; and the reference images of every few-shot detector."""
 
@@ -99,18 +102,18 @@ class UniAdConfig(TrainedConfig):
     standardise: bool = Field(True, description="features of every channel to mean 0 and deviation 1; published: as they are")
     stages: tuple[int, ...] = Field((4, 5), description="of the embedded tower (strides 4, 8, 16, 16, 32, 32), the finest first")
     grid: int = Field(10, ge=2, description="cells a side to which features are resized; published: 14")
-    width: int = 128
-    heads: int = 4
-    feedforward: int = 256
-    layers: tuple[int, int] = Field((2, 2), description="of encoder and decoder; published: 4 and 4")
-    window: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (7, 7)
+    width: int = Field(128, ge=1)
+    heads: int = Field(4, ge=1)
+    feedforward: int = Field(256, ge=1)
+    layers: tuple[Count, Count] = Field((2, 2), description="of encoder and decoder; published: 4 and 4")
+    window: tuple[Count, Count] = (7, 7)
     dropout: float = Field(0.0, ge=0, lt=1, description="published: 0.1, over many more epochs")
     epochs: int = Field(120, ge=1, description="published: 1000")
     rate: float = Field(3e-3, gt=0, description="published: 1e-4; a tenth of it for the last fifth of the epochs")
 
     @model_validator(mode="after")
     def _of_whole_heads(self) -> Self:
-        if self.heads < 1 or self.width % self.heads:
+        if self.width % self.heads:
             raise ValueError(f"width: {self.width} must be a multiple of heads: {self.heads}")
         return self
 
@@ -122,7 +125,7 @@ class OneNipConfig(UniAdConfig):
 
     stages: tuple[int, ...] = (5,)
     epochs: int = Field(80, ge=1, description="published: 1000")
-    refiner: int = Field(32, description="width of the refiner; published: 128")
+    refiner: int = Field(32, ge=1, description="width of the refiner; published: 128")
     versions: int | None = Field(2, ge=1, description="synthetic images of each normal one; None, as published: new ones in every epoch")
 
 
@@ -135,8 +138,8 @@ class PbasConfig(TrainedConfig):
     }
 
     stages: tuple[int, ...] = (2, 3)
-    width: int = Field(256, description="of the embedding; published: 1536")
-    hidden: int = Field(256, description="of the discriminator; published: 1024")
+    width: int = Field(256, ge=1, description="of the embedding; published: 1536")
+    hidden: int = Field(256, ge=1, description="of the discriminator; published: 1024")
     epochs: int = Field(80, ge=1, description="published: 640")
     rate_factor: float = Field(5.0, gt=0, description="of both published rates, 1e-4 and 2e-4")
 
@@ -195,7 +198,7 @@ class FaderConfig(TrainedConfig):
     size: Literal["embedded"] = Field("embedded", description="the only one")
     stages: tuple[int, ...] = Field((), max_length=0, description="no backbone: it sees pixels")
     side: int = Field(128, ge=32, description="pixels a side of what the U-Net sees")
-    widths: tuple[int, ...] = Field((8, 16, 32, 48), min_length=2, description="channels of the U-Net's levels, the finest first")
+    widths: tuple[Count, ...] = Field((8, 16, 32, 48), min_length=2, description="channels of the U-Net's levels, the finest first")
     cell: int = Field(8, ge=1, description="pixels a side of the mask's cells, at `side`")
     epochs: int = Field(40, ge=1, description="of the U-Net")
     gate_epochs: int = Field(20, ge=1, description="of the gates, with the U-Net frozen")

@@ -165,9 +165,7 @@ def kshot(study: OpenStudy, draws: int = DRAWS, retrained: int = 1, progress: bo
     Raises:
         DataError: If no group has images enough for one example.
     """
-    counts = study.manifest.query("split == 'test' and group not in ('good', '')").groupby(["class", "group"]).size()
-    if counts.max() < min(KS) + LEAST_LEFT:
-        raise DataError(f"the largest group of {study.name} has {counts.max()} images: the contest needs {min(KS) + LEAST_LEFT} or more")
+    _refuse_few(study)
     found, halves, inside = KShot(draws=draws, retrained=retrained), [], []
     for name in tqdm(study.classes(), desc="k-shot", disable=not progress):
         one = contest(study, name)
@@ -179,8 +177,19 @@ def kshot(study: OpenStudy, draws: int = DRAWS, retrained: int = 1, progress: bo
     return {"kshot": found.table(), "intervals": found.intervals(), **frames}
 
 
+def _refuse_few(study: OpenStudy) -> None:
+    counts = study.manifest.query("split == 'test' and group not in ('good', '')").groupby(["class", "group"]).size()
+    if counts.max() < min(KS) + LEAST_LEFT:
+        raise DataError(f"the largest group of {study.name} has {counts.max()} images: the contest needs {min(KS) + LEAST_LEFT} or more")
+
+
 def every_detector(study: OpenStudy, draws: int = DRAWS, progress: bool = True) -> dict[str, pd.DataFrame]:
-    """Detector → `COLUMNS` with one example: nothing, text, example, both. ``bank`` is PatchCore's own and left out."""
+    """Detector → `COLUMNS` with one example: nothing, text, example, both. ``bank`` is PatchCore's own and left out.
+
+    Raises:
+        DataError: If no group has images enough for one example.
+    """
+    _refuse_few(study)
     found = {name: KShot((1,), draws, resamples=1, methods=METHODS[:4]) for name in study.config.detectors}
     for class_name in tqdm(study.classes(), desc="one example", disable=not progress):
         for own, one in zip(found.values(), contests(study, class_name, list(found)), strict=True):

@@ -10,6 +10,7 @@ from nandlib.data.drawn.auxiliary import FAMILIES
 from nandlib.data.drawn.catalogue import CATALOGUE, Product
 from nandlib.data.drawn.validation import VALIDATION
 from nandlib.data.manifest import table1
+from nandlib.errors import PresetError
 from nandlib.evaluation.uncertainty import GIVEN, SHARED, SPECIFIC
 from nandlib.study.open_study import OpenStudy
 
@@ -23,12 +24,20 @@ def type_origin(product: Product, type_name: str) -> str:
 
 
 def type_origins(study: OpenStudy) -> pd.DataFrame:
-    """Table 1 with its origins: class, group, type, n_images, origin."""
+    """Table 1 with its origins: class, group, type, n_images, origin.
+
+    Raises:
+        PresetError: If the preset names a catalogue that does not draw such.
+    """
     types, products = table1(study.manifest), study.config.data.products
     if products is None:
         return types.assign(origin=GIVEN)
-    catalogue = CATALOGUES[products]
-    return types.assign(origin=[type_origin(catalogue[row[0]], row[2]) for row in types.itertuples(index=False)])
+    catalogue, origins = CATALOGUES[products], []
+    for row in types.itertuples(index=False):
+        if row[0] not in catalogue or row[2] not in catalogue[row[0]].types:
+            raise PresetError(f"data.catalogue: no '{row[2]}' of a '{row[0]}' is drawn by '{products}': leave it out")
+        origins.append(type_origin(catalogue[row[0]], row[2]))
+    return types.assign(origin=origins)
 
 
 def group_origins(study: OpenStudy) -> pd.Series:

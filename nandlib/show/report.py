@@ -24,12 +24,12 @@ from nandlib.show.detector_tables import gained, improved
 from nandlib.show.notebooks import move_links, notebook_of, notebooks_of
 from nandlib.show.style import LABELS
 from nandlib.signals.config import SignalStudy
+from nandlib.study.open_kind import NOTEBOOKS
 from nandlib.study.open_study import OpenStudy
 from nandlib.study.place import Place
 from nandlib.surfaces.config import SurfaceStudy
 
 TEMPLATE = RESOURCES / "report.html.jinja"
-NOTEBOOKS = {"signals": "heartbeat", "surfaces": "surface"}  # of a study of another kind
 ACTIVE = ["script", "iframe", "object", "embed", "form", "link", "meta", "base", "svg"]
 LINKS = re.compile(r"(https?:|mailto:|data:image/|[^:]*([/?#]|$))", re.I)  # what an address may begin with; others may act
 _MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+?)\$", re.S)

@@ -16,6 +16,7 @@ from nandlib.data.drawn.catalogue import CATALOGUE, draw
 from nandlib.data.drawn.validation import VALIDATION
 from nandlib.errors import PresetError, nearest
 from nandlib.study.open_study import OpenStudy
+from nandlib.study.store import keep_only
 
 CATALOGUES = {"mvtec_ad": CATALOGUE, "validation": VALIDATION}
 
@@ -34,6 +35,7 @@ def draw_images(study: OpenStudy, progress: bool = True) -> None:
         if name not in products:
             raise PresetError(f"studies/{study.name}.yaml: data.drawn.classes: unknown class '{name}': {nearest(name, products)}")
     jobs = list(_drawing_jobs(drawn))
+    keep_only(study.images, [])  # those of an earlier preset would count as this one's
     with ProcessPoolExecutor(2, initializer=end_with_parent) as pool:
         runs = pool.map(_draw_one, [study.images] * len(jobs), [drawn] * len(jobs), jobs, chunksize=16)
         for _ in tqdm(runs, total=len(jobs), desc="images", disable=not progress):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nandlib.data.manifest import build_manifest
+from nandlib.evaluation.origin import type_origins
 from nandlib.study.open_study import OpenStudy
 
 
@@ -15,6 +16,7 @@ def write_manifest(study: OpenStudy, progress: bool = True) -> list[str]:
     study.data.mkdir(parents=True, exist_ok=True)
     manifest.to_csv(study.data / "manifest.csv", index=False)
     study.example()
+    type_origins(study)
     for class_name, groups in study.test_groups().items():
         for group, types in groups.items():
             study.prompts.group_phrases(class_name, group, types)

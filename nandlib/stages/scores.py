@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import pandas as pd
 
+from nandlib.data.held import written
 from nandlib.study.class_maps import ClassMaps, score_class
 from nandlib.study.frames import SCORES
 from nandlib.study.open_study import OpenStudy
@@ -26,7 +28,7 @@ def write_scores(study: OpenStudy, progress: bool = True) -> None:
     parts = each(_Class(study), study.classes(), name="scores", progress=progress)
     frame = SCORES.validate(pd.concat(parts, ignore_index=True))
     frame = frame.sort_values(["detector", "class"], kind="stable", key=_order(study)).reset_index(drop=True)
-    frame.to_parquet(study.data / "scores.parquet", index=False)
+    written(study.data / "scores.parquet", partial(frame.to_parquet, index=False))
 
 
 def _order(study: OpenStudy) -> Callable[[pd.Series], pd.Series]:

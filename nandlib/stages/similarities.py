@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from nandlib.errors import PresetError
 from nandlib.evaluation.control_texts import control_sentences, random_feature
 from nandlib.method.detection import text_features
 from nandlib.models import VisionLanguageModel
@@ -100,7 +101,10 @@ class Similarities:
 
     @cached_property
     def _model(self) -> VisionLanguageModel:
-        return model_of(self.study)
+        model, layers = model_of(self.study), self.study.config.nand.layers
+        if max(layers or (0,)) >= model.n_layers:  # before all images have passed it, not after
+            raise PresetError(f"nand.layers: the model has the layers 0 to {model.n_layers - 1}, not {max(layers or ())}")
+        return model
 
     @cached_property
     def _generic(self) -> Tensor:

@@ -10,6 +10,9 @@ import pandera.pandas as pa
 import pyarrow
 from pyarrow import parquet
 
+from nandlib.data.held import written
+from nandlib.errors import DataError
+
 SCORES = pa.DataFrameSchema(
     {
         "detector": pa.Column(str),
@@ -24,6 +27,7 @@ SCORES = pa.DataFrameSchema(
     ordered=True,
 )
 
+MERGE = "<<<<<<< "
 TEXT_COLUMNS = (
     "detector",
     "class",
@@ -44,15 +48,24 @@ TEXT_COLUMNS = (
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A result file: names stay text, numbers keep every digit, an empty number is NaN."""
-    numbers = [column for column in pd.read_csv(path, nrows=0).columns if column not in TEXT_COLUMNS]
-    return pd.read_csv(
-        path,
-        float_precision="round_trip",
-        keep_default_na=False,
-        na_values=dict.fromkeys(numbers, ""),
-        dtype=dict.fromkeys(TEXT_COLUMNS, str),
-    )
+    """A result file: names stay text, numbers keep every digit, an empty number is NaN.
+
+    Raises:
+        DataError: If it is no such file, as one with the marks of a merge.
+    """
+    try:
+        columns = pd.read_csv(path, nrows=0).columns
+        if MERGE in path.read_text(encoding="utf-8"):
+            raise ValueError("a merge has left its marks in it")
+        return pd.read_csv(
+            path,
+            float_precision="round_trip",
+            keep_default_na=False,
+            na_values={column: "" for column in columns if column not in TEXT_COLUMNS},
+            dtype=dict.fromkeys(TEXT_COLUMNS, str),
+        )
+    except ValueError as error:
+        raise DataError(f"{path} is damaged ({error}): bring it back ('git checkout {path}'), or run the study again") from error
 
 
 def write_scores(scores: pd.DataFrame, path: Path) -> None:
@@ -63,17 +76,23 @@ def write_scores(scores: pd.DataFrame, path: Path) -> None:
     numbers = ["before", "after"]
     table = pyarrow.Table.from_pandas(scores.astype(dict.fromkeys(numbers, np.float32)), preserve_index=False)
     names = [column for column in scores.columns if column not in numbers]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    parquet.write_table(
-        table.replace_schema_metadata(None),  # which holds the version of pandas
-        path,
-        compression="zstd",
-        compression_level=19,
-        use_dictionary=names,
-        use_byte_stream_split=numbers,
-    )
+    packed = {"compression": "zstd", "compression_level": 19, "use_dictionary": names, "use_byte_stream_split": numbers}
+    bare = table.replace_schema_metadata(None)  # which holds the version of pandas
+    written(path, lambda partial: parquet.write_table(bare, partial, **packed))
+
+
+def read_parquet(path: Path) -> pd.DataFrame:
+    """A parquet file.
+
+    Raises:
+        DataError: If it is damaged.
+    """
+    try:
+        return pd.read_parquet(path)
+    except pyarrow.ArrowException as error:
+        raise DataError(f"{path} is damaged ({error}): remove it, and run the study again") from error
 
 
 def read_scores(path: Path) -> pd.DataFrame:
     """What `write_scores` wrote; numbers as float64, exactly."""
-    return pd.read_parquet(path).astype({"before": float, "after": float})
+    return read_parquet(path).astype({"before": float, "after": float})

@@ -18,6 +18,7 @@ from nandlib.surfaces.config import DrawnParts, SurfaceStudy
 
 C = TypeVar("C", SignalStudy, SurfaceStudy)
 KINDS = Path("studies/kinds")
+NOTEBOOKS = {"signals": "heartbeat", "surfaces": "surface"}  # kind → its notebook's item
 PRESET: TypeAdapter[SignalStudy | SurfaceStudy] = TypeAdapter(Annotated[SignalStudy | SurfaceStudy, Field(discriminator="kind")])
 
 

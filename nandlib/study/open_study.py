@@ -14,7 +14,7 @@ from nandlib.data.manifest import read_manifest
 from nandlib.errors import DataError, PresetError, nearest
 from nandlib.method.prompts import PromptSet, load_prompts
 from nandlib.settings import RANDOM, Section
-from nandlib.study.frames import SCORES, read_table, write_scores
+from nandlib.study.frames import SCORES, read_parquet, read_table, write_scores
 from nandlib.study.place import Place
 from nandlib.study.preset import Study, load_study
 
@@ -89,7 +89,7 @@ class OpenStudy(Place[Study]):
     @cached_property
     def scores(self) -> pd.DataFrame:
         """Image scores before and after, schema `nandlib.study.frames.SCORES`."""
-        return SCORES.validate(pd.read_parquet(_existing(self.data / "scores.parquet", "scores")))
+        return SCORES.validate(read_parquet(_existing(self.data / "scores.parquet", "scores")))
 
     @cached_property
     def deltas(self) -> pd.DataFrame:
@@ -213,7 +213,8 @@ class OpenStudy(Place[Study]):
 
 def _existing(path: Path, stage: str) -> Path:
     if not path.is_file():
-        asked = f"'nand repro studies/on_demand/dvc.yaml:{stage}@{path.parents[1].name}'" if stage in ON_DEMAND else "'dvc repro'"
+        name = (path.parent if path.parents[1].name in ("data", "figures") else path.parents[1]).name
+        asked = f"'nand repro studies/on_demand/dvc.yaml:{stage}@{name}'" if stage in ON_DEMAND else f"'nand study run {name}'"
         raise DataError(f"{path} is missing: run {asked} (stage '{stage}') first")
     return path
 

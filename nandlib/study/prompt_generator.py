@@ -25,8 +25,10 @@ from urllib3.util import Retry
 from nandlib.data.download import trying_again
 from nandlib.data.held import written
 from nandlib.errors import DataError
+from nandlib.settings import read_yaml
 
 # The paper's request, with the class as the data set names it, and a sentence on the form of the answer.
+PROVENANCE = "Answers of"
 REQUEST = "Generate concise phrases describing defects of type '{type}' in {noun}. Answer with 5 to 10 phrases, one per line, nothing else."
 FEWEST, MOST, MOST_WORDS = 5, 10, 12
 LONGEST_WAIT = 300  # seconds, whatever a server asks for
@@ -157,6 +159,15 @@ def parse_phrases(answer: str) -> list[str]:
     return phrases
 
 
+def _written_before(target: Path) -> dict[str, dict[str, list[str]]]:
+    """The phrases of a file that `generate` wrote; none where there is no file."""
+    content = read_yaml(target) if target.is_file() else {"provenance": PROVENANCE}
+    if not isinstance(content, dict) or not str(content.get("provenance", "")).startswith(PROVENANCE):
+        raise DataError(f"{target} is there, and no file of such phrases: give another name")
+    classes: dict[str, dict[str, list[str]]] = content.get("classes") or {}
+    return classes
+
+
 def generate(
     types: Mapping[str, Sequence[str]], target: Path, endpoint: Endpoint | None = None, progress: bool = True
 ) -> dict[str, dict[str, list[str]]]:
@@ -170,8 +181,10 @@ def generate(
         progress: Show a progress bar.
 
     Raises:
-        DataError: If the endpoint fails, or gives no valid answer in `ATTEMPTS` attempts; valid answers so far are kept.
+        DataError: If the endpoint fails, or gives no valid answer in `ATTEMPTS` attempts; valid answers so far are kept. Or if the target
+            is another file, or its phrases have been changed since.
     """
+    there = _written_before(target)
     record = target.with_suffix(".answers.json")
     answers = _recorded(record)
     model = endpoint.model if endpoint else os.environ.get("OPENAI_MODEL")
@@ -190,17 +203,19 @@ def generate(
             text = json.dumps(answers, indent=2, ensure_ascii=False) + "\n"
             written(record, partial(Path.write_text, data=text, encoding="utf-8"))
         used.add(known[request]["model"])
-        phrases.setdefault(class_name, {})[type_name] = parse_phrases(known[request]["answer"])
+        found = parse_phrases(known[request]["answer"])
+        if there.get(class_name, {}).get(type_name, found) != found:
+            raise DataError(f"{target}: the phrases of {class_name}/{type_name} are not those of the answer: give another file to write")
+        phrases.setdefault(class_name, {})[type_name] = found
     content = {
         "version": 1,
-        "provenance": f"Answers of {', '.join(sorted(used))} to the request recorded in {record.name}; names of class and type only.",
+        "provenance": f"{PROVENANCE} {', '.join(sorted(used))} to the request recorded in {record.name}; names of class and type only.",
         "base": "aprilgan",
         "classes": phrases,
     }
     yaml = YAML()
     yaml.width = 10_000
-    with target.open("w", encoding="utf-8") as file:
-        yaml.dump(content, file)
+    written(target, partial(yaml.dump, content))
     return phrases
 
 

@@ -14,7 +14,7 @@ from nandlib.data.sources import source_of
 from nandlib.errors import DataError, NandError, PresetError
 from nandlib.settings import EMBEDDED_HEADS, RANDOM, RESOURCES, read_yaml, resource
 from nandlib.study.fingerprint import file_digest
-from nandlib.study.open_kind import KINDS, is_kind, load_kind
+from nandlib.study.open_kind import KINDS, NOTEBOOKS, is_kind, load_kind
 from nandlib.study.open_study import OpenStudy, open_study
 from nandlib.study.preset import load_study
 
@@ -90,8 +90,8 @@ def register(preset: Path, root: Path) -> str:
         DataError: If files or folders that it names are not there; one message lists all of them. Or if another process registers one.
     """
     if preset.parent.resolve() == (root / KINDS).resolve() or (not preset.is_file() and is_kind(preset.stem, root)):
-        kind, item = load_kind(preset.stem, root).kind, {"signals": "heartbeat", "surfaces": "surface"}
-        commands = " && ".join(f"nand {words} {preset.stem}" for words in (kind, f"notebook {item[kind]}", "report"))
+        kind = load_kind(preset.stem, root).kind
+        commands = " && ".join(f"nand {words} {preset.stem}" for words in (kind, f"notebook {NOTEBOOKS[kind]}", "report"))
         raise PresetError(f"'{preset.stem}' is a study of {kind}, which are run so: {commands}")
     name = load_study(preset).name
     if preset.resolve().parent != (root / "studies").resolve():
@@ -110,10 +110,11 @@ def renew(root: Path) -> list[str]:
     for name, entry in (read_registry(root).get("studies") or {}).items():
         known = dict(entry.get("fetched") or {})
         if set(known.values()) - {"random"} and (root / "studies" / f"{name}.yaml").is_file():
-            study = open_study(name, root)
-            if not missing_files(study, read_registry(root)) and _fetched(study) != known:
-                register(root / "studies" / f"{name}.yaml", root)
-                found.append(name)
+            with suppress(NandError):  # an invalid preset is said when its own study is run
+                study = open_study(name, root)
+                if not missing_files(study, read_registry(root)) and _fetched(study) != known:
+                    register(root / "studies" / f"{name}.yaml", root)
+                    found.append(name)
     return found
 
 
@@ -225,6 +226,8 @@ def registered(name: str, root: Path) -> OpenStudy:
     Raises:
         PresetError: If it is not registered, or its preset names other files by now.
     """
+    if name.endswith(".yaml") and Path(name).resolve().parent not in ((root / "studies").resolve(), Path.cwd().resolve() / "studies"):
+        raise PresetError(f"{name} does not lie in {root / 'studies'}: its results would take the place of a study's of that name")
     study, registry = open_study(name, root), read_registry(root)
     name = study.name  # of a preset that was given by its path
     entry, training = (registry.get("studies") or {}).get(name), _training(study)

@@ -154,7 +154,7 @@ def load(folder: Path) -> tuple[dict[str, Rows], dict[str, str]]:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         keep_only(path, [])
         path.rmdir()
     else:

@@ -5,6 +5,7 @@ import datetime
 import io
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from nandlib.errors import DataError
 from nandlib.method.prompts import read_texts
 from nandlib.show.explorer.answer import Exploration, Pick
 from nandlib.show.explorer.gallery import Gallery
+from nandlib.show.explorer.page import View
 from nandlib.show.explorer.widget import Explorer
 from nandlib.study.images import image_paths, some_normals
 from nandlib.study.open_study import open_study
@@ -126,6 +128,15 @@ def test_the_threshold_counts_images(explorer):
     explorer.threshold.value = explorer.threshold.max
     rows = re.findall(r"<td>(\d+)</td><td>(\d+)</td><td>(\d+)</td>", explorer._result.value)
     assert all(row[1:] == ("0", "0") for row in rows)
+
+
+def test_what_no_one_can_tell_is_said(explorer):
+    """Without good images there is no AUROC; a name that does not fit is cut, and whole where the mouse is."""
+    names = ["squeezed teeth and more of them" for _ in explorer.gallery.groups]
+    gallery = replace(explorer.gallery, groups=names)
+    view = View(gallery, explorer.exploration.base, explorer.answer, 0, (), 1.0)
+    assert "there is no good image to tell others from" in view.numbers()
+    assert "squeezed teeth an…<title>squeezed teeth and more of them</title>" in view.scores()
 
 
 NONSENSE = [" ; ;;", "<script>alert(1)</script>", "%s {} \\x00 'quote\" &amp;", "thread " * 30]

@@ -96,6 +96,22 @@ def _in_place(number, *case):
     return found
 
 
+@pytest.mark.parametrize("prediction", ["(b)", "b: nothing", '"b"', "**B**", "b)", " b. "])
+def test_a_prediction_is_read_as_students_write_it(prediction):
+    solved, said = lesson.verdict(1, prediction, lesson.EXERCISES[1].reference)
+    assert solved and "write down your prediction" not in said
+    assert not lesson.verdict(1, f"x {prediction}", lesson.EXERCISES[1].reference)[0]
+
+
+def test_a_single_number_has_no_place():
+    """Of exercise 5 it is said whether the map or the score is wrong."""
+    reference = lesson.EXERCISES[5].reference
+    assert "the score: the value is not right yet: it is" in lesson.verdict(5, "a", lambda *case: (reference(*case)[0], 7.0))[1]
+    assert (
+        "the map: the values are not right yet: the worst, at [" in lesson.verdict(5, "a", lambda *case: (2 * reference(*case)[0], 7.0))[1]
+    )
+
+
 @pytest.mark.parametrize("number", lesson.EXERCISES)
 def test_wrong_code_is_told_what_is_wrong(number):
     for function in WRONG[number]:

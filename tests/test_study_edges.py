@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pandas as pd
 import papermill
 import pytest
+from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from nandlib.benchmarks.stages import _measured
@@ -16,6 +17,7 @@ from nandlib.cli import app, main
 from nandlib.data.config import DataConfig, DrawnConfig
 from nandlib.errors import DataError, PresetError
 from nandlib.evaluation.contest import contest
+from nandlib.evaluation.kshot import every_detector
 from nandlib.evaluation.numbers import derived
 from nandlib.evaluation.origin import type_origins
 from nandlib.evaluation.verify import has_been_run, verify
@@ -302,6 +304,30 @@ def test_benchmarks_one_at_a_time():
     assert isinstance(found.exception, DataError) and "one benchmark at a time" in str(found.exception)
     found = CliRunner().invoke(app, ["benchmark", "mini", "--edge", "--images", "7"])
     assert isinstance(found.exception, DataError) and "--images and --repeats are those of" in str(found.exception)
+
+
+def test_what_stands_on_a_page_is_watched():
+    """A study's title, and whether its weights are random."""
+    stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"] | YAML(typ="safe").load(ROOT / "studies/on_demand/dvc.yaml")["stages"]
+    watched = {
+        name: {key for own in stages[name]["do"]["params"] for keys in own.values() for key in keys}
+        for name in ("table1", "kshot_notebook")
+    }
+    assert {"model", "detectors", "winclip", "patchcore", "trained"} <= watched["table1"] and "title" in watched["kshot_notebook"]
+
+
+def test_a_contest_of_few_images_is_refused_for_every_detector(root):
+    study = study_with(root)
+    object.__setattr__(study, "manifest", pd.DataFrame({"class": ["wood"], "split": "test", "group": "x", "type": "dust", "image": "a"}))
+    with pytest.raises(DataError, match="the largest group of mini has 1 images: the contest needs 5 or more"):
+        every_detector(study, progress=False)
+
+
+def test_stages_that_are_given_what_they_cannot_use(tmp_path):
+    (tmp_path / "patches.safetensors").write_bytes(b"no patches at all")
+    found = CliRunner().invoke(app, ["heads", str(tmp_path / "patches.safetensors"), str(tmp_path / "heads.safetensors")])
+    assert isinstance(found.exception, DataError) and "holds no patches" in str(found.exception)
+    assert CliRunner().invoke(app, ["patches", str(tmp_path / "x"), "--seed", "-1"]).exit_code == 2
 
 
 def test_a_file_that_is_not_there_is_named(monkeypatch, capsys):

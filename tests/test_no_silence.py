@@ -11,7 +11,6 @@ from anomalib.models import Padim
 from anomalib.pre_processing import PreProcessor
 from PIL import Image
 from test_examples import BARS, NORMALS, SQUARES
-from test_training import synthetic_patches
 from torchvision.transforms.v2 import CenterCrop, Compose, Resize
 
 from nandlib import AdaptedDetector, add_normality, fit_detector, load_model
@@ -24,7 +23,6 @@ from nandlib.method.plus import find_regions
 from nandlib.method.prompts import load_prompts
 from nandlib.models import Placement
 from nandlib.models.mini import MiniModel, load_heads, save_heads
-from nandlib.training.heads import train_heads
 
 
 def contrast(images):
@@ -47,11 +45,6 @@ def test_weights_that_are_no_numbers(heads_file, tmp_path):
     save_heads(heads, tmp_path / "broken.safetensors")
     with pytest.raises(ModelError, match=r"broken.safetensors: 'projections.0.weight' holds NaN or infinity"):
         load_model("mini", tmp_path / "broken.safetensors")
-
-
-def test_a_training_that_diverges():
-    with pytest.raises(ModelError, match=r"rates up to 1e\+30: .* diverged"):
-        train_heads(synthetic_patches(), steps=6, batch_size=16, max_lr=1e30, progress=False)
 
 
 def test_a_threshold_is_not_set_on_what_the_detector_knows(model, files):

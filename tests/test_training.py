@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from nandlib.data.drawn import auxiliary
+from nandlib.errors import ModelError
 from nandlib.models.mini import CHANNELS, GRID, STAGE_WIDTHS, ImageTower, TextTower
 from nandlib.training import heads, vocabulary
 from nandlib.training.heads import N_FAMILIES, PatchSet, cell_labels, collect_patches, text_bank, train_heads
@@ -46,14 +47,25 @@ def synthetic_patches(seed: int = 0) -> PatchSet:
 
 
 @pytest.fixture(scope="module")
-def trained():
-    """Twice the same, from a tenth of the texts, which are encoded once."""
+def few_texts():
+    """A tenth of them, encoded once."""
     tower, some = TextTower(), {name: sentences[::10] for name, sentences in text_bank().items()}
     encode = cache(lambda sentences: TextTower.__call__(tower, sentences))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("nandlib.training.heads.text_bank", lambda _drawing: some)
         patch.setattr("nandlib.training.heads.TextTower", lambda: lambda sentences: encode(tuple(sentences)))
-        return [train_heads(synthetic_patches(), seed=0, steps=30, batch_size=64, progress=False) for _ in range(2)]
+        yield
+
+
+@pytest.fixture(scope="module")
+def trained(few_texts):
+    """Twice the same."""
+    return [train_heads(synthetic_patches(), seed=0, steps=30, batch_size=64, progress=False) for _ in range(2)]
+
+
+def test_a_training_that_diverges_gives_no_heads(few_texts):
+    with pytest.raises(ModelError, match=r"rates up to 1e\+30: .* diverged"):
+        train_heads(synthetic_patches(), steps=6, batch_size=16, max_lr=1e30, progress=False)
 
 
 def test_training_is_reproducible(trained):

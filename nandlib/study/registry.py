@@ -226,7 +226,8 @@ def registered(name: str, root: Path) -> OpenStudy:
     Raises:
         PresetError: If it is not registered, or its preset names other files by now.
     """
-    if name.endswith(".yaml") and Path(name).resolve().parent not in ((root / "studies").resolve(), Path.cwd().resolve() / "studies"):
+    given = Path(name) if Path(name).is_file() else root / name
+    if name.endswith(".yaml") and given.resolve().parent != (root / "studies").resolve():
         raise PresetError(f"{name} does not lie in {root / 'studies'}: its results would take the place of a study's of that name")
     study, registry = open_study(name, root), read_registry(root)
     name = study.name  # of a preset that was given by its path

@@ -1,5 +1,6 @@
 """What detectors are fitted on and loaded with at the edges: one image, one class, no patch, reused memory, published sizes."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 import torch
 from PIL import Image
 from pydantic import ValidationError
+from safetensors import safe_open
+from safetensors.torch import save_file
 from test_trained_detectors import CONFIGS, FULL, NORMALS
 from torch import Tensor
 
@@ -14,6 +17,7 @@ from nandlib import fit_detector
 from nandlib.detectors.backbones import published_backbone
 from nandlib.detectors.config import PatchCoreConfig, PbasConfig, PradotConfig, UniAdConfig
 from nandlib.detectors.features import published_features
+from nandlib.detectors.hetnet_network import PositionNoise
 from nandlib.detectors.patchcore import PatchCore
 from nandlib.detectors.pradot_transport import prototype_places
 from nandlib.detectors.synthesis import synthetic_image
@@ -31,6 +35,35 @@ from nandlib.study.preset import load_study
 
 IMAGES = NORMALS["narrow"]
 ROOT = Path(__file__).parents[1]
+
+
+def test_positions_of_normal_images_may_count_from_the_end(model):
+    detector = PatchCore(model, IMAGES[:3], PatchCoreConfig())
+    assert torch.equal(detector.normal_maps([-1]), detector.normal_maps([2]))
+    assert detector.normal_maps([]).shape == (0, *detector.normal_maps([0]).shape[1:])
+
+
+def test_one_image_has_noise_too():
+    """Of HetNet-style: where no image differs from the others, places do."""
+    features = torch.randn(1, 4, 5, 5, generator=torch.Generator().manual_seed(0))
+    for alike in (features, features.repeat(3, 1, 1, 1)):
+        assert (PositionNoise(alike, 0.01).draw(2) - features).abs().max() > 0.01
+    several = torch.randn(6, 4, 5, 5, generator=torch.Generator().manual_seed(1))
+    assert PositionNoise(several, 0.01).spread == pytest.approx(float(0.01 * several.var(0, correction=0).mean()) ** 0.5)
+
+
+@pytest.mark.parametrize("damage", ["{", "[1]", "no features", "no floor"])
+def test_states_that_are_damaged(model, tmp_path, damage):
+    path = TRAINED["pbas"].fit(IMAGES[:2], model, CONFIGS["pbas"]).save(tmp_path / "state.safetensors")
+    with safe_open(path, "pt") as file:
+        said, tensors = json.loads(file.metadata()["nandlib"]), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    if damage == "no features":
+        del said["features"]
+    if damage == "no floor":
+        said["floors"] = dict.fromkeys(said["floors"], float("nan"))
+    save_file(tensors, path, {"nandlib": damage if damage in "{[1]" else json.dumps(said)})
+    with pytest.raises(ModelError, match="state.safetensors"):
+        TRAINED["pbas"].load(path, model)
 
 
 def test_a_buffer_that_is_written_again_is_looked_at_again(model):

@@ -7,6 +7,8 @@ import torch
 from pydantic import ValidationError
 
 from nandlib.data.images import evenly
+from nandlib.detectors import training
+from nandlib.detectors.training import Run
 from nandlib.errors import DataError, PresetError
 from nandlib.evaluation.protocol import auroc
 from nandlib.evaluation.signal_selection import COLUMNS, best_signal_candidate, select_signals
@@ -17,6 +19,7 @@ from nandlib.signals.autoencoder import MaskedAutoencoder
 from nandlib.signals.autoencoder_network import MultiScaleAutoencoder, complementary, hidden_at_random, normalised, segments_of
 from nandlib.signals.config import AutoencoderConfig, SignalStudy
 from nandlib.signals.contest import SignalContest
+from nandlib.signals.detector import normal_records
 from nandlib.signals.made_up import TYPES, made_up
 from nandlib.signals.nearest import NearestRecords
 from nandlib.signals.records import Records, check_signals, read_ecg5000
@@ -147,6 +150,35 @@ def test_one_seed_gives_the_same_network(autoencoder):
     assert autoencoder.flops() == SMALL.masks * (encoder + block + ends)
     with pytest.raises(DataError, match="60 samples cannot be cut into 7 segments"):
         MaskedAutoencoder.fit(torch.from_numpy(SPLIT.train.signals), SMALL.model_copy(update={"segments": 7}))
+
+
+def test_a_training_that_was_stopped_goes_on(tmp_path, monkeypatch, autoencoder):
+    def stops(*_, **__):
+        raise KeyboardInterrupt
+
+    records, epochs = torch.from_numpy(SPLIT.train.signals), []
+    path, keep = tmp_path / "state.pt", training._keep
+    monkeypatch.setattr(training, "_keep", lambda state, place: (keep(state, place), epochs.append(1), len(epochs) == 2 and stops()))
+    with pytest.raises(KeyboardInterrupt):
+        MaskedAutoencoder.fit(records, SMALL, Run(resume=path))
+    monkeypatch.setattr(training, "_keep", keep)
+    resumed = MaskedAutoencoder.fit(records, SMALL, Run(resume=path)).network.state_dict()
+    assert all(torch.equal(own, resumed[name]) for name, own in autoencoder.network.state_dict().items())
+    state = torch.load(path, weights_only=True)
+    torch.save({name: own for name, own in state.items() if name != "network"}, path)
+    with pytest.raises(DataError, match=r"state.pt is of another version of .* \(KeyError\): remove it"):
+        MaskedAutoencoder.fit(records, SMALL, Run(resume=path))
+
+
+def test_what_joins_the_memory_is_such_as_is_there(nearest):
+    gaps = nearest.memory[:1].clone()
+    gaps[0, 0, 3] = float("nan")
+    for wrong in (gaps, nearest.memory[:1, :, :-1]):
+        with pytest.raises(DataError):
+            nearest.with_more(wrong)
+    leads = torch.cat([1000 * nearest.memory, nearest.memory, torch.zeros_like(nearest.memory)], 1)
+    with pytest.raises(DataError, match=r"lead 0 deviates .*, lead 1 "):
+        normal_records(leads)
 
 
 def test_of_long_records_few_windows_are_cut(monkeypatch):

@@ -17,6 +17,7 @@ from nandlib.cli import app, asked
 from nandlib.data.images import load_image
 from nandlib.errors import DataError, EngineError, PresetError
 from nandlib.streaming.apply import apply
+from nandlib.streaming.here import Here
 from nandlib.streaming.listing import Listing, find_images
 from nandlib.streaming.work import How
 from nandlib.study.fingerprint import file_digest
@@ -124,6 +125,15 @@ def test_another_image_of_the_same_name_leaves_no_map_behind(images, adapted, tm
     first.write_bytes(content)
     run(adapted, images, out)
     assert np.array_equal(np.load(out / "maps/00.npy"), expected)
+
+
+@pytest.mark.parametrize("wrong", [{"store": "x"}, {"batch": 0}])
+def test_what_is_written_and_how_is_known(wrong):
+    with pytest.raises(DataError, match="'files' or 'shards', and 1 or more"):
+        How(**wrong)
+    for workers, threads in ((0, 1), (-1, 1), (1, 0)):
+        with pytest.raises(EngineError, match="one or more of either"):
+            Here(workers, threads)
 
 
 def test_pictures_that_are_not_read_are_known(tmp_path):

@@ -270,6 +270,16 @@ def test_without_a_table_nothing_of_an_object_is_taken_for_one(scans):
     assert size == (80, 100) and len(cloud) == len(cells) == measured.sum()
 
 
+def test_cells_that_hold_one_point_leave_the_others_in_their_places(scans):
+    path = scans / "dome/test/dent/xyz/000.tiff"
+    grid = tifffile.imread(path)
+    row, column = np.argwhere(np.abs(grid[..., 2] - grid[..., 2].max()) < 1e-9)[0]
+    grid[row, column + 1] = grid[row, column]
+    tifffile.imwrite(path, grid)
+    cloud, cells, _ = scan(path, 10**6)
+    assert len(cloud) == len(cells) and np.allclose(grid[tuple(cells.T)], cloud.points)
+
+
 def test_a_mask_of_another_size_is_named(scans):
     Image.new("L", (50, 40)).save(scans / "dome/test/dent/gt/001.png")
     with pytest.raises(DataError, match=r"gt/001\.png has \(40, 50\) pixels, its scan \(80, 100\)"):

@@ -36,6 +36,14 @@ def test_clouds_of_every_kind_are_the_same(tmp_path):
     np.testing.assert_array_equal(again.grid, found.grid)
 
 
+def test_a_text_of_points_keeps_every_digit(tmp_path):
+    """Of clouds in whatever unit; and an OBJ may have tabs."""
+    cloud = as_cloud(1e-7 * np.random.default_rng(0).random((50, 3)))
+    assert np.array_equal(read_cloud(write_cloud(cloud, tmp_path / "x.xyz")).points, cloud.points)
+    (tmp_path / "x.obj").write_text("".join(f"v\t{x!r}\t{y!r}\t{z!r}\n" for x, y, z in cloud.points.tolist()))
+    assert np.array_equal(read_cloud(tmp_path / "x.obj").points, cloud.points)
+
+
 def test_equal_points_are_one():
     """As where a file names a vertex once for every face: a neighbour at no distance would take all weight in a descriptor."""
     points = np.random.default_rng(0).random((40, 3))
@@ -153,6 +161,8 @@ def test_the_order_of_points_changes_nothing():
         {"scale": 128},
         {"octaves": 20},
         {"octaves": 10**9},
+        {"octaves": 2.0},
+        {"scale": 2.5},
         {"lacunarity": 300},
         {"persistence": 1e200},
         {"strength": 0.0},
@@ -160,7 +170,7 @@ def test_the_order_of_points_changes_nothing():
     ],
 )
 def test_fields_that_cannot_be_made_are_refused(wrong):
-    with pytest.raises(DataError, match="must stay below 128|strength a number but 0, and persistence one from 0 to 1"):
+    with pytest.raises(DataError, match="must stay below 128|strength a number but 0, and persistence one from 0 to 1|are whole numbers"):
         PerlinAnomaly(**wrong)
     assert np.isfinite(perlin_field(PerlinAnomaly(scale=31, octaves=3))).all()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -264,8 +265,9 @@ class FittedDetector(TorchDetector, Generic[C]):
             with safe_open(path, "pt") as file:
                 said = json.loads((file.metadata() or {}).get("nandlib", "{}"))
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
-        except SafetensorError as error:
+        except (SafetensorError, ValueError) as error:
             raise ModelError(f"{path} holds no state of a detector: {error}") from error
+        said = said if isinstance(said, dict) else {}
         if said.get("detector") != cls.name:
             raise ModelError(f"{path} holds {said.get('detector') or 'something else'}, not {cls.name}")
         if said.get("format") != FORMAT:
@@ -278,6 +280,7 @@ class FittedDetector(TorchDetector, Generic[C]):
             raise ModelError(
                 f"{path} is damaged, or of another version ({type(error).__name__} in its settings): train it again"
             ) from error
+        broken += [f"floor of {key}" for key, own in floors.items() if not math.isfinite(own)]
         broken += sorted(set(said.get("tensors", tensors)) ^ set(tensors))
         if broken or not floors:
             raise ModelError(f"{path} is damaged ('{broken[0] if broken else 'floors'}' is not there, or holds no numbers): train it again")
@@ -285,8 +288,8 @@ class FittedDetector(TorchDetector, Generic[C]):
             raise TypeError(f"{cls.__name__}.load() got an unexpected keyword argument '{unknown.pop()}'")
         placed = {key: None if file is None else Path(file) for key, file in weights.items()}
         features = cls.features_of(config.model_copy(update=placed), model, device)
-        if features.name != said["features"]:
-            raise ModelError(f"{path} was trained on the features '{said['features']}', not on '{features.name}'")
+        if features.name != said.get("features"):
+            raise ModelError(f"{path} was trained on the features '{said.get('features')}', not on '{features.name}'")
         try:
             return cls(features, tensors, Fit(config, floors), class_name)
         except (RuntimeError, KeyError) as error:  # of torch: a tensor is missing, or has another shape

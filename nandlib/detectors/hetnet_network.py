@@ -82,14 +82,15 @@ class PositionNoise:
 
     Args:
         features: ``(n, C, h, w)`` of normal images.
-        epsilon: ε, as a share of the mean variance of the channels.
+        epsilon: ε, as a share of the mean variance of the channels: over the images, or, where those are one or all the same, over places.
     """
 
     def __init__(self, features: Tensor, epsilon: float) -> None:
         some = features[np.linspace(0, len(features) - 1, min(len(features), MOST_DRAWN)).astype(int)]
         self.mean = features.mean(0)
         self.deviations = (some - some.mean(0)) / max(1, len(some) - 1) ** 0.5
-        self.spread = float((epsilon * features.var(0, correction=0).mean()).sqrt())
+        over_images, over_places = (features.var(axes, correction=0).mean() for axes in (0, (0, 2, 3)))
+        self.spread = float((epsilon * (over_images if over_images > 0 else over_places)).sqrt())
 
     def draw(self, count: int) -> Tensor:
         """``(count, C, h, w)``, from torch's global generator."""

@@ -252,11 +252,12 @@ class PatchCore(TorchDetector):
             DataError: If nothing is left in the memory without an image.
         """
         maps, alone = [], copy.copy(self._network)  # whose memory is its own: others may be asking this detector
-        for index in range(len(self._normals)) if indices is None else indices:
+        every = range(len(self._normals))
+        for index in every if indices is None else (every[position] for position in indices):  # which may count from the end
             rest = self.memory[self._origin != index]
             if not len(rest):
                 fix = "raise patchcore.coreset_ratio or max_patches" if len(self._normals) > 1 else "give two normal images or more"
                 raise DataError(f"PatchCore's memory holds nothing but normal image {index}: {fix}")
             alone._buffers = {**alone._buffers, "memory_bank": rest}
             maps.append(self._maps(alone, self.preprocess(as_image(self._normals[index]))[None]))
-        return torch.cat(maps)
+        return torch.cat(maps) if maps else torch.empty(0, *self._size)

@@ -97,9 +97,12 @@ def _resumed(path: Path, parts: Mapping[str, Stateful], key: str, name: str) -> 
         raise DataError(f"{path} is no state of a training ({type(error).__name__}): remove it, or give another file") from error
     if known != key:
         raise DataError(f"{path} belongs to another training than this one of {name}: remove it, or give another file")
-    for part, own in parts.items():
-        own.load_state_dict(state[part])
-    return int(state["epoch"])
+    try:
+        for part, own in parts.items():
+            own.load_state_dict(state[part])
+        return int(state["epoch"])
+    except (KeyError, RuntimeError, ValueError, TypeError) as error:
+        raise DataError(f"{path} is of another version of {name} ({type(error).__name__}): remove it, or give another file") from error
 
 
 def key_of(config: Section, seen: Tensor, classes: Mapping[str, int] | None = None) -> str:

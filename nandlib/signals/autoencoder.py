@@ -72,7 +72,7 @@ class MaskedAutoencoder:
         def epoch(number: int) -> float:
             total = 0.0
             for group in steps.param_groups:
-                group["lr"] = config.rate * 0.5 * (1 + np.cos(np.pi * number / config.epochs))
+                group["lr"] = float(config.rate * 0.5 * (1 + np.cos(np.pi * number / config.epochs)))
             for batch in shuffled(len(given), config.batch_size, config.seed, number):
                 starts = torch.randint(config.segments - config.local + 1, (len(batch),))
                 hidden = hidden_at_random(len(batch), config.segments, config.mask_ratio)

@@ -24,10 +24,11 @@ def normal_records(signals: Tensor) -> Tensor:
     deviations = found.transpose(0, 1).flatten(1).std(1)
     if not float(deviations.max()) > 0:
         raise DataError("the normal records are constant: nothing was measured in any of them")
-    if float(deviations.max()) > UNITS * float(deviations[deviations > 0].min()):
+    moving = torch.where(deviations > 0, deviations, torch.inf)  # a constant lead may be
+    if float(deviations.max()) > UNITS * float(moving.min()):
         raise DataError(
-            f"lead {int(deviations.argmax())} deviates {float(deviations.max()):.3g}, lead {int(deviations.argmin())} "
-            f"{float(deviations.min()):.3g}: only the larger would be seen; bring all leads to one unit"
+            f"lead {int(deviations.argmax())} deviates {float(deviations.max()):.3g}, lead {int(moving.argmin())} "
+            f"{float(moving.min()):.3g}: only the larger would be seen; bring all leads to one unit"
         )
     return found
 

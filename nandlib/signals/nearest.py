@@ -48,7 +48,8 @@ class NearestRecords:
         return (self._raw(signals) - self.floor).clamp_min(0)
 
     def with_more(self, signals: Tensor) -> NearestRecords:
-        """The rival of an example: the same records in its memory."""
+        """The rival of an example: the same records in its memory; DataError if they are not such as are there."""
+        signals = check_shape(signals, self.memory.shape[1], self.memory.shape[2])
         return NearestRecords(torch.cat([self.memory, signals]), self.k, self.floor)
 
     def _raw(self, signals: Tensor, skip: int = 0) -> Tensor:

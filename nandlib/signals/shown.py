@@ -77,7 +77,9 @@ class ShownSignals:
         return self.directions[number][self.regions.labels[number, 0, peak]]
 
     def suppression(self, examples: Sequence[int], config: ExampleConfig = ExampleConfig()) -> Tensor:
-        """S ``(N, Q)`` in [0, 1] of the records' normality shown by some of them."""
+        """S ``(N, Q)`` in [0, 1] of the records' normality shown by some of them; DataError for none."""
+        if not len(examples):
+            raise DataError("nothing is shown: give one example or more")
         shown = torch.stack([self.example(number) for number in examples])
         found = probability(torch.cat(self.directions), shown, config)
         return self.regions.paint(found.split([len(own) for own in self.directions]))[:, 0]

@@ -47,7 +47,8 @@ def apply(
 
     The folder gets ``shards/`` (`nandlib.streaming.results`), ``maps/`` and ``overlays/`` as `how` says, and ``scores.csv``: image,
     score_before, score_after (maxima of A and A_final), removed (share of the sum of A that is gone, in percent); with maps in shards
-    ``maps.csv``: image, file. Memory grows by about a kilobyte an image, for names and scores.
+    ``maps.csv``: image, file. Maps and overlays of images that are gone since stay, and ``scores.csv`` does not name them. Memory grows by
+    about a kilobyte an image, for names and scores.
 
     Args:
         adapted: Gives the adapted detector; called only if there is something to do.

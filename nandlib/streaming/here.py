@@ -34,13 +34,15 @@ class Here:
         threads: Of each. Sums are rounded differently by other numbers of threads: those of one number are the same bytes.
 
     Raises:
-        EngineError: If several processes of several threads are asked for.
+        EngineError: If several processes of several threads are asked for, or none.
     """
 
     workers: int | None = None
     threads: int = 1
 
     def __post_init__(self) -> None:
+        if self.threads < 1 or (self.workers is not None and self.workers < 1):
+            raise EngineError(f"{self.workers} workers of {self.threads} threads: one or more of either")
         if (self.workers or 1) > 1 and (self.threads > 1 or not FORKS):
             raise EngineError(f"{self.workers} workers of {self.threads} threads: only workers of one thread share this machine; take Ray")
 

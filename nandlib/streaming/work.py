@@ -37,12 +37,19 @@ class How:
         overlays: Write ``overlays/<image>.png``.
         batch: Images that go through a network at once.
         skip_unreadable: Note what cannot be read in ``unreadable.csv`` and go on, instead of stopping there.
+
+    Raises:
+        DataError: If there is no such store, or no image in a batch.
     """
 
     store: Literal["files", "shards"] = "files"
     overlays: bool = True
     batch: int = 8
     skip_unreadable: bool = False
+
+    def __post_init__(self) -> None:
+        if self.store not in ("files", "shards") or self.batch < 1:
+            raise DataError(f"store is {self.store!r}, batch {self.batch}: 'files' or 'shards', and 1 or more")
 
     def files(self, results: Results, name: str) -> list[Path]:
         """Map and overlay of an image, as far as they are files of their own."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from numbers import Integral
 
 import numpy as np
 
@@ -51,8 +52,9 @@ class PerlinAnomaly:
             raise DataError("seed is a whole number from 0 on, strength a number but 0, and persistence one from 0 to 1")
         if not 0 <= self.threshold < 1:
             raise DataError(f"threshold is {self.threshold}: 0 or more, and below 1")
-        if self.scale < 1 or self.octaves < 1 or self.lacunarity < 1:
-            raise DataError("scale, octaves and lacunarity are whole numbers from 1 on")
+        whole = all(isinstance(own, Integral) for own in (self.seed, self.scale, self.octaves, self.lacunarity))
+        if not whole or self.scale < 1 or self.octaves < 1 or self.lacunarity < 1:
+            raise DataError("seed, scale, octaves and lacunarity are whole numbers, the last three from 1 on")
         if self.octaves > SIDE or self.scale * self.lacunarity ** (self.octaves - 1) >= SIDE:
             raise DataError(
                 f"scale · lacunarity^(octaves - 1) must stay below {SIDE}, the cells of the field: give fewer or coarser octaves"

@@ -154,7 +154,7 @@ def _rows(path: Path) -> np.ndarray:
     """Points ``(P, 3)`` of a text: a row a point, after a count or the names of columns; or the vertices of an OBJ."""
     lines = [line.replace(",", " ").replace(";", " ").split("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
     if path.suffix.lower() == ".obj":
-        lines = [line[2:] for line in lines if line.startswith("v ")]
+        lines = [line[2:] for line in lines if line.split(None, 1)[:1] == ["v"]]
     lines = [line for line in lines if line]
     first = lines[0].split() if lines else []
     head = bool(first) and (len(first) < 3 or first[0][0].isalpha())
@@ -162,7 +162,7 @@ def _rows(path: Path) -> np.ndarray:
 
 
 def write_cloud(cloud: Cloud, path: str | Path) -> Path:
-    """Write points as PLY (float32), XYZ (both by trimesh) or ``.npy`` (float64; an organised cloud as ``(H, W, 3)``, NaN where there is
+    """Write points as PLY (float32, by trimesh), XYZ or ``.npy`` (float64; an organised cloud as ``(H, W, 3)``, NaN where there is
     no point).
 
     Raises:
@@ -176,7 +176,9 @@ def write_cloud(cloud: Cloud, path: str | Path) -> Path:
     if path.suffix.lower() == ".npy":
         grid = cloud.grid
         np.save(path, cloud.points if grid is None else np.where(grid[..., None] >= 0, cloud.points[grid], np.nan))
-    elif path.suffix.lower() in (".ply", ".xyz"):
+    elif path.suffix.lower() == ".xyz":
+        np.savetxt(path, cloud.points, fmt="%.17g")
+    elif path.suffix.lower() == ".ply":
         import trimesh
 
         trimesh.PointCloud(cloud.points).export(path)

@@ -132,7 +132,8 @@ def scan(path: Path, points: int) -> tuple[Cloud, np.ndarray, tuple[int, int]]:
     step = max(1, round(float(np.sqrt(valid.sum() / points))))
     kept = np.where(valid[::step, ::step, None], grid[::step, ::step], 0)
     cloud = as_cloud(kept, str(path))
-    return cloud, np.argwhere(valid[::step, ::step]) * step, (grid.shape[0], grid.shape[1])
+    assert cloud.grid is not None  # what is organised stays so
+    return cloud, np.argwhere(cloud.grid >= 0) * step, (grid.shape[0], grid.shape[1])
 
 
 def _on_table(grid: np.ndarray, valid: np.ndarray) -> np.ndarray:

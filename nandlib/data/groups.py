@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from nandlib.errors import PresetError, nearest
 from nandlib.settings import read_yaml, resource
 
 GOOD, ALWAYS_ABNORMAL = "good", ""  # what stands for no anomaly, and for anomalies that are in no group
+PLAIN_NAME = re.compile(r"\w[\w .,+()-]*")  # of classes, types and groups
 
 
 def groups_of(groups: Iterable[str]) -> list[str]:
@@ -90,6 +92,8 @@ def load_grouping(name: str) -> Grouping:
                 raise PresetError(f"{path}: {class_name}/{group}: names are text: put '{group}' in quotes")
             if group in (GOOD, ALWAYS_ABNORMAL) or GOOD in types:
                 raise PresetError(f"{path}: {class_name}/{group}: 'good' is no group of defects, nor one of its types")
+            if not PLAIN_NAME.fullmatch(group):
+                raise PresetError(f"{path}: {class_name}: group '{group}': names hold letters, digits, spaces and . , + - _ ( ) only")
             for name in types:
                 if name in seen:
                     raise PresetError(f"{path}: {class_name} has type '{name}' twice")

@@ -14,6 +14,8 @@ from safetensors import SafetensorError
 from nandlib.errors import DataError
 
 _SAID = {
+    errno.ENOLCK: "this file system has no locks: give a folder on another",
+    errno.EOPNOTSUPP: "this file system has no locks: give a folder on another",
     errno.ENAMETOOLONG: "rename the image to something shorter",
     errno.EISDIR: "a folder has that name: rename it",
     errno.EEXIST: "a file has the name of the folder: rename it, or give another folder",

@@ -19,6 +19,7 @@ from nandlib.errors import DataError
 ImageLike = str | Path | Image.Image | np.ndarray
 MOST_PIXELS = 1 << 27  # of an image: 400 MB as RGB
 ORIENTATION = ExifTags.Base.Orientation
+PHOTOMETRIC = 262  # TIFF: 0 where 0 is white
 WHITE = 250  # of 255: what a soft edge rises to
 MOST_TYPES = 32  # values of a mask that are numbers of types
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")  # that are read
@@ -60,6 +61,10 @@ def _checked(image: Image.Image, path: Path | str) -> Image.Image:
         raise DataError(f"{path} cannot be read as an image (it holds {pictures}): save each as a file of its own")
     if image.format == "TIFF" and image.getexif().get(ORIENTATION, 1) > 4:  # Pillow 13 takes width for height, and reads noise
         raise DataError(f"{path} cannot be read as an image (a TIFF that lies on its side): turn it, and save it again")
+    if (
+        image.format == "TIFF" and image.mode.startswith("I") and image.getexif().get(PHOTOMETRIC) == 0
+    ):  # which Pillow heeds in 8 bits alone
+        raise DataError(f"{path} cannot be read as an image (a TIFF in which 0 is white): save it with 0 as black")
     return _upright(image)
 
 
@@ -90,12 +95,15 @@ def _rgb(image: Image.Image, name: Path | str) -> Image.Image:
         low, high = float(array.min()), float(array.max())
         if not (low >= 0 and high <= 255):  # no numbers too
             raise DataError(f"{name} cannot be read as an image (numbers from {low:g} to {high:g}): scale them to 0..1 or 0..255 first")
+        if 1 < high < 2:  # of 0..255 hardly anything would be seen: an image of 0..1 whose resizing went beyond
+            raise DataError(f"{name} cannot be read as an image (numbers from {low:g} to {high:g}): clip them to 0..1 first")
         return Image.fromarray((array * (255 if high <= 1 else 1)).round().astype(np.uint8)).convert("RGB")
     if image.mode.startswith("I"):
         whole = np.asarray(image, np.int64)
         low, high = int(whole.min()), int(whole.max())
         if low < 0 or high > 65535:
-            raise DataError(f"{name} cannot be read as an image (numbers from {low} to {high}): scale them to 0..255 or 0..65535 first")
+            found = f"numbers from {low} to {high}" if low >= 0 else "numbers below 0, or beyond 31 bits"
+            raise DataError(f"{name} cannot be read as an image ({found}): scale them to 0..255 or 0..65535 first")
         if high <= 255 and not image.mode.startswith("I;16"):  # a bright image of 8 bits, or a dark one of 16
             raise DataError(f"{name} cannot be read as an image (32 bits, all at 255 or below): save it with 8 or 16 bits, as it is meant")
         return Image.fromarray((whole / 257).astype(np.uint8)).convert("RGB")
@@ -155,8 +163,8 @@ def load_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
 
 
 def marked(mask: np.ndarray) -> np.ndarray:
-    """Which pixels of a mask ``(H, W)`` are marked: those that are not 0, or, in an 8-bit mask that goes to white or has many values, and
-    so soft edges, above 127; numbers with a point, which lie in [0, 1], from 0.5.
+    """Which pixels of a mask ``(H, W)`` are marked: those that are not 0, or, in a mask that goes to white, or an 8-bit one that has many
+    values, and so soft edges, above half of white; numbers with a point, which lie in [0, 1], from 0.5.
 
     Raises:
         DataError: If numbers with a point lie elsewhere.
@@ -167,6 +175,8 @@ def marked(mask: np.ndarray) -> np.ndarray:
             raise DataError("a mask of numbers with a point must lie in 0..1: give true and false, or uint8")
         half: np.ndarray = mask >= 0.5
         return half
+    if mask.dtype != np.uint8 and most >= 257 * WHITE:  # of 16 bits
+        return np.asarray(mask > 257 * 127)
     soft = mask.dtype == np.uint8 and (most >= WHITE or (most > 127 and len(np.unique(mask)) > MOST_TYPES))
     found: np.ndarray = mask > (127 if soft else 0)
     return found

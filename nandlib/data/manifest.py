@@ -7,7 +7,6 @@ out there, and a note says so.
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,12 +19,11 @@ from pandera.errors import SchemaError, SchemaErrors
 from tqdm.auto import tqdm
 
 from nandlib.data.config import DataConfig
-from nandlib.data.groups import GOOD, Grouping
+from nandlib.data.groups import GOOD, PLAIN_NAME, Grouping
 from nandlib.data.images import PICTURE_SUFFIXES, is_hidden, load_image, load_mask
 from nandlib.data.layouts import Item, Layout, layout_of
 from nandlib.errors import DataError, nearest
 
-PLAIN_NAME = re.compile(r"\w[\w .,+()-]*")
 SCANS = ("xyz", "gt")  # folders of MVTec 3D-AD that hold no photographs
 TEXT_COLUMNS = ("class", "split", "type", "group", "image", "mask")
 
@@ -146,6 +144,8 @@ def _check_types(root: Path, layout: Layout, items: Mapping[str, Sequence[Item]]
     parts = {part for own in items.values() for item in own if item.several for part in item.type.split("+")}
     for key, names, known in (("exclude_types", config.exclude_types, present), ("abnormal_types", config.abnormal_types, present | parts)):
         for name in names:
+            if name == GOOD:
+                raise DataError(f"data.{key}: '{GOOD}' is no type of defect: take it out")
             if name not in known and name not in _of_other_classes(root, layout, items):
                 raise DataError(f"data.{key}: no type '{name}' in {root}: {nearest(name, sorted(known - {GOOD}))}")
     for name, own in items.items():

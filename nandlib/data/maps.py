@@ -36,6 +36,7 @@ class MapFolder:
         self.image_root = None if image_root is None else Path(image_root).absolute()
         if not self.folder.is_dir():
             raise DataError(f"{self.folder} is not a folder of anomaly maps (a detector of a name is made by nandlib.fit_detector)")
+        self._taken = dict[Path, Path]()  # map → image, where names alone tell them: of every call, since the next asks for others
 
     def path_of(self, image: str | Path) -> Path:
         """The map file of an image.
@@ -67,7 +68,7 @@ class MapFolder:
 
     def __call__(self, images: Sequence[ImageLike]) -> list[np.ndarray]:
         """One ``(H, W)`` map an image; `images` must be paths."""
-        maps, taken = [], dict[Path, Path]()
+        maps, taken = [], self._taken if self.image_root is None else dict[Path, Path]()
         for image in images:
             if not isinstance(image, (str, Path)):
                 raise DataError("a folder of maps needs the paths of the images, not the images themselves")

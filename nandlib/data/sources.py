@@ -20,13 +20,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from nandlib.data.archives import extract
 from nandlib.data.download import BLOCK, FAILURES, retrieve
-from nandlib.data.held import written
+from nandlib.data.held import held, written
 from nandlib.data.images import is_hidden, is_image
 from nandlib.errors import DataError, PresetError, nearest, without_secrets
 from nandlib.settings import RESOURCES, read_yaml
 
 LOCAL = "NAND_LOCAL"  # environment: folders with files that are here already, separated as in PATH
 MIRROR = "NAND_MIRROR"  # environment: addresses under which the files lie by name, separated by blanks; tried first
+
+OF_WINDOWS = ("thumbs.db", "desktop.ini")  # which it puts into folders that are looked at
 
 
 class Source(BaseModel):
@@ -147,7 +149,7 @@ def _installed(target: Path) -> str:
     """What a later look at a place is compared with."""
     if target.is_file():
         return _digest(target, "sha256")
-    return f"{sum(path.is_file() and not is_hidden(path.name) for path in target.rglob('*'))} files"
+    return f"{sum(path.is_file() and not is_hidden(path.name) and path.name.lower() not in OF_WINDOWS for path in target.rglob('*'))} files"
 
 
 def check_images(root: Path, entry: Source) -> None:
@@ -201,7 +203,7 @@ def fetch(
         return "; ".join(fetch(part, root, local=local, accept=lambda _: agreed(), progress=progress) for part in parts)
     if target.exists():
         return _report(entry, root)
-    found = _find(entry, [*local, *_local_folders(root)])
+    found = _find(entry, local) or _find(entry, _local_folders(root), named=False)
     if entry.install == "by_hand" and found is None:
         known = "" if entry.images else ", and what is there stays unverified"
         raise DataError(
@@ -222,11 +224,12 @@ def fetch(
         return f"{entry.path} from {found}"
     if entry.accept and not accept(entry):
         raise DataError(f"{entry.name}: its licence, {entry.licence}, was not accepted: nothing was downloaded")
-    file, url = download(entry, root / "data" / "downloads", progress)
-    _install(entry, file, target)
-    origin = without_secrets(url)
-    _record(entry, root, origin)
-    file.unlink()
+    with held(root / "data" / "downloads"):  # several sources may be one file
+        file, url = download(entry, root / "data" / "downloads", progress)
+        _install(entry, file, target)
+        origin = without_secrets(url)
+        _record(entry, root, origin)
+        file.unlink()
     return f"{entry.path} from {origin}"
 
 
@@ -242,11 +245,11 @@ def _local_folders(root: Path) -> list[Path]:
     return [*named, root / "data" / "downloads"]
 
 
-def _find(entry: Source, places: Iterable[Path]) -> Path | None:
+def _find(entry: Source, places: Iterable[Path], named: bool = True) -> Path | None:
     """The verified file or data set folder among `places`: a file by its name or, under another one, by its hash.
 
     Raises:
-        DataError: If a file has the name but not the content, or a data set is incomplete.
+        DataError: If a file has the name but not the content; or if a data set is incomplete, in a place that was `named` for this.
     """
     for place in places:
         path = place if place.is_file() else place / entry.file
@@ -255,8 +258,12 @@ def _find(entry: Source, places: Iterable[Path]) -> Path | None:
             return path
         for folder in (place, place / entry.path.name, place / entry.file.split(".")[0]):
             if entry.images and (folder / next(iter(entry.images)) / "train").is_dir():
-                check_images(folder, entry)
-                return folder
+                try:
+                    check_images(folder, entry)
+                    return folder
+                except DataError:
+                    if named:
+                        raise
     return None
 
 
@@ -327,6 +334,8 @@ def _records(root: Path) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     except ValueError as error:
         raise DataError(f"{path} is damaged ({error}): remove it, and fetch again what is missing") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{path} is damaged (it holds no names of sources): remove it, and fetch again what is missing")
     return found
 
 

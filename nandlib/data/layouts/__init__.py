@@ -15,7 +15,7 @@ from nandlib.data.layouts.mvtec_loco import MVTecLOCO
 from nandlib.data.layouts.real_iad import RealIAD
 from nandlib.data.layouts.table import Table
 from nandlib.data.layouts.visa import VisA
-from nandlib.errors import DataError
+from nandlib.errors import DataError, nearest
 
 __all__ = ["LAYOUTS", "Item", "Layout", "find_layout", "layout_of"]
 
@@ -28,8 +28,10 @@ def layout_of(root: Path, name: str) -> Layout:
     """The layout of that name; ``auto``: the one that the folder has.
 
     Raises:
-        DataError: If it has none of them.
+        DataError: If it has none of them, or there is none of that name.
     """
+    if name not in ("auto", *LAYOUTS):
+        raise DataError(f"no layout '{name}': {nearest(name, ['auto', *LAYOUTS])}")
     return find_layout(root) if name == "auto" else LAYOUTS[name]
 
 

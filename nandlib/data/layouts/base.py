@@ -128,7 +128,7 @@ def table_of(path: Path, columns: Sequence[str], further: Sequence[str] = ()) ->
     them. Rows are numbered from 0.
 
     Raises:
-        DataError: If it cannot be read, or lacks one of the columns.
+        DataError: If it cannot be read, lacks one of the columns, or has one twice or in capitals.
     """
     try:
         with warnings.catch_warnings():
@@ -141,11 +141,16 @@ def table_of(path: Path, columns: Sequence[str], further: Sequence[str] = ()) ->
         ) from error
     except (ValueError, OSError) as error:
         raise DataError(f"{path} cannot be read as a table ({FORM}): {error}") from error
+    names = [str(name).strip() for name in frame.columns]
+    frame.columns = pd.Index(names)
+    if odd := [name for name in names if name not in (*columns, *further) and name.lower().split(".")[0] in (*columns, *further)]:
+        called = odd[0].lower().split(".")[0]
+        raise DataError(f"{path}: column '{odd[0]}' is not read: one is called '{called}', and there is one of that name")
     missing = [name for name in columns if name not in frame]
     if missing:
         raise DataError(f"{path} has no column '{missing[0]}': it must hold {', '.join(columns)} ({FORM})")
     kept = frame[[name for name in (*columns, *further) if name in frame]].reset_index(drop=True).astype(object)
-    return kept.where(kept.notna(), "").astype(str)
+    return kept.where(kept.notna(), "").astype(str).apply(lambda column: column.str.strip())
 
 
 def _inside(path: Path, root: Path) -> str:

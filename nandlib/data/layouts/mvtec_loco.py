@@ -62,7 +62,10 @@ def _seeming(root: Path) -> list[Path]:
 def _names(path: Path) -> dict[int, str]:
     """Value of a mask's pixels → type."""
     try:
-        return {int(entry["pixel_value"]): str(entry["defect_name"]) for entry in json.loads(path.read_text(encoding="utf-8"))}
+        found = {int(entry["pixel_value"]): str(entry["defect_name"]) for entry in json.loads(path.read_text(encoding="utf-8-sig"))}
+        if any(name.strip().lower() == GOOD for name in found.values()):
+            raise ValueError(f"'{GOOD}' is no defect")
+        return found
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is no list of defects with pixel_value and defect_name ({error!r})") from error
 

@@ -69,7 +69,9 @@ def _leads_out(place: str) -> bool:
 
 
 def _read(root: Path) -> pd.DataFrame:
-    path = next(path for path in map(root.joinpath, FILES) if path.is_file())
+    path = next((path for path in map(root.joinpath, FILES) if path.is_file()), None)
+    if path is None:
+        raise DataError(f"{root} holds neither {' nor '.join(FILES)}")
     frame = table_of(path, NEEDED, ["mask"])
     frame = frame.assign(mask=frame.get("mask", ""))
     wrong = frame.loc[~frame["split"].isin(["train", "test"]), "split"]

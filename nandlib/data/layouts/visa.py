@@ -48,6 +48,9 @@ class VisA:
             names = sorted({part.strip().replace(" ", "_") for part in label.split(",") if part.strip()})
             if not names:
                 raise DataError(f"{root / class_name / ANNOTATIONS}: no label for {image}")
+            if wrong := [name for name in names if name.lower() in (NORMAL, GOOD) and names != [NORMAL]]:
+                place = root / class_name / ANNOTATIONS
+                raise DataError(f"{place}: '{wrong[0]}' of {image} is no defect: normal images have '{NORMAL}' alone")
             if names == [NORMAL]:
                 found.append(Item("train" if image in trained else "test", GOOD, image))
             else:

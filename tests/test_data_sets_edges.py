@@ -1,0 +1,174 @@
+"""Images, masks, maps and data sets that would be read as something else, and are named instead."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from nandlib import add_normality
+from nandlib.data.config import DataConfig
+from nandlib.data.groups import load_grouping
+from nandlib.data.held import held
+from nandlib.data.images import load_image, load_mask, marked
+from nandlib.data.layouts import LAYOUTS, layout_of
+from nandlib.data.manifest import build_manifest
+from nandlib.data.maps import MapFolder
+from nandlib.data.sources import Source, fetch
+from nandlib.errors import DataError, PresetError
+
+
+def test_a_map_is_one_images_in_later_calls_too(tmp_path):
+    np.save(tmp_path / "000.npy", np.ones((4, 4)))
+    maps = MapFolder(tmp_path)
+    for _ in range(2):
+        maps(["good/000.png"])
+    with pytest.raises(DataError, match="would share the map"):
+        maps(["thread/000.png"])
+
+
+@pytest.mark.parametrize(("top", "read"), [(1.0, 255), (1.001, None), (1.9, None), (2.0, 2), (200.0, 200)])
+def test_numbers_that_go_a_little_beyond_one(tmp_path, top, read):
+    tifffile.imwrite(tmp_path / "x.tiff", np.linspace(0, top, 64, dtype=np.float32).reshape(8, 8))
+    if read is None:
+        with pytest.raises(DataError, match=r"x.tiff cannot be read as an image \(numbers from 0 to .*clip them to 0..1"):
+            load_image(tmp_path / "x.tiff")
+    else:
+        assert np.asarray(load_image(tmp_path / "x.tiff")).max() == read
+
+
+def test_white_that_is_zero(tmp_path):
+    """Of 8 bits it is heeded, of 16 refused: Pillow would read a negative."""
+    pixels = np.zeros((8, 8), np.uint8)
+    tifffile.imwrite(tmp_path / "8.tiff", pixels, photometric="miniswhite")
+    tifffile.imwrite(tmp_path / "16.tiff", pixels.astype(np.uint16), photometric="miniswhite")
+    assert np.asarray(load_image(tmp_path / "8.tiff")).min() == 255
+    for read in (load_image, load_mask):
+        with pytest.raises(DataError, match="16.tiff .*in which 0 is white"):
+            read(tmp_path / "16.tiff")
+
+
+def test_a_soft_mask_is_soft_in_16_bits():
+    soft = np.array([[0, 30, 100, 255]], np.uint8)
+    for mask in (soft, soft.astype(np.uint16) * 257, soft.astype(np.int32) * 257):
+        assert marked(mask).tolist() == [[False, False, False, True]]
+    assert marked(np.array([[0, 1, 300]], np.int32)).tolist() == [[False, True, True]]  # numbers of types
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A plain table, its header and rows as a test wants them."""
+    for name in ("a", "b", "c"):
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / f"{name}.png")
+    Image.fromarray(np.full((8, 8), 255, np.uint8)).save(tmp_path / "m.png")
+
+    def write(header: str = "image,class,split,type,mask", mask: str = "m.png") -> Path:
+        rows = ["a.png,x ,train,good,", " b.png,x,test,good, ", f"c.png ,x,test,hole,{mask} "]
+        (tmp_path / "images.csv").write_text("\n".join([header, *rows]) + "\n")
+        return tmp_path
+
+    return write
+
+
+def test_blanks_in_a_table_mean_nothing(table):
+    manifest, _ = build_manifest(
+        table("image, class,split ,type,mask"), DataConfig(root="x", layout="table"), load_grouping("types"), False
+    )
+    assert set(manifest["class"]) == {"x"} and manifest.loc[manifest["type"] == "hole", "mask_area"].tolist() == [1.0]
+
+
+@pytest.mark.parametrize("header", ["image,class,split,type,Mask", "image,class,split,type,image"])
+def test_columns_that_would_not_be_read(table, header):
+    with pytest.raises(DataError, match="images.csv: column '(Mask|image.1)' is not read"):
+        LAYOUTS["table"].classes(table(header))
+
+
+def test_layouts_that_are_not_there(tmp_path):
+    with pytest.raises(DataError, match="holds neither images.csv nor images.parquet"):
+        LAYOUTS["table"].classes(tmp_path)
+    with pytest.raises(DataError, match="no layout 'mvtec': did you mean"):
+        layout_of(tmp_path, "mvtec")
+
+
+@pytest.mark.parametrize("label", ["Normal", "good", "normal,hole"])
+def test_visas_defects_are_not_called_good(tmp_path, label):
+    (tmp_path / "split_csv").mkdir()
+    (tmp_path / "split_csv/1cls.csv").write_text("object,split,label,image,mask\npcb,train,normal,a.png,\n")
+    (tmp_path / "pcb").mkdir()
+    (tmp_path / "pcb/image_anno.csv").write_text(f'image,label,mask\na.png,normal,\nb.png,"{label}",m.png\n')
+    with pytest.raises(DataError, match="is no defect: normal images have 'normal' alone"):
+        LAYOUTS["visa"].items(tmp_path, "pcb")
+
+
+def test_locos_defects_are_not_called_good(tmp_path):
+    for place in ("train/good", "test/good", "test/logical_anomalies", "ground_truth/logical_anomalies/0"):
+        (tmp_path / "box" / place).mkdir(parents=True)
+        Image.fromarray(np.full((8, 8), 255, np.uint8)).save(tmp_path / "box" / place / "0.png")
+    config = tmp_path / "box/defects_config.json"
+    for name, encoding in (("lost", "utf-8-sig"), ("good", "utf-8")):
+        config.write_text(json.dumps([{"defect_name": name, "pixel_value": 255}]), encoding=encoding)
+        if name == "lost":
+            assert [item.type for item in LAYOUTS["mvtec_loco"].items(tmp_path, "box")][-1] == "lost"
+        else:
+            with pytest.raises(DataError, match="'good' is no defect"):
+                LAYOUTS["mvtec_loco"].items(tmp_path, "box")
+
+
+@pytest.mark.parametrize("key", ["abnormal_types", "exclude_types"])
+def test_good_is_no_type_that_stays_abnormal(dataset, key):
+    with pytest.raises(DataError, match=f"data.{key}: 'good' is no type of defect"):
+        build_manifest(dataset(), DataConfig(root="x", **{key: ("good",)}), load_grouping("types"), False)
+
+
+@pytest.mark.parametrize("group", ["../x", " ", "g|h", "a\tb"])
+def test_groups_have_plain_names(tmp_path, group):
+    (tmp_path / "groups.yaml").write_text(json.dumps({"bolt": {group: ["dent"]}}))
+    with pytest.raises(PresetError, match="names hold letters, digits"):
+        load_grouping(str(tmp_path / "groups.yaml"))
+
+
+def entry(**more) -> Source:
+    known = {
+        "name": "set",
+        "title": "A set",
+        "licence": "MIT",
+        "urls": ["http://127.0.0.1:9/set.tar"],
+        "file": "set.tar",
+        "path": "data/set",
+    }
+    return Source.model_validate({**known, "check": {"sha256": "0" * 64}, "megabytes": 1, "install": "extract", **more})
+
+
+def test_a_folder_that_nobody_named_for_it_is_passed_by(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere/bottle/train/good").mkdir(parents=True)
+    monkeypatch.setenv("NAND_LOCAL", str(tmp_path / "elsewhere"))
+    wanted = entry(images={"bottle": (209, 83)})
+    with pytest.raises(DataError, match="set.tar could not be downloaded"):
+        fetch(wanted, tmp_path, progress=False)
+    with pytest.raises(DataError, match="bottle"):
+        fetch(wanted, tmp_path, local=[tmp_path / "elsewhere"], progress=False)
+
+
+def test_two_downloads_into_one_folder(tmp_path):
+    with held(tmp_path / "data/downloads"), pytest.raises(DataError, match=r"process \d+ is at work there"):
+        fetch(entry(), tmp_path, progress=False)
+
+
+def test_a_record_that_is_none(tmp_path):
+    (tmp_path / "data/set").mkdir(parents=True)
+    (tmp_path / "data/sources.json").write_text("[]")
+    with pytest.raises(DataError, match="sources.json is damaged"):
+        fetch(entry(), tmp_path, progress=False)
+
+
+def test_a_threshold_is_not_set_by_another_folders_maps(tmp_path, model):
+    """The maps of ``good/000.png`` are not those of ``thread/000.png``."""
+    for k in range(3):
+        np.save(tmp_path / f"{k}.npy", np.full((8, 8), k + 1.0))
+    adapted = add_normality(str(tmp_path), "hair", model=model)
+    with pytest.warns(UserWarning, match="3 normal images"):
+        adapted = adapted.calibrate([f"good/{k}.png" for k in range(3)])
+    with pytest.raises(DataError, match="would share the map"):
+        adapted.detector(["thread/0.png"])

@@ -102,7 +102,7 @@ def _rgb(image: Image.Image, name: Path | str) -> Image.Image:
         whole = np.asarray(image, np.int64)
         low, high = int(whole.min()), int(whole.max())
         if low < 0 or high > 65535:
-            found = f"numbers from {low} to {high}" if low >= 0 else "numbers below 0, or beyond 31 bits"
+            found = f"numbers from {low} to {high}" + (", or beyond 31 bits" if low < 0 else "")
             raise DataError(f"{name} cannot be read as an image ({found}): scale them to 0..255 or 0..65535 first")
         if high <= 255 and not image.mode.startswith("I;16"):  # a bright image of 8 bits, or a dark one of 16
             raise DataError(f"{name} cannot be read as an image (32 bits, all at 255 or below): save it with 8 or 16 bits, as it is meant")

@@ -52,6 +52,9 @@ def test_a_threshold_is_not_set_on_what_the_detector_knows(model, files):
     for ask in (lambda: adapted.calibrate(files[3:]), lambda: adapted.recalibrate(files[3:], 0.5)):
         with pytest.raises(DataError, match="a threshold is set on images that the detector was not trained on"):
             ask()
+    shown = add_normality(contrast, examples=SQUARES[:1], model=model, normals=NORMALS)
+    with pytest.raises(DataError, match="images that are no examples"):
+        shown.recalibrate([*NORMALS, np.asarray(SQUARES[0])], 0.5)
     with pytest.warns(UserWarning, match="2 normal images"):
         assert adapted.calibrate(files[4:]).threshold is not None
 

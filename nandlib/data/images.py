@@ -61,9 +61,7 @@ def _checked(image: Image.Image, path: Path | str) -> Image.Image:
         raise DataError(f"{path} cannot be read as an image (it holds {pictures}): save each as a file of its own")
     if image.format == "TIFF" and image.getexif().get(ORIENTATION, 1) > 4:  # Pillow 13 takes width for height, and reads noise
         raise DataError(f"{path} cannot be read as an image (a TIFF that lies on its side): turn it, and save it again")
-    if (
-        image.format == "TIFF" and image.mode.startswith("I") and image.getexif().get(PHOTOMETRIC) == 0
-    ):  # which Pillow heeds in 8 bits alone
+    if image.format == "TIFF" and image.mode.startswith("I") and image.getexif().get(PHOTOMETRIC) == 0:  # heeded in 8 bits alone
         raise DataError(f"{path} cannot be read as an image (a TIFF in which 0 is white): save it with 0 as black")
     return _upright(image)
 

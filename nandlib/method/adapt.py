@@ -235,9 +235,9 @@ class AdaptedDetector:
         With that confidence at most a share `level` of such images will be rejected (`certain_threshold`; needs the extra 'check').
 
         Raises:
-            DataError: If so few images vouch for no threshold, or the detector was fitted on one.
+            DataError: If so few images vouch for no threshold, the detector was fitted on one, or one is an example.
         """
-        self.shown.descriptors.refuse_fitted(passing)
+        self.shown.refuse_used(passing)
         scores = self.scores(passing)
         return replace(self, threshold=Threshold(certain_threshold(scores, level, confidence), level, len(scores), confidence))
 

@@ -86,6 +86,13 @@ class Shown:
         """Of all examples."""
         return [key for own in self.keys.values() for key in own]
 
+    def refuse_used(self, images: Sequence[ImageLike]) -> None:
+        """Raise DataError if the detector was fitted on one of these images, or it is an example: both score lower than others."""
+        self.descriptors.refuse_fitted(images)
+        known = set(self.every_key())
+        if known and any(pixel_key(image) in known for image in images):
+            raise DataError("a threshold is set on images that are no examples, whose own score is too low: one of these is")
+
     @whole_float32()
     @torch.no_grad()
     def maps(self, images: Sequence[ImageLike], base: Sequence[np.ndarray]) -> dict[str, list[np.ndarray]]:

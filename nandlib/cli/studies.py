@@ -108,16 +108,13 @@ def check_data(
     sheet: Annotated[Path | None, typer.Option(help="write a page with pictures of every type: an .html file")] = None,
 ) -> None:
     """Which layout a folder has, what it holds, what is missing, and how to mend it; exit code 1 if a class cannot be used."""
-    from nandlib.data.layouts import LAYOUTS
-    from nandlib.errors import DataError, nearest
+    from nandlib.errors import DataError
     from nandlib.show.data_sheet import DataSheet
 
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder")
     if sheet is not None and sheet.suffix.lower() not in (".html", ".htm"):
         raise DataError(f"--sheet {sheet}: the page is an .html file")
-    if layout not in ("auto", *LAYOUTS):
-        raise DataError(f"no layout '{layout}': {nearest(layout, ['auto', *LAYOUTS])}")
     found = DataSheet.of(folder, layout, progress())
     typer.echo(found)
     if sheet is not None:

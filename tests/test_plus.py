@@ -191,6 +191,9 @@ def test_what_is_declared_normal_is_no_rival_of_itself(model):
     assert np.array_equal(np.stack(both(IMAGES)), np.stack(other(IMAGES)))
     with_hole = add_normality(detector, "scratch", model=model, nand=known, others=["hole", "dent"])
     assert np.array_equal(np.stack(both.remove(" Hole")(IMAGES)), np.stack(with_hole(IMAGES)))  # a rival again
+    with pytest.raises(DataError, match="all of others=.* are normal now: name another defect that stays abnormal"):
+        both.add("Dent")
+    assert both.names == ["scratch", " Hole"] and len(both(IMAGES)) == len(IMAGES)
 
 
 def test_the_ablation_starts_at_the_papers_rule_and_changes_one_thing_at_a_time():

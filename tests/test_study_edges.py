@@ -167,6 +167,9 @@ def test_a_preset_is_given_by_its_name_or_path(root, monkeypatch):
     monkeypatch.chdir(root / "notebooks")
     for given in ("mini", "mini.yaml", "studies/mini.yaml", "../studies/mini.yaml"):
         assert CliRunner().invoke(app, ["use", given]).stdout == "mini\n"
+    assert open_study("mini.yaml", root).name == open_study("studies/mini.yaml", root).name == "mini"
+    with pytest.raises(PresetError, match="elsewhere/mini.yaml does not exist"):  # not another one of that name
+        open_study("elsewhere/mini.yaml", root)
     found = CliRunner().invoke(app, ["use", "mani"])
     assert "studies/mani.yaml does not exist: did you mean" in str(found.exception) and "mini.yaml" in str(found.exception)
 

@@ -14,20 +14,12 @@ from nandlib.warm import warm_processes
 
 
 @app.command(rich_help_panel=STUDIES)
-def use(preset: Annotated[Path, typer.Argument(help="studies/<name>.yaml, or the name")]) -> None:
+def use(preset: Annotated[str, typer.Argument(help="studies/<name>.yaml, or the name")]) -> None:
     """Enter a study preset into params.yaml, so that 'dvc repro' runs it. Prints the study's name."""
     from nandlib.study.open_study import project_root
     from nandlib.study.registry import register
 
-    root = project_root()
-    typer.echo(register(_preset(str(preset), root), root))
-
-
-def _preset(given: str, root: Path) -> Path:
-    """A preset that is given by its path, from here or from the project's folder, or by its name."""
-    name = Path(given).name.removesuffix(".yaml")
-    places = [Path(given), root / given] if given.endswith(".yaml") else []
-    return next((place for place in places if place.is_file()), root / "studies" / f"{name}.yaml")
+    typer.echo(register(preset, project_root()))
 
 
 @app.command(rich_help_panel=STUDIES)
@@ -180,7 +172,7 @@ def run_study(
     from nandlib.study.registry import register
 
     root = project_root()
-    name = register(_preset(study, root), root)
+    name = register(study, root)
     _pass_on_a_cluster(name, root, engine, address)
     _reproduce([f"{target}@{name}"], root)
     page = root / "figures" / name / "report.html"

@@ -72,22 +72,22 @@ class AdaptedDetector:
             examples: Images that show it; `nandlib.method.examples.Example` for those with a mask, box or point.
 
         Raises:
-            DataError: If there is neither text nor example, a phrase is empty or not read, the name is taken or no printable text, or an
-                example is none: its score is not above that of normal images, its mask does not fit, or it was given before.
+            DataError: If there is neither text nor example, a phrase is empty or not read, the name is taken or no printable text, none of
+                `others` stays, or an example is none: its score is not above normal, its mask does not fit, it was given before.
         """
         phrases = checked_phrases(text)
         refuse_single(examples, "examples")
         if not (phrases or len(examples)):
             raise DataError("a normality needs at least one phrase that is not empty, or an example")
-        more = not phrases and name in self.names
-        name = checked_name(name or (phrases[0] if phrases else "example"))
+        name, more = checked_name(name or (phrases or ("example",))[0]), not phrases and name in self.names
         if name in self.names and not more:
-            how = f"another name, or name={name!r} to show more of it" if not phrases else "another name, or remove it first"
-            raise DataError(f"normality '{name}' is added already: give {how}")
+            how = f"name={name!r} to show more of it" if not phrases else "remove it first"
+            raise DataError(f"normality '{name}' is added already: give another name, or {how}")
         refuse_repeated(phrases, self.normalities)
         if phrases:
             self.text_feature(tuple(self.prompts.fill(phrases)))  # what cannot be read is refused here
         said = {**self.normalities, **({name: phrases} if phrases else {})}
+        still_abnormal(self.others, said)
         shown, kept = self._show(name, examples) if len(examples) else self.shown, lasting(self.threshold) if more else self.threshold
         return replace(self, normalities=said, shown=shown, threshold=kept)
 

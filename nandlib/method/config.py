@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
+from nandlib.errors import PresetError
 from nandlib.settings import Section, each_once
 
 
@@ -72,3 +73,14 @@ class NandConfig(Section):
     )
     image_score: Literal["max", "topk_mean", "max_plus_image"] = "max"
     top_fraction: float = Field(0.001, gt=0, le=1, description="of the pixels, for topk_mean")
+
+    def layers_of(self, n_layers: int) -> list[int]:
+        """Those of a model's `n_layers` that A_sup is made of.
+
+        Raises:
+            PresetError: If ``layers`` names one that the model does not have.
+        """
+        found = list(range(n_layers) if self.layers is None else self.layers)
+        if max(found) >= n_layers:
+            raise PresetError(f"nand.layers: the model has the layers 0 to {n_layers - 1}, not {max(found)}")
+        return found

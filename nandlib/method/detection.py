@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nandlib.errors import PresetError
 from nandlib.method.config import NandConfig
 from nandlib.method.operators import aggregate_layers, detect, prompt_ensemble
 from nandlib.method.prompts import PromptSet
@@ -51,9 +50,7 @@ def suppression_map(
     Returns:
         ``(N, H, W)``, in main memory, in [0, 1] unless the aggregation is the raw sum.
     """
-    layers = list(nand.layers) if nand.layers is not None else list(range(added.shape[1]))
-    if max(layers) >= added.shape[1]:
-        raise PresetError(f"nand.layers: the model has the layers 0 to {added.shape[1] - 1}, not {max(layers)}")
+    layers = nand.layers_of(added.shape[1])
     against = {"normal": normal, "abnormal": abnormal}
     maps = detect(
         added[:, layers],

@@ -174,9 +174,16 @@ def spelled(phrase: str) -> str:
 
 
 def still_abnormal(others: Sequence[tuple[str, ...]], normalities: Mapping[str, Sequence[str]]) -> list[tuple[str, ...]]:
-    """Those of the defects `others` of which no phrase is a normality's: what was declared normal is no rival of itself."""
+    """Those of the defects `others` of which no phrase is a normality's: what was declared normal is no rival of itself.
+
+    Raises:
+        DataError: If there were some, and none is left to compete with.
+    """
     added = {spelled(phrase) for own in normalities.values() for phrase in own}
-    return [phrases for phrases in others if added.isdisjoint(map(spelled, phrases))]
+    left = [phrases for phrases in others if added.isdisjoint(map(spelled, phrases))]
+    if others and not left:
+        raise DataError("all of others=[...] are normal now: name another defect that stays abnormal, or take plus.competitors 'bank'")
+    return left
 
 
 def checked_name(name: str) -> str:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from nandlib.errors import PresetError
 from nandlib.evaluation.control_texts import control_sentences, random_feature
 from nandlib.method.detection import text_features
 from nandlib.models import VisionLanguageModel
@@ -101,9 +100,8 @@ class Similarities:
 
     @cached_property
     def _model(self) -> VisionLanguageModel:
-        model, layers = model_of(self.study), self.study.config.nand.layers
-        if max(layers or (0,)) >= model.n_layers:  # before all images have passed it, not after
-            raise PresetError(f"nand.layers: the model has the layers 0 to {model.n_layers - 1}, not {max(layers or ())}")
+        model = model_of(self.study)
+        self.study.config.nand.layers_of(model.n_layers)  # refused before all images have passed, not after
         return model
 
     @cached_property

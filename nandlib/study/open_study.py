@@ -226,5 +226,14 @@ def open_study(study: str | Path = "mini", root: Path | None = None) -> OpenStud
         PresetError: If there is no such preset, or it is not valid.
     """
     root = root or project_root()
-    path = Path(study) if str(study).endswith(".yaml") else root / "studies" / f"{study}.yaml"
-    return OpenStudy(root, load_study(path if path.is_absolute() or path.is_file() else root / path))
+    return OpenStudy(root, load_study(preset_path(study, root)))
+
+
+def preset_path(study: str | Path, root: Path) -> Path:
+    """Where the preset lies of a study that is given by its name (with or without ``.yaml``), or by a path from here or from the project's
+    folder; whether it is there, `nandlib.study.preset.load_study` says."""
+    given = Path(study)
+    if given.suffix != ".yaml":
+        return root / "studies" / f"{study}.yaml"
+    places = [given, root / given] + [root / "studies" / given.name] * (len(given.parts) == 1)
+    return next((place for place in places if place.is_file()), places[-1])

@@ -15,7 +15,7 @@ from nandlib.errors import DataError, NandError, PresetError
 from nandlib.settings import EMBEDDED_HEADS, RANDOM, RESOURCES, read_yaml, resource
 from nandlib.study.fingerprint import file_digest
 from nandlib.study.open_kind import KINDS, NOTEBOOKS, is_kind, load_kind
-from nandlib.study.open_study import OpenStudy, open_study
+from nandlib.study.open_study import OpenStudy, open_study, preset_path
 from nandlib.study.preset import load_study
 
 NO_WEIGHTS = "nandlib/models/checkpoints.py"  # what DVC watches where weights are random
@@ -82,13 +82,14 @@ def _may_be_preset(path: Path) -> bool:
     return isinstance(content, dict) and bool({"data", "detectors"} & set(content))
 
 
-def register(preset: Path, root: Path) -> str:
-    """Enter a preset into ``params.yaml`` and return the study's name.
+def register(given: str | Path, root: Path) -> str:
+    """Enter a preset, given as `preset_path` takes it, into ``params.yaml`` and return the study's name.
 
     Raises:
         PresetError: If the preset is not valid or does not lie in ``studies/``.
         DataError: If files or folders that it names are not there; one message lists all of them. Or if another process registers one.
     """
+    preset = preset_path(given, root)
     if preset.parent.resolve() == (root / KINDS).resolve() or (not preset.is_file() and is_kind(preset.stem, root)):
         kind = load_kind(preset.stem, root).kind
         commands = " && ".join(f"nand {words} {preset.stem}" for words in (kind, f"notebook {NOTEBOOKS[kind]}", "report"))
@@ -226,10 +227,10 @@ def registered(name: str, root: Path) -> OpenStudy:
     Raises:
         PresetError: If it is not registered, or its preset names other files by now.
     """
-    given = Path(name) if Path(name).is_file() else root / name
-    if name.endswith(".yaml") and given.resolve().parent != (root / "studies").resolve():
+    preset = preset_path(name, root)
+    if preset.resolve().parent != (root / "studies").resolve():
         raise PresetError(f"{name} does not lie in {root / 'studies'}: its results would take the place of a study's of that name")
-    study, registry = open_study(name, root), read_registry(root)
+    study, registry = open_study(preset, root), read_registry(root)
     name = study.name  # of a preset that was given by its path
     entry, training = (registry.get("studies") or {}).get(name), _training(study)
     known = {model: dict(own) for model, own in (registry.get("models") or {}).items() if model in training}

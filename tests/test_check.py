@@ -146,13 +146,26 @@ def test_harm_is_foreseen_from_scores():
     useful = harm_table(frame(lambda g, x: x * (0.2 if g == "a" else 1)))
     harmful = harm_table(frame(lambda g, x: x * (0.2 if g == "b" else 1)))
     a, b = (table[table["group"] == "a"] for table in (useful, harmful))
-    assert len(a) == DRAWS and (a["delta"] > 0).all() and (b["delta"] < -2).all()
-    assert (a["gain"] > 0).all() and (b["gain"] < 0).all() and (a["lost"] > 0).all()
+    assert (a.groupby("images")["verdict"].size() == DRAWS).all() and a["images"].nunique() == 3
+    assert (a["delta"] > 0).all() and (b["delta"] < -2).all()
+    assert (a["signal"] * np.where(a["images"] == "unlabelled", 1, -1) > 0).all() and (b["signal"] > 0).all()
     both = pd.concat([a.assign(detector="x"), b])
-    labelled = harm_summary(both).iloc[1]
-    assert labelled[["harmful", "useful", "auroc", "caught", "kept"]].tolist() == [1, 1, 100, 100, 100]
+    for _, labelled in harm_summary(both).iloc[1:].iterrows():
+        assert labelled[["harmful", "useful", "harmful_texts", "auroc", "caught", "kept", "unsaid"]].tolist() == [1, 1, 1, 100, 100, 100, 0]
     assert best_threshold(both) in range(51)
     assert np.isnan(best_threshold(both[both["delta"] > 0]))
+
+
+def test_a_verdict_that_says_nothing_neither_catches_nor_keeps():
+    nothing = harm_table(frame(lambda g, x: x * 0.995))  # less than 1 % is removed
+    nothing = nothing[nothing["group"] == "a"].assign(delta=1.0)
+    assert set(nothing["verdict"]) == {"does nothing"}
+    for delta, share in ((1.0, "kept"), (-3.0, "caught")):
+        assert (harm_summary(nothing.assign(delta=delta))[[share, "unsaid"]].to_numpy() == [0, 100]).all()
+    unknown = frame(lambda g, x: x * 0.5)
+    unknown["before"] = np.where(unknown["group"] == "good", 9.0, unknown["before"])  # good images score highest
+    own = harm_table(unknown).query("images == 'unlabelled'")
+    assert set(own["verdict"]) == {"not known"}
 
 
 def test_the_threshold_is_what_the_validation_products_give():

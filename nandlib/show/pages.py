@@ -119,18 +119,18 @@ def _trained(root: Path) -> str:
 
 
 def _harm(root: Path) -> str:
-    """`nandlib.evaluation.harm`: harmful texts caught, useful ones kept."""
+    """`nandlib.evaluation.harm`: harmful texts caught, useful ones kept, and of how many nothing is said."""
     rows = []
     for study, name in {"validation": "validation products", "mini": DRAWN, **REAL}.items():
         if not (root / "figures" / study / "measure/harm.csv").is_file():
             continue
         table = _read(root, f"{study}/measure/harm.csv").set_index("images")
         first = table.iloc[0]
-        cells = [f"{row['caught']:.0f} %, {row['kept']:.0f} % ({row['auroc']:.0f})" for _, row in table.iterrows()]
-        rows.append([name, f"{first['harmful']:.0f}, {first['useful']:.0f}", *cells])
-    return scale_tables.markdown(
-        ["texts of", "harmful, useful", "unlabelled rejects: caught, kept (AUROC)", "5 accepted and 5 rejected: caught, kept"], rows
-    )
+        pairs = (f"{first[kind]:.0f} ({first[f'{kind}_texts']:.0f})" for kind in ("harmful", "useful"))
+        cells = (f"{row['caught']:.0f} %, {row['kept']:.0f} %, {row['unsaid']:.0f} %" for _, row in table.iterrows())
+        rows.append([name, ", ".join(pairs), *cells])
+    head = ["texts of", "harmful, useful", "unlabelled rejects: caught, kept, unsaid", "5 accepted and 5 rejected: caught, kept, unsaid"]
+    return scale_tables.markdown([*head, "the same, by images that it does not see"], rows)
 
 
 def _models(root: Path) -> str:

@@ -123,8 +123,8 @@ class OneNipConfig(UniAdConfig):
 
     published: ClassVar[dict[str, Any]] = {**UniAdConfig.published, "refiner": 128, "versions": None}
 
-    stages: tuple[int, ...] = (5,)
     epochs: int = Field(80, ge=1, description="published: 1000")
+    rate: float = Field(1e-3, gt=0, description="published: 1e-4; a tenth of it for the last fifth of the epochs")
     refiner: int = Field(32, ge=1, description="width of the refiner; published: 128")
     versions: int | None = Field(2, ge=1, description="synthetic images of each normal one; None, as published: new ones in every epoch")
 

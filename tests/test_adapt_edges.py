@@ -14,7 +14,7 @@ from anomalib.models import Patchcore
 from PIL import Image
 from ruamel.yaml import YAML
 from safetensors.torch import load_file, save_file
-from test_trained_detectors import NORMALS
+from test_trained_detectors import NORMALS, plate
 from torchvision import transforms as v1
 from torchvision.transforms.v2 import Compose, Normalize
 
@@ -125,11 +125,11 @@ def test_a_threshold_of_what_was_added_goes_with_it(adapted):
     assert replace(adapted, threshold=before).remove("loose thread").threshold == before
     assert replace(adapted, threshold=after).remove("loose thread").threshold is None
     high, accepted = Threshold(1e6, 0.05, 80, 0.95), NORMALS["wide"][1:]
-    own, none = (one.check(IMAGES, accepted=accepted) for one in (replace(adapted, threshold=high), adapted))
+    fresh = [plate(k, 2) for k in range(30, 35)]
+    own, none = (one.check(fresh, accepted=accepted) for one in (replace(adapted, threshold=high), adapted))
     assert own.overkill_before == none.overkill_before
-    assert (
-        own.overkill_before != replace(adapted, threshold=replace(high, confidence=None)).check(IMAGES, accepted=accepted).overkill_before
-    )
+    lasting = replace(adapted, threshold=replace(high, confidence=None))
+    assert own.overkill_before != lasting.check(fresh, accepted=accepted).overkill_before
 
 
 def test_a_soft_mask_marks_the_same_as_a_file_and_in_memory(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from test_examples import BARS, NORMALS, SIDE, SQUARES, model, patchcore  # noqa: F401
+from test_examples import BARS, NORMALS, SIDE, SQUARES, model, patchcore, plate  # noqa: F401
 from test_trained_detectors import CONFIGS
 from typer.testing import CliRunner
 
@@ -204,12 +204,12 @@ def test_an_adapted_detector_is_told_in_a_line(patchcore, model):  # noqa: F811
 
 
 def test_so_few_images_promise_less(patchcore, model):  # noqa: F811
-    adapted = add_normality(patchcore, "square", model=model)
+    adapted, fresh = add_normality(patchcore, "square", model=model), [plate(k) for k in range(30, 33)]
     with pytest.warns(UserWarning, match="3 normal images promise a level of 0.250, not 0.05: give 19 or more"):
-        assert adapted.calibrate(NORMALS[:3]).threshold.level == 0.25
+        assert adapted.calibrate(fresh).threshold.level == 0.25
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        adapted.calibrate(NORMALS[:3], level=0.25)
+        adapted.calibrate(fresh, level=0.25)
 
 
 def test_the_advice_is_of_what_was_added(folders):

@@ -55,11 +55,11 @@ def explain(
     if image.is_dir():
         raise DataError(f"{image} is a folder: explain shows one image; 'nand apply' takes folders")
     listing = Listing.of([image])
-    if out.resolve() in {place.resolve() for place in (image, *(accept or []))}:
-        raise DataError(f"--out {out} is one of the images that are read: give the figure another name")
     detector = detector or ("aprilgan" if maps is None and checkpoint is None else None)
     use_style()
     setting = Setting(text or [], accept or [], noun, detector, maps, checkpoint, normals, method, model, accept_masks=accept_masks)
+    if out.resolve() in {image.resolve(), *setting.read()}:
+        raise DataError(f"--out {out} is one of the images that are read: give the figure another name")
     seen, figure = look(adapted_detector(setting, listing), found := image.absolute())
     save(figure, out)
     if as_json:
@@ -108,7 +108,7 @@ def check(
     images = {kind: find_images([folder]) if folder else [] for kind, folder in folders.items()}
     passing = find_images([good])
     trained = {pixel_key(path): path for path in (find_images([normals]) if normals else [])}  # which may hold one twice
-    accepted_now = find_images(accept) if accept else []
+    accepted_now = setting.accepted()
     refuse_contradictions({"--normals": list(trained.values()), "--accept": accepted_now, "good": passing, **images})
     found, renewed = adapted.check(passing, **images), None
     if not as_json:

@@ -75,7 +75,7 @@ def apply(
     from nandlib.method.prompts import read_texts
     from nandlib.streaming.apply import apply as run
     from nandlib.streaming.here import Here
-    from nandlib.streaming.listing import Listing, find_images
+    from nandlib.streaming.listing import Listing
     from nandlib.streaming.map_files import map_folder
     from nandlib.streaming.results import digest
     from nandlib.streaming.work import How
@@ -87,7 +87,7 @@ def apply(
     asked = Setting(text or [], accept or [], noun, detector, maps, checkpoint, normals, method, model, clip, device, accept_masks)
     asked.check()
     listing = Listing.of(images, [out / "maps", out / "overlays", *([maps] if maps else [])])
-    own = map_folder(maps, listing, find_images(asked.accept) if asked.accept else []) if maps else None
+    own = map_folder(maps, listing, asked.accepted()) if maps else None
     how = How(store, store == "files" if overlays is None else overlays, batch, skip_unreadable)
     setting = asked.record(own)
     where: Any
@@ -98,7 +98,7 @@ def apply(
     else:
         where = Here(workers if device == "cpu" else 1, threads)
     table = run(lambda: adapted_detector(asked, listing), listing, out, setting, how, maps=own, engine=where, progress=progress())
-    shown = {digest(path.read_bytes()) for path in find_images(accept)} if accept else set()
+    shown = {digest(path.read_bytes()) for path in asked.accepted()}
     among = [row["image"] for row in table.select(["image", "digest"]).to_pylist() if row["digest"][:16] in shown] if shown else []
     scores = table.select(["image", "score_before", "score_after", "removed"]).to_pandas()
     if as_json:

@@ -88,6 +88,25 @@ class Setting:
         check_device(self.device)
         check_source(self.detector, self.maps, self.checkpoint)
 
+    def accepted(self) -> list[Path]:
+        """Images of --accept; masks among them are none."""
+        from nandlib.streaming.listing import Listing, find_images
+
+        if not self.accept:
+            return []
+        masks = [self.accept_masks] if self.accept_masks else []
+        if masks and masks[0].is_file():
+            return [image for image in find_images(self.accept) if not image.samefile(masks[0])]
+        listing = Listing.of(self.accept, masks)
+        return [Path(listing.path(name)) for name in listing]
+
+    def read(self) -> set[Path]:
+        """The images and masks that are read, links followed, beside those that are asked about."""
+        from nandlib.streaming.listing import find_images
+
+        places = (place for place in (self.normals, self.accept_masks) if place is not None)
+        return {path.resolve() for path in (*self.accepted(), *(path for place in places for path in find_images([place])))}
+
     def examples(self) -> list[Any]:
         """Images of --accept: paths, or those that have a mask with it.
 
@@ -96,9 +115,8 @@ class Setting:
         """
         from nandlib.data.images import load_mask
         from nandlib.method.examples import Example
-        from nandlib.streaming.listing import find_images
 
-        images = find_images(self.accept) if self.accept else []
+        images = self.accepted()
         masks = masks_by_image(images, self.accept_masks) if self.accept_masks else {}
         return [Example(image, load_mask(masks[image])) if image in masks else image for image in images]
 
@@ -111,7 +129,7 @@ class Setting:
 
         named = {"checkpoint": self.checkpoint, "model": self.weights or EMBEDDED_HEADS, "clip": self.clip}
         files = {name: [path] if path else [] for name, path in named.items()}
-        files |= {"normals": find_images([self.normals]) if self.normals else [], "accept": find_images(self.accept) if self.accept else []}
+        files |= {"normals": find_images([self.normals]) if self.normals else [], "accept": self.accepted()}
         masks = masks_by_image(files["accept"], self.accept_masks) if self.accept_masks else {}
         files |= {"accept masks": list(masks.values())}
         if maps is not None:  # which say where an example shows it
@@ -135,6 +153,8 @@ def masks_by_image(images: Sequence[Path], folder: Path) -> dict[Path, Path]:
 
     root = folder if folder.is_dir() else folder.parent  # a mask may be given alone
     names = {mask: mask.relative_to(root).with_name(mask.stem.removesuffix("_mask")) for mask in find_images([folder])}
+    if both := next((image for image in images if image in names), None):
+        raise DataError(f"--accept-masks {folder}: {both} is an image of --accept too: put the masks into a folder of their own")
     found = dict[Path, Path]()
     for whole in (True, False):  # first those whose folders agree as well
         for mask, name in names.items():
@@ -213,7 +233,7 @@ def chosen_detector(
 def adapted_detector(s: Setting, listing: Listing | None) -> Any:
     """The adapted detector that the options describe."""
     from nandlib.method.normality import add_normality
-    from nandlib.method.prompts import read_texts
+    from nandlib.method.prompts import free_name, read_texts
     from nandlib.models import Placement, load_model
     from nandlib.streaming.listing import find_images
 
@@ -221,15 +241,12 @@ def adapted_detector(s: Setting, listing: Listing | None) -> Any:
     texts = read_texts(s.texts)
     model = load_model("clip" if s.clip else "mini", s.weights, Placement(s.device), s.clip)
     normals = find_images([s.normals]) if s.normals else []
-    accept = find_images(s.accept) if s.accept else []
-    detector = chosen_detector(s.detector, s.maps, s.checkpoint, model, s.noun, normals, listing, accept)
+    detector = chosen_detector(s.detector, s.maps, s.checkpoint, model, s.noun, normals, listing, s.accepted())
     method = cast(Literal["nand", "nand_plus"], s.method)  # checked above
     examples = s.examples()
     together = examples if len(texts) <= 1 else []  # several texts: which of them the examples show is not said
     first = texts[0] if texts else ()
     adapted = add_normality(detector, first, examples=together, model=model, noun=s.noun, method=method, normals=normals)
-    if examples and not together:
-        adapted = adapted.add(name="example", examples=examples)
     for phrases in texts[1:]:
         adapted = adapted.add(phrases)
-    return adapted
+    return adapted if together or not examples else adapted.add(name=free_name(adapted.names), examples=examples)

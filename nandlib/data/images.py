@@ -219,9 +219,15 @@ def evenly(count: int, most: int) -> list[int]:
     return chosen
 
 
+def whole_path(place: str | Path) -> Path:
+    """A path from the root, with no ``..`` in it. Links stay, unless a ``..`` may lead out of one."""
+    place = Path(place)
+    return place.resolve() if ".." in place.parts else place.absolute()
+
+
 def placed(image: ImageLike) -> ImageLike:
     """A path as it is kept to be opened again, wherever the working directory is by then; all else as it is."""
-    return Path(os.path.abspath(image)) if isinstance(image, (str, Path)) and not is_address(image) else image
+    return whole_path(image) if isinstance(image, (str, Path)) and not is_address(image) else image
 
 
 def kept(image: ImageLike) -> ImageLike:
@@ -251,6 +257,13 @@ def as_image(image: ImageLike) -> Image.Image:
     name = getattr(image, "filename", "") or "the image"
     with _named(name):
         return _rgb(_checked(image, name), name)
+
+
+def identities(image: ImageLike) -> set[Path | bytes]:
+    """By what an image is known again without opening its file: that file, links followed, and the pixels of what is in memory."""
+    name = image if isinstance(image, (str, Path)) else getattr(image, "filename", "")
+    file: set[Path | bytes] = {Path(os.path.realpath(name))} if name and not is_address(name) else set()
+    return file if isinstance(image, (str, Path)) else file | {pixel_key(image)}
 
 
 def pixel_key(image: ImageLike) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,7 +10,7 @@ import numpy as np
 import tifffile
 from torch import Tensor
 
-from nandlib.data.images import ImageLike
+from nandlib.data.images import ImageLike, whole_path
 from nandlib.errors import DataError
 
 MAP_SUFFIXES = (".npy", ".tiff", ".tif")
@@ -32,8 +31,8 @@ class MapFolder:
     """
 
     def __init__(self, folder: str | Path, image_root: str | Path | None = None) -> None:
-        self.folder = Path(folder).absolute()  # whoever changes the working directory still finds it
-        self.image_root = None if image_root is None else Path(image_root).absolute()
+        self.folder = whole_path(folder)  # whoever changes the working directory still finds it
+        self.image_root = None if image_root is None else whole_path(image_root)
         if not self.folder.is_dir():
             raise DataError(f"{self.folder} is not a folder of anomaly maps (a detector of a name is made by nandlib.fit_detector)")
         self._taken = dict[Path, Path]()  # map → image, where names alone tell them: of every call, since the next asks for others
@@ -46,13 +45,13 @@ class MapFolder:
         """
         image, stem = Path(image), Path(Path(image).stem)
         if self.image_root is not None:
-            whole, root = (Path(os.path.abspath(place)) for place in (image, self.image_root))
-            if not whole.is_relative_to(root):
+            whole = whole_path(image)
+            if not whole.is_relative_to(self.image_root):
                 raise DataError(
                     f"{image} is not inside image_root {self.image_root}, of whose images {self.folder} holds the maps: put it there, "
                     "and its map here"
                 )
-            stem = whole.relative_to(root).with_suffix("")
+            stem = whole.relative_to(self.image_root).with_suffix("")
         for suffix in MAP_SUFFIXES:
             path = self.folder / stem.with_name(stem.name + suffix)
             if path.is_file():
@@ -72,8 +71,8 @@ class MapFolder:
         for image in images:
             if not isinstance(image, (str, Path)):
                 raise DataError("a folder of maps needs the paths of the images, not the images themselves")
-            path = self.path_of(image)
-            if os.path.abspath(taken.setdefault(path, Path(image))) != os.path.abspath(image):
+            path, whole = self.path_of(image), whole_path(image)
+            if taken.setdefault(path, whole) != whole:
                 fix = "give MapFolder the image_root" if self.image_root is None else "rename one of them"
                 raise DataError(f"{taken[path]} and {image} would share the map {path}: {fix}")
             maps.append(check_map(_read(path), str(path)))
@@ -105,7 +104,8 @@ def check_map(array: Any, source: str) -> np.ndarray:
     if isinstance(array, Tensor):
         array = array.detach().cpu().float().numpy()
     try:
-        array = np.array(array, np.float32, order="C")
+        with np.errstate(over="ignore"):  # found below
+            array, given = np.array(array, np.float32, order="C"), np.asarray(array)
     except (TypeError, ValueError) as error:
         raise DataError(f"{source}: an anomaly map must be numbers (H, W), not {type(array).__name__}") from error
     while array.ndim > 2 and array.shape[0] == 1:
@@ -113,6 +113,8 @@ def check_map(array: Any, source: str) -> np.ndarray:
     if array.ndim != 2 or 0 in array.shape:
         raise DataError(f"{source}: an anomaly map must be (H, W), not {array.shape}")
     if not np.isfinite(array).all():
+        if given.dtype.kind in "fiub" and np.isfinite(given).all():
+            raise DataError(f"{source}: the anomaly map goes up to {given.max():.3g}, beyond float32: scale all maps alike")
         raise DataError(f"{source}: the anomaly map holds {int((~np.isfinite(array)).sum())} NaN or infinite values")
     if array.min() < 0:
         raise DataError(

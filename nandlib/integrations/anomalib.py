@@ -38,9 +38,14 @@ class AnomalibDetector:
         module: Any anomalib model whose predictions have an ``anomaly_map``.
         floor: Taken from the maps, which end at 0 then: for a model whose maps may be negative (Fastflow), the least value of normal
             images' maps.
+
+    Raises:
+        ModelError: If normalities were added to the module already (`adapt_module`).
     """
 
     def __init__(self, module: AnomalibModule, floor: float | None = None) -> None:
+        if isinstance(module, _WithNormality):
+            raise ModelError("the module is adapted already: its detector is module.normality, to which more can be added")
         self.module, self.floor = module.eval(), floor
 
     @torch.no_grad()

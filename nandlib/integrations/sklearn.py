@@ -17,6 +17,7 @@ from nandlib.errors import DataError
 from nandlib.method.adapt import AdaptedDetector
 from nandlib.method.examples import Example
 from nandlib.method.normality import add_normality
+from nandlib.method.prompts import free_name
 from nandlib.models import VisionLanguageModel, load_model
 
 
@@ -84,13 +85,16 @@ class NormalityDetector(OutlierMixin, BaseEstimator):
         model = self.model or load_model("mini")
         base = fit_detector(self.detector, model, noun=self.noun, normals=X) if isinstance(self.detector, str) else self.detector
         normal_maps = base.normal_maps(range(len(X))) if isinstance(self.detector, str) and hasattr(base, "normal_maps") else base(X)
-        self.offset_ = float(np.quantile(-_maxima(normal_maps, X, base), self.contamination, method="lower"))  # at most that share
-        self.detector_: AdaptedDetector | Detector = base
+        offset = float(np.quantile(-_maxima(normal_maps, X, base), self.contamination, method="lower"))  # at most that share
+        found: AdaptedDetector | Detector = base
         together = len(self.texts) == 1
         added = [(text, self.examples if together else ()) for text in self.texts]
         for text, examples in [*added, *([((), self.examples)] if len(self.examples) and not together else [])]:
-            more = {} if isinstance(self.detector_, AdaptedDetector) else self._options(model, X)
-            self.detector_ = add_normality(self.detector_, text, examples=examples, **more)
+            more = (
+                {"name": None if len(text) else free_name(found.names)} if isinstance(found, AdaptedDetector) else self._options(model, X)
+            )
+            found = add_normality(found, text, examples=examples, **more)
+        self.offset_, self.detector_ = offset, found
         return self
 
     def _options(self, model: VisionLanguageModel, normals: Sequence[ImageLike]) -> dict[str, Any]:

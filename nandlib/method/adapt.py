@@ -296,12 +296,12 @@ class AdaptedDetector:
             threshold=None if self.threshold is None else saved.Cut(**asdict(self.threshold)),
             shown=tuple(self.shown.examples),
             keys={name: tuple(key.hex() for key in own) for name, own in self.shown.keys.items()},
-            level=self.shown.descriptors.level if own else None,
+            **({name: getattr(self.shown.descriptors, name) for name in ("level", "highest")} if own else {}),
         )
-        token = {} if self.normal_token is None else {"normal_token": self.normal_token}
-        normal = {"normal_patches": self.shown.descriptors.normal} if own else {}
-        shown = {f"{saved.SHOWN}{name}": examples for name, examples in self.shown.examples.items()}
-        saved.write(folder, content, {"texts": self.texts, **token, **shown, **normal})
+        tensors = {"texts": self.texts} | {f"{saved.SHOWN}{name}": examples for name, examples in self.shown.examples.items()}
+        tensors |= {"normal_patches": self.shown.descriptors.normal} if own else {}
+        tensors |= {} if self.normal_token is None else {"normal_token": self.normal_token}
+        saved.write(folder, content, tensors)
         return folder
 
     @classmethod
@@ -329,12 +329,12 @@ class AdaptedDetector:
         refuse_single(normals, "normals")
         found, tensors = saved.read(folder)
         detector, model = saved.base_detector(found, folder, detector), model or load_model("mini")
-        descriptors = Descriptors(detector, model, normals, tensors.get("normal_patches"), found.level)
+        descriptors = Descriptors(detector, model, normals, tensors.get("normal_patches"), found.level, found.highest)
         keys = {name: tuple(map(bytes.fromhex, own)) for name, own in found.keys.items()}
-        shown, token = Shown(descriptors, found.nand, saved.shown(tensors, found.shown), keys), tensors.get("normal_token")
+        shown = Shown(descriptors, found.nand, saved.shown(folder, tensors, found.shown, descriptors), keys)
         threshold = None if found.threshold is None else Threshold(**found.threshold.model_dump())
         said = found.prompts.prompt_set(folder), found.noun, found.nand, found.normalities
-        adapted = cls(detector, model, *said, shown, found.others, token, threshold)
+        adapted = cls(detector, model, *said, shown, found.others, tensors.get("normal_token"), threshold)
         saved.refuse_other_texts(folder, tensors, adapted.texts)
         return adapted
 

@@ -24,7 +24,7 @@ from nandlib.errors import DataError
 from nandlib.method.threshold import Threshold
 
 LOST = 2.0  # percent
-LITTLE = 1.0  # percent of the scores: less removed is nothing done
+LITTLE = 1.0  # percent of a score: less removed of any is nothing done
 Verdict = Literal["harms", "may harm", "does nothing", "helps", "no harm seen", "not known"]
 
 
@@ -130,12 +130,13 @@ def check(normals: Scores, rejects: Scores, accepted: Scores, rejected: Scores, 
     detection = separation(normals, others) if len(others.before) else none
     lost = lost_detection(normals, others) if len(others.before) else np.nan
     split = separation(normals + accepted, rejected) if len(accepted.before) and len(rejected.before) else none
-    most = max(kind.removed for kind in (normals, rejects, accepted, rejected) if len(kind.before))
+    every = normals + rejects + accepted + rejected
+    most = float(removed(every.before, every.after).max())
     verdict, reason = _verdict(lost, most, split, detection, "show an example" if said else "show another example, or where it is")
     damped = others + accepted
-    removed = normals.removed, damped.removed, removed_above(damped.maps, threshold.value)
+    lost_scores = normals.removed, damped.removed, removed_above(damped.maps, threshold.value)
     overkill, escapes = _rates(accepted, threshold.value, above=True), _rates(rejected, threshold.value, above=False)
-    return Check(verdict, reason, *removed, *detection, lost, *split, threshold, *overkill, *escapes)
+    return Check(verdict, reason, *lost_scores, *detection, lost, *split, threshold, *overkill, *escapes)
 
 
 def removed_above(maps: Sequence[tuple[np.ndarray, np.ndarray]], value: float) -> float:
@@ -171,8 +172,7 @@ def refuse_contradictions(kinds: Mapping[str, Sequence[ImageLike]], known: Mappi
 
 def _verdict(lost: float, most: float, split: tuple[float, float], detection: tuple[float, float], advice: str) -> tuple[Verdict, str]:
     if most < LITTLE:
-        nothing = f"less than {LITTLE:.0f} % of the scores of any kind of images is removed"
-        return "does nothing", f"{nothing}: say it in other words, or {advice}"
+        return "does nothing", f"less than {LITTLE:.0f} % of any image's score is removed: say it in other words, or {advice}"
     if not np.isnan(split[0]):
         moved = f"the AUROC of what should pass against what should not goes from {split[0]:.0f} to {split[1]:.0f} %"
         if split[1] < split[0]:

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from nandlib.data.batch import inputs
-from nandlib.data.images import ImageLike, evenly, kept, placed
+from nandlib.data.images import ImageLike, evenly, identities, kept
 from nandlib.data.maps import Detector, MapFolder, check_maps
 from nandlib.errors import DataError
 from nandlib.method.batches import BATCH
+from nandlib.method.check import refuse_contradictions
 from nandlib.models import VisionLanguageModel
 from nandlib.models.base import whole_float32
 
@@ -46,7 +47,7 @@ class Descriptors:
         model: The vision-language model.
         normals: Normal images; not needed by a detector that lends its memory.
         normal: ``(M, C)`` descriptors of normal patches, where they are at hand already.
-        level: What `level` is, where it is at hand already.
+        level, highest: What these are, where they are at hand already.
     """
 
     def __init__(
@@ -56,8 +57,9 @@ class Descriptors:
         normals: Sequence[ImageLike] = (),
         normal: Tensor | None = None,
         level: float | None = None,
+        highest: float | None = None,
     ) -> None:
-        self.detector, self.model, self._normal, self._level = detector, model, normal, level
+        self.detector, self.model, self._normal, self._level, self._highest = detector, model, normal, level, highest
         self.normals = tuple(map(kept, normals))
 
     @property
@@ -66,15 +68,16 @@ class Descriptors:
         return isinstance(self.detector, LendsDescriptors)
 
     def knows(self, image: ImageLike) -> bool:
-        """Whether an image is the file of a normal one: of those given, or those that the detector was fitted on and keeps."""
-        return self.fitted_on(image) or (isinstance(image, (str, Path)) and placed(image) in self._given)
+        """Whether an image is a normal one (`identities`): of those given, or those that the detector was fitted on and keeps."""
+        return self.fitted_on(image) or not self._given.isdisjoint(identities(image))
 
     def fitted_on(self, image: ImageLike) -> bool:
-        """Whether an image is a file that the detector was fitted on and keeps."""
-        return isinstance(image, (str, Path)) and placed(image) in self._fitted
+        """Whether an image is one (`identities`) that the detector was fitted on and keeps."""
+        return bool(self._fitted) and not self._fitted.isdisjoint(identities(image))
 
     def refuse_fitted(self, images: Sequence[ImageLike]) -> None:
-        """Raise DataError if the detector was fitted on one of them, as far as it keeps their files."""
+        """Raise DataError if one of them is there twice, or the detector was fitted on it, as far as it keeps its images."""
+        refuse_contradictions({"the images of a threshold": images})
         if any(map(self.fitted_on, images)):
             raise DataError(
                 "a threshold is set on images that the detector was not trained on, since its own score too low: some of these it was"
@@ -86,13 +89,12 @@ class Descriptors:
             raise DataError("a check needs normal images that the detector was not trained on: some of these it was")
 
     @cached_property
-    def _given(self) -> frozenset[Path]:
-        return frozenset(image for image in self.normals if isinstance(image, Path))
+    def _given(self) -> frozenset[Path | bytes]:
+        return frozenset().union(*map(identities, self.normals))
 
     @cached_property
-    def _fitted(self) -> frozenset[Path]:
-        own = getattr(self.detector, "normals", ()) if self.lent else ()
-        return frozenset(image for image in own if isinstance(image, Path))
+    def _fitted(self) -> frozenset[Path | bytes]:
+        return frozenset().union(*map(identities, getattr(self.detector, "normals", ()) if self.lent else ()))
 
     @torch.no_grad()
     def __call__(self, images: Sequence[ImageLike]) -> Tensor:
@@ -135,7 +137,7 @@ class Descriptors:
     @property
     def highest(self) -> float | None:
         """The greatest of these values, of which `level` is the median; None where they are not at hand."""
-        return float(self._heights.max()) if self._level is None and len(self._heights) else None
+        return self._highest if self._level is not None else float(self._heights.max()) if len(self._heights) else None
 
     @cached_property
     def _heights(self) -> np.ndarray:

@@ -190,12 +190,24 @@ def example_weights(example: Example, size: tuple[int, int], anomaly: np.ndarray
     if where is not None:
         return marked_weights(where, grid)
     regions = find_regions(torch.from_numpy(anomaly)[None], grid, plus)
+    return regions.weights[0][int(regions.labels[0][_place(example, size, anomaly)])].view(grid)
+
+
+def example_score(example: Example, size: tuple[int, int], anomaly: np.ndarray, plus: PlusConfig) -> float:
+    """How high the detector's map ``(H, W)`` of an example goes: in the region of its point, or, without one, anywhere."""
+    if example.point is None:
+        return float(anomaly.max())
+    labels = find_regions(torch.from_numpy(anomaly)[None], (1, 1), plus).labels[0]
+    return float(anomaly[labels == labels[_place(example, size, anomaly)]].max())
+
+
+def _place(example: Example, size: tuple[int, int], anomaly: np.ndarray) -> tuple[int, int]:
+    """Row and column of the map in whose region the example lies: its point's, or where the map is highest."""
     height, width = anomaly.shape
     if example.point is not None:
-        row, column = int(example.point[1] * height / size[1]), int(example.point[0] * width / size[0])
-    else:
-        row, column = divmod(int(anomaly.argmax()), width)
-    return regions.weights[0][int(regions.labels[0, row, column])].view(grid)
+        return int(example.point[1] * height / size[1]), int(example.point[0] * width / size[0])
+    row, column = divmod(int(anomaly.argmax()), width)
+    return row, column
 
 
 def both(said: Tensor, shown: Tensor, text_weight: float = ExampleConfig().text_weight) -> Tensor:

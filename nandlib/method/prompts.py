@@ -186,6 +186,11 @@ def still_abnormal(others: Sequence[tuple[str, ...]], normalities: Mapping[str, 
     return left
 
 
+def free_name(taken: Sequence[str], name: str = "example") -> str:
+    """A name for a normality that none of these has: itself, or with a number behind it."""
+    return next(own for own in (name, *(f"{name} {k}" for k in range(2, len(taken) + 3))) if own not in taken)
+
+
 def checked_name(name: str) -> str:
     """The name of a normality.
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from nandlib.data.maps import Detector, MapFolder
 from nandlib.errors import DataError
 from nandlib.method.config import NandConfig, PromptConfig
+from nandlib.method.descriptors import Descriptors
 from nandlib.method.prompts import PromptSet
 from nandlib.settings import Section, read_yaml
 
@@ -70,6 +71,7 @@ class Saved(Section):
     shown: tuple[str, ...] = Field((), description="names of normalities with examples, in order")
     keys: dict[str, tuple[Key, ...]] = Field({}, description="of the examples' pixels, by the name of their normality")
     level: float | None = Field(None, description="how high a normal image's map is; null: not known")
+    highest: float | None = Field(None, description="how high the highest of them is; null: not known")
 
 
 def relative(path: Path, folder: Path) -> str:
@@ -172,9 +174,17 @@ def read(folder: Path) -> tuple[Saved, dict[str, Tensor]]:
     return saved, tensors
 
 
-def shown(tensors: Mapping[str, Tensor], order: Sequence[str]) -> dict[str, Tensor]:
-    """The examples among the tensors, by the name of their normality, in the order in which they were added (as far as it is known)."""
+def shown(folder: Path, tensors: Mapping[str, Tensor], order: Sequence[str], descriptors: Descriptors) -> dict[str, Tensor]:
+    """The examples among the tensors, by the name of their normality, in the order in which they were added (as far as it is known).
+
+    Raises:
+        DataError: If they are none of the descriptors of the detector that is given.
+    """
     found = {name.removeprefix(SHOWN): tensor for name, tensor in tensors.items() if name.startswith(SHOWN)}
+    if found and (width := next(iter(found.values())).shape[1]) != (own := descriptors.normal.shape[1]):
+        raise DataError(
+            f"{folder} holds examples by {width} features a patch, and the detector that is given has {own}: load the right one"
+        )
     return {name: found[name] for name in dict.fromkeys((*order, *found))}
 
 

@@ -18,7 +18,7 @@ from nandlib.errors import DataError
 from nandlib.method.batches import BATCH
 from nandlib.method.config import NandConfig
 from nandlib.method.descriptors import Descriptors
-from nandlib.method.examples import Example, directions, example_suppression, example_weights, positions, shown_directions
+from nandlib.method.examples import Example, directions, example_score, example_suppression, example_weights, positions, shown_directions
 from nandlib.method.plus import find_regions
 from nandlib.models import whole_float32
 
@@ -63,7 +63,7 @@ class Shown:
         for k, (example, anomaly) in enumerate(zip(examples, base, strict=True), 1):
             image, called = as_image(example.image), str(example.image) if isinstance(example.image, (str, Path)) else f"example {k}"
             if example.where(image.size) is None:
-                check_shows(called, score := float(anomaly.max()), self.descriptors.level)
+                check_shows(called, score := example_score(example, image.size, anomaly, self.nand.plus), self.descriptors.level)
                 if (highest := self.descriptors.highest) is not None and score <= highest:
                     warnings.warn(
                         f"{called} may show nothing: its score is {score:.3g}, and a normal image reaches {highest:.3g}", stacklevel=4
@@ -110,7 +110,9 @@ class Shown:
 
 
 def check_shows(name: str, score: float, level: float | None) -> None:
-    """Raise DataError if an example's score is not above that of half of the normal images (None: not known)."""
+    """Raise DataError if an example's score is not above that of half of the normal images (None: not known), or 0."""
+    if score <= 0:
+        raise DataError(f"{name} shows nothing: its anomaly map is 0 there; say where it is with a mask or a box, or leave it out")
     if level is not None and score <= level:
         raise DataError(
             f"{name} shows nothing: its score is {score:.3g}, and half of the normal images reach {level:.3g}; "

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 import fsspec
 
 from nandlib.data.addresses import below, is_address, local_path
-from nandlib.data.images import IMAGE_SUFFIXES, is_hidden, is_image, is_unread
+from nandlib.data.images import IMAGE_SUFFIXES, is_hidden, is_image, is_unread, whole_path
 from nandlib.errors import DataError
 from nandlib.streaming.results import PARTS
 
@@ -54,7 +54,7 @@ class Listing:
             folder = place[: place.rindex("/") + 1] if is_image(PurePosixPath(place).name) else place
             found = cls((f"{place}{chain}{rest}",), f"{folder}{chain}{rest}")
         else:
-            paths = [_absolute(Path(place)) for place in places]
+            paths = [whole_path(place) for place in places]
             for path in paths:
                 _check_place(path)
             real = [path.resolve() for path in paths]
@@ -88,11 +88,6 @@ class Listing:
     def _walk(self, place: Path) -> Iterator[str]:
         paths = _walk(place, self.without) if place.is_dir() else iter([place])
         return (_name(path, self.root) for path in paths)
-
-
-def _absolute(place: Path) -> Path:
-    """With no ``..`` in it: names are cut from paths. Links stay, unless a ``..`` may lead out of one."""
-    return place.resolve() if ".." in place.parts else place.absolute()
 
 
 def _name(path: Path, root: str) -> str:

@@ -32,14 +32,14 @@ def map_folder(folder: Path, listing: Listing, examples: Sequence[Path] = ()) ->
     above = sorted(images[0].absolute().parents, key=lambda root: len(root.parts)) if len(images) == 1 else []
     place = folder.absolute()  # workers of a cluster stand in other folders
     for maps in (*(MapFolder(place, root) for root in above or [Path(listing.root)]), *((MapFolder(place),) if unique else ())):
-        missing = [image for image in images if not maps.has([image])]
+        missing = [image for image in (*images, *examples) if not maps.has([image])]
         if not missing:
             for image in images:
                 _check_readable(maps.path_of(image))
             return maps
-    relative = missing[0].relative_to(listing.root).with_suffix("")
+    relative = (missing[0].relative_to(listing.root) if missing[0] in images else Path(missing[0].name)).with_suffix("")
     raise DataError(
-        f"{len(missing)} of {len(images)} images have no map, the first is {missing[0]}: expected {folder / relative} "
+        f"{len(missing)} of {len(images) + len(examples)} images have no map, the first is {missing[0]}: expected {folder / relative} "
         + (f"(or {relative.name} in that folder) " if unique else "(several images share a name, so the folders must be the same) ")
         + f"with one of {', '.join(MAP_SUFFIXES)}"
     )

@@ -47,10 +47,10 @@ def read_yaml(path: Path) -> Any:
     try:
         return YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        siblings = sorted(str(p) for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        raise PresetError(f"{path} does not exist: {nearest(path, siblings)}") from None
+        siblings = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        raise PresetError(f"{path} does not exist: {nearest(path.name, siblings)}") from None
     except Exception as error:  # of a library that trusts what it reads
-        raise PresetError(f"{path} is not valid YAML: {error}") from error
+        raise PresetError(f"{path} is not valid YAML: {str(error).partition('To suppress')[0].strip()}") from error
 
 
 def resource(kind: str, name: str) -> Path:

@@ -60,8 +60,11 @@ def test_every_preset_of_the_repository_is_valid(preset):
         ("[aprilgan]", "[april_gan]", r"key 'detectors.0' is 'april_gan': did you mean 'aprilgan'\?"),
         ("nand: {}", "nand: {layer_aggregation: men}", r"key 'nand.layer_aggregation' is 'men': did you mean 'mean'\?"),
         ("nand: {}", "nand: {temperature: -1}", "key 'nand.temperature': Input should be greater than 0"),
-        ("winclip: {}\n", "", "key 'winclip': Field required"),
+        ("winclip: {}\n", "", "key 'winclip' is missing: copy it from studies/template.yaml"),
         ("name: mine", "name: yours", "key 'name' is 'yours' but must be the file's name, 'mine'"),
+        ("[aprilgan]", "aprilgan", r"key 'detectors': must be a list, such as \[aprilgan\]"),
+        ("name: mine", "name: my-parts", "key 'name' is 'my-parts': small letters, digits and _ alone"),
+        ("name: mine", "name: mine\nname: mine", r'found duplicate key "name"(?!.*suppress)'),
         ("name: mine", "name: [", "is not valid YAML"),
     ],
 )

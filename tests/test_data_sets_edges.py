@@ -1,14 +1,17 @@
 """Images, masks, maps and data sets that would be read as something else, and are named instead."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from typer.testing import CliRunner
 
 from nandlib import add_normality
+from nandlib.cli import app
 from nandlib.data.config import DataConfig
 from nandlib.data.groups import load_grouping
 from nandlib.data.held import held
@@ -18,6 +21,43 @@ from nandlib.data.manifest import build_manifest
 from nandlib.data.maps import MapFolder
 from nandlib.data.sources import Source, fetch
 from nandlib.errors import DataError, PresetError
+
+
+def checked(folder):
+    return CliRunner().invoke(app, ["data", "check", str(folder)])
+
+
+def test_a_set_without_a_protocol_is_no_study(dataset):
+    found = checked(dataset(types=("dent",)))
+    assert found.exit_code == 1 and "no study can be run" in found.stdout and "in a preset" not in found.stdout
+
+
+def test_what_is_skipped_is_skipped_by_the_preset_too(dataset):
+    root = dataset()
+    assert "on_unreadable" not in checked(root).stdout
+    (root / "bolt/ground_truth/dent/001_mask.png").write_bytes(b"")
+    found = checked(root)
+    assert found.exit_code == 0 and "on_unreadable: skip}" in found.stdout
+    assert "skipped: bolt/test/dent/001.png, with its mask: " in found.stdout
+
+
+def test_pictures_that_are_there_twice_and_masks_of_everything(dataset):
+    root = dataset()
+    for name in ("test/good/001.png", "test/dent/000.png"):
+        shutil.copy(root / "bolt/train/good/000.png", root / "bolt" / name)
+    Image.new("L", (48, 40), 255).save(root / "cloth/ground_truth/hair/000_mask.png")
+    notes = build_manifest(root, DataConfig(root=root), load_grouping("types"), progress=False)[1]
+    assert "the same picture: bolt/train/good/000.png and bolt/test/good/001.png and 1 more" in notes
+    assert "everything is marked: cloth/ground_truth/hair/000_mask.png" in notes and len(notes) == 2
+
+
+def test_a_folder_of_another_case_or_level_is_named(dataset):
+    root = dataset()
+    with pytest.raises(DataError, match=r"holds a data set in its folder 'images': give that one"):
+        layout_of(root.parent, "auto")
+    (root / "cloth/test/good").rename(root / "cloth/test/Good")
+    with pytest.raises(DataError, match="class 'cloth': no image in .*test/good .*: rename 'Good' to 'good'"):
+        build_manifest(root, DataConfig(root=root), load_grouping("types"), progress=False)
 
 
 def test_a_map_is_one_images_in_later_calls_too(tmp_path):

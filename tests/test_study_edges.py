@@ -171,7 +171,7 @@ def test_a_preset_is_given_by_its_name_or_path(root, monkeypatch):
     with pytest.raises(PresetError, match="elsewhere/mini.yaml does not exist"):  # not another one of that name
         open_study("elsewhere/mini.yaml", root)
     found = CliRunner().invoke(app, ["use", "mani"])
-    assert "studies/mani.yaml does not exist: did you mean" in str(found.exception) and "mini.yaml" in str(found.exception)
+    assert "studies/mani.yaml does not exist: did you mean 'mini.yaml'? Valid:" in str(found.exception)
 
 
 def test_an_invalid_preset_stops_no_other_study(root, monkeypatch):
@@ -191,8 +191,36 @@ def test_an_invalid_preset_stops_no_other_study(root, monkeypatch):
     for command, message in (
         (["doctor", "heartbeat"], "is a study of signals: 'nand signals heartbeat' runs it"),
         (["notebook", "fig1", "heartbeat"], "'fig1' is no notebook of 'heartbeat': 'nand notebook heartbeat heartbeat'"),
+        (["notebook", "surface", "mini"], "'surface' is the notebook of studies of surfaces, and 'mini' is none"),
+        (["study", "compare", "mini_seed1", "heartbeat"], "'heartbeat' is a study of signals: give one of images"),
+        (["study", "verify", "heartbeat"], "'heartbeat' is a study of signals: give one of images"),
+        (["study", "compare", "mini_seed1", "mini_seed1"], "'mini_seed1' twice: name two studies"),
     ):
         assert message in str(CliRunner().invoke(app, command).exception)
+
+
+def test_doctor_says_what_would_stop_a_study(root):
+    for old, new, message in (
+        ("prompts: {file: mvtec_ad}", "prompts: {file: mvtec}", "no prompts file 'mvtec' in the package: did you mean 'mvtec_ad'"),
+        ("model: {name: mini}", "model: {name: mini, device: meteor}", "model.device 'meteor' cannot be used here"),
+    ):
+        preset = root / "studies/mini_seed1.yaml"
+        shutil.copy(ROOT / "studies/mini_detectors.yaml", preset)
+        text = preset.read_text().replace("name: mini_detectors", "name: mini_seed1")
+        assert old in text
+        preset.write_text(text.replace(old, new))
+        assert message in examine(root)["studies"]["mini_seed1"]["problem"]
+
+
+def test_what_a_notebook_lacks_leaves_what_was_there(root):
+    (root / "notebooks").symlink_to(ROOT / "notebooks")
+    register(root / "studies/mini.yaml", root)
+    study = open_study("mini", root)
+    with pytest.raises(DataError, match=r"01_fig1_problem.ipynb for 'mini': .*manifest.csv is missing"):
+        execute("fig1", study)
+    assert not list((study.figures / "notebooks").iterdir())
+    with pytest.raises(PresetError, match="lesson.ipynb is there to be read and tried, and belongs to no study: 'make lab' opens it"):
+        execute("lesson", study)
 
 
 def test_damaged_results_are_named(root):

@@ -39,6 +39,17 @@ def registered_study(name: str) -> Any:
     return registered(name, project_root())
 
 
+def image_study(name: str) -> Any:
+    """A study of images, registered or not."""
+    from nandlib.errors import PresetError
+    from nandlib.study.open_kind import is_kind, load_kind
+    from nandlib.study.open_study import open_study, project_root
+
+    if is_kind(name, root := project_root()):
+        raise PresetError(f"'{name}' is a study of {load_kind(name, root).kind}: give one of images")
+    return open_study(name, root)
+
+
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows of a table as JSON can hold them: a missing number is null."""
     return json.loads(table.to_json(orient="records"))

@@ -124,6 +124,8 @@ def notebook(
 
     root = project_root()
     if not is_kind(study, root):
+        if own := next((kind for kind, item in NOTEBOOKS.items() if item == name), None):
+            raise PresetError(f"'{name}' is the notebook of studies of {own}, and '{study}' is none: 'nand study list' names them")
         execute(name, registered_study(study))
         return
     kind = load_kind(study, root)

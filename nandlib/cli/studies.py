@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from nandlib.cli.app import STUDIES, AsJson, app, print_json, progress, records
+from nandlib.cli.app import STUDIES, AsJson, app, image_study, print_json, progress, records
 from nandlib.errors import NandError, PresetError
 from nandlib.warm import warm_processes
 
@@ -99,7 +99,8 @@ def check_data(
     layout: Annotated[str, typer.Option(help="auto, or a layout's name")] = "auto",
     sheet: Annotated[Path | None, typer.Option(help="write a page with pictures of every type: an .html file")] = None,
 ) -> None:
-    """Which layout a folder has, what it holds, what is missing, and how to mend it; exit code 1 if a class cannot be used."""
+    """Which layout a folder has, what it holds, what is missing, and how to mend it; exit code 1 if a class cannot be used, or none has
+    two groups of anomalies, so that no study can be run."""
     from nandlib.errors import DataError
     from nandlib.show.data_sheet import DataSheet
 
@@ -113,7 +114,7 @@ def check_data(
         sheet.parent.mkdir(parents=True, exist_ok=True)
         sheet.write_text(found.page(), encoding="utf-8")
         typer.echo(f"pictures: {sheet}")
-    if found.damaged:
+    if found.damaged or not found.protocol:
         raise typer.Exit(1)
 
 
@@ -157,7 +158,7 @@ def list_studies(as_json: AsJson = False) -> None:
     width = max(len(row["name"]) for row in rows)
     for row in rows:
         typer.echo(f"{row['name']:{width}}  {row['state']:22}  {row['problem'].splitlines()[0] if 'problem' in row else row['title']}")
-    typer.echo("\n'nand study run NAME' runs one; 'nand doctor NAME' says what one still needs.")
+    typer.echo("\n'nand study run NAME' runs one of images, and 'nand doctor NAME' says what it still needs.")
 
 
 @study_app.command("run")
@@ -238,10 +239,10 @@ def compare_studies(
     """Tables of two studies side by side with differences (B less A), and the settings in which they differ."""
     from nandlib.show.tables import markdown
     from nandlib.study.compare import compare, differing_settings
-    from nandlib.study.open_study import open_study, project_root
 
-    root = project_root()
-    a, b = open_study(first, root), open_study(second, root)
+    a, b = image_study(first), image_study(second)
+    if a.name == b.name:
+        raise PresetError(f"'{a.name}' twice: name two studies")
     table, settings = compare(a, b, "groups" if groups else "detectors"), differing_settings(a, b)
     if as_json:
         print_json({"first": first, "second": second, "settings": {k: list(v) for k, v in settings.items()}, "rows": records(table)})
@@ -264,9 +265,8 @@ def verify_study(
 ) -> None:
     """Whether the results agree with the expected ones: largest difference of every table; exit code 1 if one is too large."""
     from nandlib.evaluation.verify import verify
-    from nandlib.study.open_study import open_study, project_root
 
-    table = verify(open_study(name, project_root()), against)
+    table = verify(image_study(name), against)
     if as_json:
         print_json(records(table))
     else:

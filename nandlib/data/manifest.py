@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from nandlib.data.config import DataConfig
 from nandlib.data.groups import GOOD, PLAIN_NAME, Grouping
-from nandlib.data.images import PICTURE_SUFFIXES, is_hidden, load_image, load_mask
+from nandlib.data.images import PICTURE_SUFFIXES, is_hidden, load_image, load_mask, pixel_key
 from nandlib.data.layouts import Item, Layout, layout_of
 from nandlib.errors import DataError, nearest
 
@@ -65,7 +65,8 @@ def build_manifest(root: Path, config: DataConfig, grouping: Grouping, progress:
 
     Returns:
         The manifest, sorted by class, split, type and file name, and notes on what is odd but allowed: skipped files, folders whose
-        images are not used (also beside the classes, where all of them are taken), missing and empty masks, classes without a protocol.
+        images are not used (also beside the classes, where all of them are taken), pictures that are there twice, masks that are missing or
+        mark nothing or all, classes without a protocol.
 
     Raises:
         DataError: If the root or a folder is missing or empty, a training image shows a defect, a class has no good image to train on or
@@ -87,7 +88,8 @@ def build_manifest(root: Path, config: DataConfig, grouping: Grouping, progress:
             return row | _measure(root, row)
         except DataError as error:
             if config.on_unreadable == "skip" and "cannot be read" in str(error):
-                return f"skipped: {error}"
+                with_it = "" if str(row["image"]) in str(error) else f"{row['image']}, with its mask: "
+                return f"skipped: {with_it}{error}"
             raise
 
     with ThreadPoolExecutor(2) as pool:
@@ -103,12 +105,14 @@ def build_manifest(root: Path, config: DataConfig, grouping: Grouping, progress:
     everything = names == sorted(layout.classes(root))
     notes += layout.lacking(root) if everything else []
     notes += list(_left_out(root, items, everything))
+    notes += list(_twice([row for row in checked if isinstance(row, dict)]))
     frame = MANIFEST.validate(pd.DataFrame([row for row in checked if isinstance(row, dict)], columns=list(MANIFEST.columns)))
     for (class_name, type_name), part in frame[frame["type"] != "good"].groupby(["class", "type"], sort=False):
         if missing := int((part["mask"] == "").sum()):
             notes.append(f"no masks: {class_name}/{type_name} ({missing} of {len(part)} images)")
     empty = frame[(frame["mask"] != "") & (frame["mask_area"] == 0)]
     notes += [f"empty mask: {path}" for path in empty["mask"]]
+    notes += [f"everything is marked: {path}" for path in frame[frame["mask_area"] == 1]["mask"]]
     for class_name, part in frame[frame["split"] == "test"].groupby("class", sort=False):
         groups = sorted(set(part["group"]) - {"good", ""})
         if len(groups) < 2:
@@ -171,6 +175,17 @@ def _check_once(root: Path, images: Sequence[str]) -> None:
             raise DataError(f"data.root: {root} names the image '{image}' {times} times: once, with all that it shows")
 
 
+def _twice(rows: Sequence[Mapping[str, object]]) -> Iterator[str]:
+    """A note for every picture that is there several times, whatever its files are called."""
+    same: dict[object, list[object]] = {}
+    for row in rows:
+        same.setdefault(row["pixels"], []).append(row["image"])
+    for images in same.values():
+        if len(images) > 1:
+            others = f" and {len(images) - 2} more" if len(images) > 2 else ""
+            yield f"the same picture: {images[0]} and {images[1]}{others}"
+
+
 def _left_out(root: Path, items: Mapping[str, Sequence[Item]], everything: bool) -> Iterator[str]:
     """A note for every folder, in that of a class, with images that are not read; with `everything`, also for what lies beside."""
     known = {place for own in items.values() for item in own for place in (item.image, item.mask)}
@@ -204,7 +219,8 @@ def _class_rows(class_name: str, items: Sequence[Item], config: DataConfig, grou
 
 
 def _measure(root: Path, row: dict[str, object]) -> dict[str, object]:
-    width, height = load_image(root / str(row["image"])).size
+    image = load_image(root / str(row["image"]))
+    width, height = image.size
     area = 0.0 if row["type"] == "good" else np.nan
     if row["mask"]:
         mask = load_mask(root / str(row["mask"]))
@@ -214,7 +230,7 @@ def _measure(root: Path, row: dict[str, object]) -> dict[str, object]:
                 f"{width} x {height}: a mask must have the size of its image"
             )
         area = float(mask.mean())
-    return {"width": width, "height": height, "mask_area": area}
+    return {"width": width, "height": height, "mask_area": area, "pixels": pixel_key(image)}
 
 
 def table1(manifest: pd.DataFrame) -> pd.DataFrame:

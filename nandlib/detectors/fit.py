@@ -63,7 +63,8 @@ def fit_detector(
     family, few = name.partition("_")[0], shots(name)
     least = 1 if family == "patchcore" else few
     if len(normals) < least:
-        raise DataError(f"{name} needs {least} normal image(s), not {len(normals)}")
+        how = "give them as normals=[...] (on the command line --normals FOLDER)"
+        raise DataError(f"{name} needs {least} normal image(s), not {len(normals)}: {how}")
     model = model or load_model("mini")
     if family == "patchcore":
         from nandlib.detectors.patchcore import PatchCore

@@ -16,7 +16,6 @@ from nandlib.data.images import ImageLike, evenly, identities, kept
 from nandlib.data.maps import Detector, MapFolder, check_maps
 from nandlib.errors import DataError
 from nandlib.method.batches import BATCH
-from nandlib.method.check import refuse_contradictions
 from nandlib.models import VisionLanguageModel
 from nandlib.models.base import whole_float32
 
@@ -77,7 +76,12 @@ class Descriptors:
 
     def refuse_fitted(self, images: Sequence[ImageLike]) -> None:
         """Raise DataError if one of them is there twice, or the detector was fitted on it, as far as it keeps its images."""
-        refuse_contradictions({"the images of a threshold": images})
+        seen = set[Path | bytes]()
+        for image in images:
+            if not seen.isdisjoint(own := identities(image)):
+                called = image if isinstance(image, (str, Path)) else "an image"
+                raise DataError(f"a threshold is set on images that count once each: {called} is there twice")
+            seen |= own
         if any(map(self.fitted_on, images)):
             raise DataError(
                 "a threshold is set on images that the detector was not trained on, since its own score too low: some of these it was"

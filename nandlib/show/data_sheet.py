@@ -79,6 +79,12 @@ class DataSheet:
         return cls(root, own.name, manifest, [*map(_with_advice, notes), *_more(manifest)], damaged)
 
     @property
+    def protocol(self) -> bool:
+        """Whether a class has two groups of anomalies or more, as a study needs."""
+        groups = self.manifest[~self.manifest["group"].isin(["good", ""])].drop_duplicates(["class", "group"])
+        return bool(groups["class"].duplicated().any())
+
+    @property
     def counts(self) -> pd.DataFrame:
         """class, split, type, group, images, masks: a row a class, split and type."""
         frame = self.manifest.assign(has=self.manifest["mask"] != "", group=self.manifest["group"].replace("", ALWAYS))
@@ -89,8 +95,11 @@ class DataSheet:
         lines = [f"{self.root}: layout {self.layout} ({LAYOUTS[self.layout].described})", "", self.counts.to_string(index=False)]
         said = [*self.damaged, *self.notes]
         lines += ["", *(f"- {note}" for note in said)] if said else ["", "nothing is missing"]
+        if not self.protocol:
+            return "\n".join([*lines, "", "no study can be run: a class needs two types of defects or more"])
         root = json.dumps(str(self.root.resolve()), ensure_ascii=False)  # YAML, whatever its name holds
-        return "\n".join([*lines, "", f"in a preset: data: {{root: {root}, layout: {self.layout}, groups: types}}"])
+        skip = ", on_unreadable: skip" if any(note.startswith("skipped") for note in self.notes) else ""
+        return "\n".join([*lines, "", f"in a preset: data: {{root: {root}, layout: {self.layout}, groups: types{skip}}}"])
 
     def page(self) -> str:
         """HTML with some pictures of every type, masks outlined; nothing is loaded from elsewhere."""
@@ -131,6 +140,8 @@ def _with_advice(note: str) -> str:
     advice = {
         "no masks": "image measures are complete, pixel measures leave these out: add masks to have them",
         "empty mask": "nothing is marked in it: draw it anew, or take it away",
+        "everything is marked": "the whole image counts as defect: draw the mask anew, or take it away",
+        "the same picture": "what trains is no test, and what is normal no defect: take all but one away",
         "class": "its images can be looked at, but no normality can be told from others: a second type is needed",
     }
     key = next((key for key in advice if note.startswith(key)), "")

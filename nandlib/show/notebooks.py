@@ -46,6 +46,8 @@ def notebook_of(item: str, folder: Path) -> Path:
         PresetError: If there is none.
     """
     found = _by_item(folder)
+    if item not in found and (folder / f"{item}.ipynb").is_file():
+        raise PresetError(f"{item}.ipynb is there to be read and tried, and belongs to no study: 'make lab' opens it")
     if item not in found:
         raise PresetError(f"no notebook for '{item}' in {folder}: {nearest(item, found)}")
     return found[item]
@@ -74,7 +76,7 @@ def check_parameters(notebook: Path, given: Mapping[str, object]) -> None:
 def execute(item: str, study: Place[Any]) -> Path:
     """Run the notebook of one item for one study; the executed copy goes to ``figures/<study>/notebooks/`` (or ``<item>/``).
 
-    A notebook that fails leaves its copy, with the traceback, at that place.
+    A notebook that fails leaves its copy, with the traceback, at that place; one that lacks what it reads leaves what was there.
 
     Raises:
         DataError: If something is not there that the notebook reads.
@@ -88,14 +90,18 @@ def execute(item: str, study: Place[Any]) -> Path:
         check_parameters(source, parameters)
         target = study.figures / (item if item in ON_DEMAND else "notebooks") / source.name
         target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{os.getpid()}_{target.name}")
         try:
             notebook = papermill.execute_notebook(
-                str(source), str(target), parameters=parameters, kernel_name="python3", progress_bar=False, log_output=False, km=kernel
+                str(source), str(partial), parameters=parameters, kernel_name="python3", progress_bar=False, log_output=False, km=kernel
             )
         except papermill.PapermillExecutionError as error:
             if error.ename in MISSING:  # what a stage before would have written, not an error of the notebook
                 raise DataError(f"{source.name} for '{study.name}': {error.evalue}") from None
+            partial.replace(target)
             raise
+        finally:
+            partial.unlink(missing_ok=True)
     for warning in _warnings(notebook):
         print(warning, file=sys.stderr)
     nbformat.write(move_links(finish(notebook, study.watermark), source.parent, target.parent), target)

@@ -13,9 +13,10 @@ import psutil
 import torch
 
 from nandlib.data.sources import source_of, sources, state
-from nandlib.errors import NandError
+from nandlib.errors import NandError, PresetError
+from nandlib.models.base import why_not
 from nandlib.study.open_study import open_study
-from nandlib.study.registry import missing_files, presets, read_registry
+from nandlib.study.registry import missing_files, presets, read_registry, registry_entry
 
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "anomalib", "timm", "transformers", "scikit-learn", "dvc", "papermill", "jupyterlab")
 
@@ -56,7 +57,11 @@ def examine(root: Path) -> dict[str, Any]:
     registry = read_registry(root)
     for preset in presets(root):
         try:
-            missing = missing_files(open_study(preset.stem, root), registry)
+            study = open_study(preset.stem, root)
+            registry_entry(study)  # which names files of the package too
+            if why := why_not(study.config.model.device):
+                raise PresetError(f"studies/{study.name}.yaml: model.device '{study.config.model.device}' cannot be used here ({why})")
+            missing = missing_files(study, registry)
             needs = {key: {"path": str(path), "source": getattr(source_of(path), "name", None)} for key, path in missing.items()}
             studies[preset.stem] = {"ready": not needs, "missing": needs}
         except NandError as error:

@@ -160,6 +160,12 @@ def _explain(path: Path, problem: Any) -> str:
     if problem["type"] == "literal_error":
         valid = [word.strip("' ") for word in problem["ctx"]["expected"].replace(" or ", ",").split(",")]
         return f"{path}: key '{key}' is '{problem['input']}': {nearest(problem['input'], valid)}"
+    if problem["type"] == "missing":
+        return f"{path}: key '{key}' is missing: copy it from studies/template.yaml"
+    if problem["type"] == "tuple_type":
+        return f"{path}: key '{key}': must be a list, such as [{problem['input']}]"
+    if problem["type"] == "string_pattern_mismatch" and key == "name":
+        return f"{path}: key 'name' is '{problem['input']}': small letters, digits and _ alone, a letter first, and the file's name too"
     return f"{path}: key '{key}': {problem['msg']} (got {problem['input']!r})"
 
 

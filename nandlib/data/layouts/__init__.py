@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nandlib.data.groups import GOOD
 from nandlib.data.layouts.autovi import AutoVI
-from nandlib.data.layouts.base import Item, Layout
+from nandlib.data.layouts.base import Item, Layout, folders
 from nandlib.data.layouts.ds_mvtec import DSMVTec
 from nandlib.data.layouts.mvtec_3d import MVTec3D
 from nandlib.data.layouts.mvtec_ad import MVTecAD
@@ -48,5 +48,8 @@ def find_layout(root: Path) -> Layout:
         raise DataError(f"data.root: {root} would be {'; or '.join(almost)}")
     if (root / "train" / GOOD).is_dir():
         raise DataError(f"data.root: {root} is one class: give the folder that it lies in, {root.resolve().parent}")
+    for below in folders(root):
+        if any(layout.fits(below) for layout in LAYOUTS.values()):
+            raise DataError(f"data.root: {root} holds a data set in its folder '{below.name}': give that one, {below}")
     known = "; ".join(f"{name}: {own.described}" for name, own in LAYOUTS.items())
     raise DataError(f"data.root: {root} looks like no data set that is known here ({known})")

@@ -180,6 +180,10 @@ def test_what_a_text_is_worth():
     rows |= {("a", k, 0, "nothing"): 52.0 for k in after}
     (row,) = kshot_worth(table_of(rows)).to_dict("records")
     assert row["delta_text"] == 8 and row["examples"] == 2 and np.isnan(row["bank"])
+    rows |= {("a", 1, 1, m): v for m, v in {"text": 60.0, "examples": 66.0, "bank": 59.0, "nothing": 52.0}.items()}
+    (row,) = kshot_worth(table_of(rows)).to_dict("records")
+    assert row["examples"] == 1  # by the mean over draws
+    assert (row["examples_draws"], row["bank_draws"]) == (50, 0)
 
 
 def test_the_rules_of_the_selection():

@@ -22,8 +22,8 @@ def background_table(study: OpenStudy, class_name: str) -> pd.DataFrame:
     The background of a defective image lies farther than `REACH` from its mask. Its score there, the maximum, is compared with those of
     good images at the same places: ``auroc_background`` is the mean over defective images of the share of good ones that are below (ties
     half). A detector that answers to defects where they are has about 50. More says that it answers elsewhere too: it sees far around each
-    place, or defective images differ as a whole, by their camera or their compression. Then the AUROC by the whole map is no measure of
-    how well defects are found.
+    place, or defective images differ as a whole, by their camera or their compression. Less says that there the good images alarm it more:
+    they differ as a whole the other way. Then the AUROC by the whole map is no measure of how well defects are found, too high or too low.
 
     Returns:
         `COLUMNS`; percent. Images whose ground truth is not known, or whose mask leaves no background, take no part; without good or

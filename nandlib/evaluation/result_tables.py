@@ -140,16 +140,20 @@ def kshot_worth(table: pd.DataFrame) -> pd.DataFrame:
     """How many images the text of each group is worth: the least k at which examples, or a larger memory, do as well on the same images.
 
     Returns:
-        class, group, delta_text (Δ of the text at the least k, points), examples, bank (k; NaN: at no k that the group has images for).
+        class, group, delta_text (Δ of the text at the least k, points), examples, bank (k, by the means over draws; NaN: at no k that the
+        group has images for), examples_draws, bank_draws (percent of the single draws of the least k in which they do).
     """
-    means = table.groupby(["class", "group", "k", "method"], sort=False)["auroc_after"].mean().unstack("method")  # noqa: PD010
+    keys = ["class", "group", "k", "draw", "method"]
+    single = table.groupby(keys, sort=False)["auroc_after"].mean().unstack("method")  # noqa: PD010
+    means = single.groupby(level=["class", "group", "k"], sort=False).mean()
     rows = []
     for (class_name, group), own in means.groupby(level=[0, 1], sort=False):
         ks, first = own.index.get_level_values("k").to_numpy(), own.iloc[0]
         worth = [ks[(own[method] >= own["text"]).to_numpy()].min(initial=np.iinfo(int).max) for method in ("examples", "bank")]
-        least = [k if k in ks else np.nan for k in worth]
-        rows.append((class_name, group, first["text"] - first["nothing"], *least))
-    return pd.DataFrame(rows, columns=["class", "group", "delta_text", "examples", "bank"])
+        least, draws = [k if k in ks else np.nan for k in worth], single.loc[(class_name, group, ks.min())]
+        shares = [100 * float((draws[method] >= draws["text"]).mean()) for method in ("examples", "bank")]
+        rows.append((class_name, group, first["text"] - first["nothing"], *least, *shares))
+    return pd.DataFrame(rows, columns=["class", "group", "delta_text", "examples", "bank", "examples_draws", "bank_draws"])
 
 
 def shown_tables(scores: pd.DataFrame, origin: str) -> dict[str, pd.DataFrame]:

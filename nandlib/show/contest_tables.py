@@ -79,8 +79,10 @@ def worth(root: Path) -> str:
         table = _read(root, f"{study}/kshot/worth.csv")
         for column, label in (("examples", "examples"), ("bank", "images into PatchCore's memory")):
             counts = [int(chosen.sum()) for chosen in (table[column] == 1, table[column] > 1, table[column].isna())]
-            rows.append([name, f"{(table['delta_text'] > 0).sum()} of {len(table)}", label, *map(str, counts)])
-    return scale_tables.markdown(["texts of", "raise AUROC", "as good as the text are", "one image", "more", "none that there are"], rows)
+            raising = f"{(table['delta_text'] > 0).sum()} of {len(table)}"
+            rows.append([name, raising, label, *map(str, counts), f"{table[f'{column}_draws'].mean():.0f} %"])
+    head = ["texts of", "raise AUROC", "as good as the text are", "one image", "more", "none that there are", "single draws of one image"]
+    return scale_tables.markdown(head, rows)
 
 
 def halves(root: Path) -> str:
@@ -91,4 +93,4 @@ def halves(root: Path) -> str:
         cells = ["{:.1f}, {:.1f}".format(*means.loc[name]) for name in names]
         rows.append([label, str(table.groupby(["class", "group"]).ngroups), *cells])
     head = [CONTEST[name].replace("k examples", "examples").replace("k images", "images") for name in names]
-    return scale_tables.markdown(["images", "types", *head], rows)
+    return scale_tables.markdown(["images", "groups", *head], rows)

@@ -296,7 +296,7 @@ def test_a_memory_of_nothing_is_refused(one):
 def test_their_photographs_run_through_the_ordinary_manifest(scans):
     for layout in ("mvtec_3d", "auto"):
         frame, notes = build_manifest(scans, DataConfig(root=scans, layout=layout), Grouping("types", None), progress=False)
-        assert frame["image"].tolist()[0] == "dome/train/good/rgb/000.png" and len(frame) == 4 + 5 and len(notes) == 1
+        assert frame["image"].tolist()[0] == "dome/train/good/rgb/000.png" and len(frame) == 4 + 5 and len(notes) == 2
         assert frame.groupby("type", sort=False)["group"].first().to_dict() == {"good": "good", "combined": "", "dent": "dent"}
         dents = frame[frame["type"] == "dent"]
         assert dents["mask"].tolist() == [f"dome/test/dent/gt/00{k}.png" for k in (0, 1)] and (dents["mask_area"] > 0).all()

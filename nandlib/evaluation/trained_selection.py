@@ -28,6 +28,8 @@ CANDIDATES: Mapping[str, Sequence[Mapping[str, Any]]] = {  # what differs from t
         {"stages": (5,), "epochs": 40},
         {"grid": 14, "epochs": 80},
         {"stages": (3, 4), "grid": 14, "epochs": 80},
+        {"rate": 1e-3},
+        {"rate": 1e-3, "stages": (5,)},
     ),
     "onenip": (
         {},

@@ -22,6 +22,7 @@ from nandlib.method.prompts import free_name
 from nandlib.method.threshold import Threshold
 from nandlib.streaming.listing import Listing
 from nandlib.streaming.map_files import map_folder
+from nandlib.training.vocabulary import unheard
 
 
 @pytest.fixture
@@ -69,6 +70,15 @@ def test_a_text_that_is_called_example(model, folder):
     estimator = NormalityDetector(texts=["dust", "example"], examples=SQUARES[:1], model=model).fit(NORMALS)
     assert estimator.detector_.names == ["dust", "example", "example 2"]
     assert free_name(["a"]) == "example" and free_name(["example", "example 2"]) == "example 3"
+
+
+def test_words_that_the_model_was_never_told(folder):
+    assert unheard(["deep Scratch", "zzqx blorf", "fissures", "a hole on it", "of the"]) == ["zzqx blorf", "fissures", "of the"]
+    words = ["explain", f"{folder}/tested/0.png", "-o", f"{folder}/figure.png"]
+    for text, said in (("zzqx", True), ("scratch", False)):
+        found = CliRunner().invoke(app, [*words, "-t", text], catch_exceptions=False)
+        assert (f"“{text}”: no word of it is among those that trained the embedded model" in found.stderr) == said
+        assert "no word" not in found.stdout
 
 
 def test_a_fit_that_failed_changes_nothing(model):

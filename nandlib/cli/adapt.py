@@ -60,6 +60,7 @@ def explain(
     setting = Setting(text or [], accept or [], noun, detector, maps, checkpoint, normals, method, model, accept_masks=accept_masks)
     if out.resolve() in {image.resolve(), *setting.read()}:
         raise DataError(f"--out {out} is one of the images that are read: give the figure another name")
+    setting.warn()
     seen, figure = look(adapted_detector(setting, listing), found := image.absolute())
     save(figure, out)
     if as_json:

@@ -86,6 +86,7 @@ def apply(
         raise DataError(f"--workers {workers} with --device {device}: processes of one machine cannot share a GPU: leave --workers out")
     asked = Setting(text or [], accept or [], noun, detector, maps, checkpoint, normals, method, model, clip, device, accept_masks)
     asked.check()
+    asked.warn()
     listing = Listing.of(images, [out / "maps", out / "overlays", *([maps] if maps else [])])
     own = map_folder(maps, listing, asked.accepted()) if maps else None
     how = How(store, store == "files" if overlays is None else overlays, batch, skip_unreadable)

@@ -120,6 +120,19 @@ class Setting:
         masks = masks_by_image(images, self.accept_masks) if self.accept_masks else {}
         return [Example(image, load_mask(masks[image])) if image in masks else image for image in images]
 
+    def warn(self) -> None:
+        """Say on stderr which texts the embedded model was never told anything like."""
+        from nandlib.method.prompts import read_texts
+        from nandlib.training.vocabulary import unheard
+
+        told = [] if self.weights else unheard(phrase for phrases in read_texts(self.texts) for phrase in phrases)
+        for phrase in told:
+            typer.echo(
+                f"“{phrase}”: no word of it is among those that trained the embedded model, so that what falls may be anything: look, "
+                "or ask 'nand check'",
+                err=True,
+            )
+
     def record(self, maps: MapFolder | None = None) -> dict[str, Any]:
         """What results depend on, as JSON: files and folders by what they hold; `maps`, where they are the detector."""
         from importlib.metadata import version

@@ -150,7 +150,7 @@ def kshot_worth(table: pd.DataFrame) -> pd.DataFrame:
     for (class_name, group), own in means.groupby(level=[0, 1], sort=False):
         ks, first = own.index.get_level_values("k").to_numpy(), own.iloc[0]
         worth = [ks[(own[method] >= own["text"]).to_numpy()].min(initial=np.iinfo(int).max) for method in ("examples", "bank")]
-        least, draws = [k if k in ks else np.nan for k in worth], single.loc[(class_name, group, ks.min())]
+        least, draws = [k if k in ks else np.nan for k in worth], single.xs((class_name, group, ks.min()))
         shares = [100 * float((draws[method] >= draws["text"]).mean()) for method in ("examples", "bank")]
         rows.append((class_name, group, first["text"] - first["nothing"], *least, *shares))
     return pd.DataFrame(rows, columns=["class", "group", "delta_text", "examples", "bank", "examples_draws", "bank_draws"])

@@ -95,10 +95,9 @@ def _parts(root: Path) -> str:
         cells = ["{auroc_before:.1f} → {auroc_after:.1f} ± {sd:.1f}".format(**found[k, method]) for method in ("examples", "bank")]
         cells += ["{removed_own:.0f} %, {removed_other:.0f} %".format(**found[k, method]) for method in ("examples", "bank")]
         rows.append([str(k), *cells])
-    kinds = _read(root, "parts/types.csv").groupby("detector")["auroc_point"].mean()
-    values = [areas.loc[own, column] for column in ("auroc_object", "auroc_point") for own in ("untuned", "tuned")]
+    areas["kinds"] = _read(root, "parts/types.csv").groupby("detector")["auroc_point"].mean()
     first = "per object {:.1f} → {:.1f}, per point {:.1f} → {:.1f} (mean over kinds of faults {:.1f} → {:.1f})".format(
-        *values, kinds["untuned"], kinds["tuned"]
+        *(areas.loc[own, column] for column in ("auroc_object", "auroc_point", "kinds") for own in ("untuned", "tuned"))
     )
     head = ["k", "k parts shown", "k parts into the memory", "removed of own, of others, shown", "in the memory"]
     return f"AUROC before any addition, untuned → tuned on Perlin anomalies: {first}.\n\n{scale_tables.markdown(head, rows)}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from functools import cache
 
 from nandlib.settings import RESOURCES, read_yaml
@@ -41,6 +43,12 @@ def _study_cores() -> frozenset[tuple[str, ...]]:
         for texts in types.values()
         for phrase in texts
     )
+
+
+def unheard(texts: Iterable[str]) -> list[str]:
+    """Those of some phrases of which no word is in a phrase that trains the embedded model: what they do, it has never been told."""
+    heard = {word for family in training_phrases().values() for phrase in family for word in core(phrase)}
+    return [text for text in texts if heard.isdisjoint(re.findall(r"[a-z]+", text.lower()))]
 
 
 def training_phrases(disjoint: bool = False) -> dict[str, list[str]]:

@@ -51,6 +51,19 @@ def test_pictures_that_are_there_twice_and_masks_of_everything(dataset):
     assert "everything is marked: cloth/ground_truth/hair/000_mask.png" in notes and len(notes) == 2
 
 
+def test_all_that_is_wrong_is_said_at_once(dataset):
+    root = dataset()
+    for mask in (root / "bolt/ground_truth").rglob("*.png"):
+        Image.new("L", (20, 20), 255).save(mask)
+    for number, image in enumerate(sorted((root / "cloth/test/good").iterdir())):
+        image.write_bytes(b"" if number else b"no image")
+    with pytest.raises(DataError) as found:
+        build_manifest(root, DataConfig(root=root), load_grouping("types"), progress=False)
+    lines = str(found.value).splitlines()
+    assert len(lines) == 6 and lines[-1] == "and 1 more" and all("is 20 x 20 pixels but its image" in line for line in lines[:4])
+    assert "cloth/test/good/000.png cannot be read as an image" in lines[4]
+
+
 def test_a_folder_of_another_case_or_level_is_named(dataset):
     root = dataset()
     with pytest.raises(DataError, match=r"holds a data set in its folder 'images': give that one"):

@@ -25,6 +25,7 @@ from nandlib.data.layouts import Item, Layout, layout_of
 from nandlib.errors import DataError, nearest
 
 SCANS = ("xyz", "gt")  # folders of MVTec 3D-AD that hold no photographs
+MOST_ERRORS = 5  # images that an error names
 TEXT_COLUMNS = ("class", "split", "type", "group", "image", "mask")
 
 MANIFEST = pa.DataFrameSchema(
@@ -83,17 +84,19 @@ def build_manifest(root: Path, config: DataConfig, grouping: Grouping, progress:
     _check_once(root, [str(row["image"]) for row in rows])
     notes: list[str] = []
 
-    def check(row: dict[str, object]) -> dict[str, object] | str:
+    def check(row: dict[str, object]) -> dict[str, object] | str | DataError:
         try:
             return row | _measure(root, row)
         except DataError as error:
             if config.on_unreadable == "skip" and "cannot be read" in str(error):
                 with_it = "" if str(row["image"]) in str(error) else f"{row['image']}, with its mask: "
                 return f"skipped: {with_it}{error}"
-            raise
+            return error
 
     with ThreadPoolExecutor(2) as pool:
         checked = list(tqdm(pool.map(check, rows), total=len(rows), desc="manifest", disable=not progress))
+    if wrong := [str(row) for row in checked if isinstance(row, DataError)]:
+        raise DataError("\n".join([*wrong[:MOST_ERRORS], *([f"and {len(wrong) - MOST_ERRORS} more"] if len(wrong) > MOST_ERRORS else [])]))
     notes += [row for row in checked if isinstance(row, str)]
     trained = {str(row["class"]) for row in checked if isinstance(row, dict) and row["split"] == "train"}
     if untrained := [name for name in names if name not in trained]:

@@ -64,6 +64,15 @@ def test_all_that_is_wrong_is_said_at_once(dataset):
     assert "cloth/test/good/000.png cannot be read as an image" in lines[4]
 
 
+def test_folders_beside_the_images_are_not_named_by_the_hundred(dataset):
+    root = dataset()
+    for k in range(30):
+        (root / f"bolt/extra/{k}").mkdir(parents=True)
+        shutil.copy(root / "bolt/test/good/000.png", root / f"bolt/extra/{k}")
+    notes = build_manifest(root, DataConfig(root=root), load_grouping("types"), progress=False)[1]
+    assert notes == ["not used: 30 images in bolt/extra"]
+
+
 def test_a_folder_of_another_case_or_level_is_named(dataset):
     root = dataset()
     with pytest.raises(DataError, match=r"holds a data set in its folder 'images': give that one"):

@@ -26,6 +26,7 @@ from nandlib.errors import DataError, nearest
 
 SCANS = ("xyz", "gt")  # folders of MVTec 3D-AD that hold no photographs
 MOST_ERRORS = 5  # images that an error names
+MOST_FOLDERS = 20  # that notes name one by one
 TEXT_COLUMNS = ("class", "split", "type", "group", "image", "mask")
 
 MANIFEST = pa.DataFrameSchema(
@@ -202,6 +203,11 @@ def _left_out(root: Path, items: Mapping[str, Sequence[Item]], everything: bool)
         if picture and folder.name not in SCANS and str(place) not in known and str(folder) not in known:
             beside = not any(folder.is_relative_to(own) for own in places)
             found[f"{folder.parts[0]}, which is none of the classes" if beside and folder.parts else str(folder)] += 1
+    while len(found) > MOST_FOLDERS and any("/" in where for where in found):  # those above them, which are fewer
+        above = Counter[str]()
+        for where, count in found.items():
+            above[where.rpartition("/")[0] or where] += count
+        found = above
     yield from (f"not used: {count} images in {where}" for where, count in found.items())
 
 

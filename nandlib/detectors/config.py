@@ -100,7 +100,7 @@ class UniAdConfig(TrainedConfig):
     }
 
     standardise: bool = Field(True, description="features of every channel to mean 0 and deviation 1; published: as they are")
-    stages: tuple[int, ...] = Field((4, 5), description="of the embedded tower (strides 4, 8, 16, 16, 32, 32), the finest first")
+    stages: tuple[int, ...] = (5,)
     grid: int = Field(10, ge=2, description="cells a side to which features are resized; published: 14")
     width: int = Field(128, ge=1)
     heads: int = Field(4, ge=1)
@@ -109,7 +109,7 @@ class UniAdConfig(TrainedConfig):
     window: tuple[Count, Count] = (7, 7)
     dropout: float = Field(0.0, ge=0, lt=1, description="published: 0.1, over many more epochs")
     epochs: int = Field(120, ge=1, description="published: 1000")
-    rate: float = Field(3e-3, gt=0, description="published: 1e-4; a tenth of it for the last fifth of the epochs")
+    rate: float = Field(1e-3, gt=0, description="published: 1e-4; a tenth of it for the last fifth of the epochs")
 
     @model_validator(mode="after")
     def _of_whole_heads(self) -> Self:
@@ -123,8 +123,8 @@ class OneNipConfig(UniAdConfig):
 
     published: ClassVar[dict[str, Any]] = {**UniAdConfig.published, "refiner": 128, "versions": None}
 
+    stages: tuple[int, ...] = (4, 5)
     epochs: int = Field(80, ge=1, description="published: 1000")
-    rate: float = Field(1e-3, gt=0, description="published: 1e-4; a tenth of it for the last fifth of the epochs")
     refiner: int = Field(32, ge=1, description="width of the refiner; published: 128")
     versions: int | None = Field(2, ge=1, description="synthetic images of each normal one; None, as published: new ones in every epoch")
 

@@ -24,12 +24,12 @@ from nandlib.study.open_study import OpenStudy
 CANDIDATES: Mapping[str, Sequence[Mapping[str, Any]]] = {  # what differs from the settings as they stand
     "uniad": (
         {},
-        {"stages": (5,)},
-        {"stages": (5,), "epochs": 40},
-        {"grid": 14, "epochs": 80},
-        {"stages": (3, 4), "grid": 14, "epochs": 80},
-        {"rate": 1e-3},
-        {"rate": 1e-3, "stages": (5,)},
+        {"stages": (4, 5)},
+        {"rate": 3e-3},
+        {"rate": 3e-3, "epochs": 40},
+        {"stages": (4, 5), "rate": 3e-3},
+        {"stages": (4, 5), "rate": 3e-3, "grid": 14, "epochs": 80},
+        {"stages": (3, 4), "rate": 3e-3, "grid": 14, "epochs": 80},
     ),
     "onenip": (
         {},
@@ -59,7 +59,7 @@ CANDIDATES: Mapping[str, Sequence[Mapping[str, Any]]] = {  # what differs from t
     "fader_style": ({}, {"side": 96}),
 }
 LONGER: Mapping[str, Sequence[Mapping[str, Any]]] = {  # what the reduction costs: two to four times the epochs
-    "uniad": ({"epochs": 480}, {"stages": (5,), "epochs": 480}),
+    "uniad": ({"rate": 3e-3, "epochs": 480}, {"stages": (4, 5), "rate": 3e-3, "epochs": 480}),
     "onenip": ({"epochs": 240}, {"stages": (5,), "rate": 3e-3, "epochs": 240}),
     "pbas": ({"epochs": 160}, {"rate_factor": 10.0, "epochs": 160}, {"rate_factor": 10.0, "stages": (3, 4), "epochs": 160}),
     "pradot": ({"epochs": 100},),

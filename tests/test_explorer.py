@@ -309,6 +309,12 @@ def test_what_is_wrong_is_said_before_or_on_the_page_of_a_folder(tmp_path, monke
     empty = dict.fromkeys(("maps", "checkpoint", "normals", "model"))
     monkeypatch.setenv("NAND_EXPLORE", json.dumps({"images": [str(tmp_path)], "noun": "cloth", "detector": "patchcore", **empty}))
     assert "patchcore needs 1 normal image(s), not 0" in page().value and "nand-error" in page().value
+    (tmp_path / "b.png").write_bytes(b"no image")
+    monkeypatch.setenv("NAND_EXPLORE", json.dumps({"images": [str(tmp_path)], "noun": "cloth", "detector": "aprilgan", **empty}))
+    said, shown = page().children
+    assert "left out: " in said.value and "b.png cannot be read as an image" in said.value and shown.gallery.names == ["a.png"]
+    (tmp_path / "a.png").unlink()
+    assert "b.png cannot be read as an image" in page().value
 
 
 def test_what_is_shown_is_computed_while_nothing_is_asked(explorer, monkeypatch):

@@ -24,6 +24,8 @@ from nandlib.errors import DataError, NandError
 if TYPE_CHECKING:
     import ipywidgets
 
+    from nandlib.streaming.listing import Listing
+
 OPTIONS = "NAND_EXPLORE"  # environment variable by which the page knows what the command was asked for
 POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'self'"  # Voilà's page asks for fonts elsewhere
 LEFT = 120  # seconds until the kernel of a page that was closed ends: each holds the model and all maps
@@ -110,17 +112,15 @@ def _notebook(folder: Path) -> Path:
 
 def page() -> ipywidgets.Widget:
     """The explorer that the command asked for: called in the page's kernel."""
-    import ipywidgets
-
-    from nandlib.show.explorer.page import STYLE
-
     try:
         return _explorer(json.loads(os.environ[OPTIONS]))
     except NandError as error:
-        return ipywidgets.HTML(f"{STYLE}<div class='nand-error' role='alert'>{html.escape(str(error))}</div>")
+        return _error(str(error))
 
 
 def _explorer(asked: dict[str, Any]) -> ipywidgets.Widget:
+    import ipywidgets
+
     from nandlib.models import load_model
     from nandlib.show.explorer.gallery import Gallery
     from nandlib.show.explorer.widget import Explorer
@@ -135,5 +135,31 @@ def _explorer(asked: dict[str, Any]) -> ipywidgets.Widget:
     if asked["detector"] or maps:
         name = asked["detector"] or "maps"
         detectors = {name: chosen_detector(asked["detector"], maps, checkpoint, model, asked["noun"], good, listing)}
-    images = {name: Path(listing.path(name)) for name in listing}
-    return Explorer(gallery=Gallery.of_images(images, model, noun=asked["noun"], normals=good, detectors=detectors))
+    images, unread = _read(listing)
+    explorer = Explorer(gallery=Gallery.of_images(images, model, noun=asked["noun"], normals=good, detectors=detectors))
+    return ipywidgets.VBox([_error(f"left out: {'; '.join(unread)}"), explorer]) if unread else explorer
+
+
+def _read(listing: Listing) -> tuple[dict[str, Path], list[str]]:
+    """The images that can be read, by name, and of the others why not: DataError if there are none but these."""
+    from nandlib.data.images import load_image
+
+    images, unread = dict[str, Path](), list[str]()
+    for name in listing:
+        path = Path(listing.path(name))
+        try:
+            load_image(path).close()
+            images[name] = path
+        except DataError as error:
+            unread.append(str(error))
+    if not images:
+        raise DataError(unread[0])
+    return images, unread
+
+
+def _error(message: str) -> ipywidgets.HTML:
+    import ipywidgets
+
+    from nandlib.show.explorer.page import STYLE
+
+    return ipywidgets.HTML(f"{STYLE}<div class='nand-error' role='alert'>{html.escape(message)}</div>")

@@ -59,7 +59,7 @@ CANDIDATES: Mapping[str, Sequence[Mapping[str, Any]]] = {  # what differs from t
     "fader_style": ({}, {"side": 96}),
 }
 LONGER: Mapping[str, Sequence[Mapping[str, Any]]] = {  # what the reduction costs: two to four times the epochs
-    "uniad": ({"rate": 3e-3, "epochs": 480}, {"stages": (4, 5), "rate": 3e-3, "epochs": 480}),
+    "uniad": ({"epochs": 480}, {"rate": 3e-3, "epochs": 480}, {"stages": (4, 5), "rate": 3e-3, "epochs": 480}),
     "onenip": ({"epochs": 240}, {"stages": (5,), "rate": 3e-3, "epochs": 240}),
     "pbas": ({"epochs": 160}, {"rate_factor": 10.0, "epochs": 160}, {"rate_factor": 10.0, "stages": (3, 4), "epochs": 160}),
     "pradot": ({"epochs": 100},),

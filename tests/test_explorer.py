@@ -313,6 +313,10 @@ def test_what_is_wrong_is_said_before_or_on_the_page_of_a_folder(tmp_path, monke
     monkeypatch.setenv("NAND_EXPLORE", json.dumps({"images": [str(tmp_path)], "noun": "cloth", "detector": "aprilgan", **empty}))
     said, shown = page().children
     assert "left out: " in said.value and "b.png cannot be read as an image" in said.value and shown.gallery.names == ["a.png"]
+    np.save(tmp_path / "a.npy", np.ones((8, 8)))
+    by_maps = {"images": [str(tmp_path)], "noun": "cloth", "detector": None, **empty, "maps": str(tmp_path)}
+    monkeypatch.setenv("NAND_EXPLORE", json.dumps(by_maps))
+    assert page().children[1].gallery.names == ["a.png"]
     (tmp_path / "a.png").unlink()
     assert "b.png cannot be read as an image" in page().value
 

@@ -73,7 +73,7 @@ def test_a_text_that_is_called_example(model, folder):
 
 
 def test_words_that_the_model_was_never_told(folder):
-    assert unheard(["deep Scratch", "zzqx blorf", "fissures", "a hole on it", "of the"]) == ["zzqx blorf", "fissures", "of the"]
+    assert unheard(["deep Scratch", "zzqx blorf", "fissures", "threads", "wrong colour", "of the"]) == ["zzqx blorf", "of the"]
     words = ["explain", f"{folder}/tested/0.png", "-o", f"{folder}/figure.png"]
     for text, said in (("zzqx", True), ("scratch", False)):
         found = CliRunner().invoke(app, [*words, "-t", text], catch_exceptions=False)
@@ -112,6 +112,13 @@ def test_a_map_is_of_one_image_wherever_it_is_asked_for(tmp_path, monkeypatch):
     (tmp_path / "real/maps").mkdir()
     os.symlink(tmp_path / "real/sub", tmp_path / "link")
     assert MapFolder(tmp_path / "link/../maps").folder == tmp_path / "real/maps"  # as the file system goes, not the letters
+    # a link and two dots on either side: files decide
+    np.save(tmp_path / "real/maps/a.npy", np.ones((4, 4)))
+    NORMALS[0].save(tmp_path / "real/a.png")
+    os.symlink(tmp_path / "real", tmp_path / "other")
+    for root, image in (("other/sub/..", "other/a.png"), ("other", "other/sub/../a.png")):
+        assert len(MapFolder(tmp_path / "real/maps", tmp_path / root)([tmp_path / image])) == 1
+    assert len(MapFolder(tmp_path / "real/maps")([tmp_path / "other/a.png", tmp_path / "other/sub/../a.png"])) == 2
 
 
 def test_maps_of_examples_that_lie_elsewhere(folder):
@@ -173,6 +180,9 @@ def test_a_threshold_counts_every_image_once_and_knows_what_was_fitted(model, tm
     for same in (tmp_path / "link.png", Image.open(tmp_path / "0.png")):
         with pytest.raises(DataError, match="images that the detector was not trained on"):
             adapted.calibrate([same], 0.5)
+    changed = Image.open(os.fsencode(tmp_path / "0.png"))
+    changed.paste(255, (0, 0, 40, 40))
+    assert not adapted.shown.descriptors.knows(changed)  # it is that file no longer
     for ask in (adapted.calibrate, lambda images: adapted.recalibrate(images, 0.5)):
         with pytest.raises(DataError, match="count once each: an image is there twice"):
             ask([plate(30)] * 9)

@@ -216,9 +216,11 @@ def test_what_a_notebook_lacks_leaves_what_was_there(root):
     (root / "notebooks").symlink_to(ROOT / "notebooks")
     register(root / "studies/mini.yaml", root)
     study = open_study("mini", root)
+    (study.figures / "notebooks").mkdir(parents=True)
+    (study.figures / "notebooks/01_fig1_problem.ipynb").write_text("before")
     with pytest.raises(DataError, match=r"01_fig1_problem.ipynb for 'mini': .*manifest.csv is missing"):
         execute("fig1", study)
-    assert not list((study.figures / "notebooks").iterdir())
+    assert [(path.name, path.read_text()) for path in (study.figures / "notebooks").iterdir()] == [("01_fig1_problem.ipynb", "before")]
     with pytest.raises(PresetError, match="lesson.ipynb is there to be read and tried, and belongs to no study: 'make lab' opens it"):
         execute("lesson", study)
 

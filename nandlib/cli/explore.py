@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -130,12 +131,13 @@ def _explorer(asked: dict[str, Any]) -> ipywidgets.Widget:
     use_style()
     maps, checkpoint, normals, weights = (Path(asked[k]) if asked[k] else None for k in ("maps", "checkpoint", "normals", "model"))
     listing = Listing.of(asked["images"])
+    images, unread = _read(listing)
+    listing = replace(listing, places=tuple(map(str, images.values())))
     good = find_images([normals]) if normals else []
     model, detectors = load_model("mini", weights), None
     if asked["detector"] or maps:
         name = asked["detector"] or "maps"
         detectors = {name: chosen_detector(asked["detector"], maps, checkpoint, model, asked["noun"], good, listing)}
-    images, unread = _read(listing)
     explorer = Explorer(gallery=Gallery.of_images(images, model, noun=asked["noun"], normals=good, detectors=detectors))
     return ipywidgets.VBox([_error(f"left out: {'; '.join(unread)}"), explorer]) if unread else explorer
 

@@ -6,7 +6,7 @@ import hashlib
 import io
 import os
 from collections.abc import Iterator, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -260,10 +260,16 @@ def as_image(image: ImageLike) -> Image.Image:
 
 
 def identities(image: ImageLike) -> set[Path | bytes]:
-    """By what an image is known again without opening its file: that file, links followed, and the pixels of what is in memory."""
-    name = image if isinstance(image, (str, Path)) else getattr(image, "filename", "")
-    file: set[Path | bytes] = {Path(os.path.realpath(name))} if name and not is_address(name) else set()
-    return file if isinstance(image, (str, Path)) else file | {pixel_key(image)}
+    """By what an image is known again: its file, links followed; of what is in memory its pixels, and the file that it was opened from, if
+    that has the same."""
+    if isinstance(image, (str, Path)):
+        return set() if is_address(image) else {Path(os.path.realpath(image))}
+    found: set[Path | bytes] = {pixel_key(image)}
+    name = os.fsdecode(getattr(image, "filename", ""))
+    with suppress(DataError):  # which is none by now
+        if name and pixel_key(name) in found:
+            found.add(Path(os.path.realpath(name)))
+    return found
 
 
 def pixel_key(image: ImageLike) -> bytes:

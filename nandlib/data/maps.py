@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -45,13 +46,15 @@ class MapFolder:
         """
         image, stem = Path(image), Path(Path(image).stem)
         if self.image_root is not None:
-            whole = whole_path(image)
-            if not whole.is_relative_to(self.image_root):
+            whole, root = whole_path(image), self.image_root
+            if not whole.is_relative_to(root):  # as it is named; by the files themselves, links followed
+                whole, root = Path(os.path.realpath(image)), root.resolve()
+            if not whole.is_relative_to(root):
                 raise DataError(
                     f"{image} is not inside image_root {self.image_root}, of whose images {self.folder} holds the maps: put it there, "
                     "and its map here"
                 )
-            stem = whole.relative_to(self.image_root).with_suffix("")
+            stem = whole.relative_to(root).with_suffix("")
         for suffix in MAP_SUFFIXES:
             path = self.folder / stem.with_name(stem.name + suffix)
             if path.is_file():
@@ -71,7 +74,7 @@ class MapFolder:
         for image in images:
             if not isinstance(image, (str, Path)):
                 raise DataError("a folder of maps needs the paths of the images, not the images themselves")
-            path, whole = self.path_of(image), whole_path(image)
+            path, whole = self.path_of(image), Path(os.path.realpath(image))
             if taken.setdefault(path, whole) != whole:
                 fix = "give MapFolder the image_root" if self.image_root is None else "rename one of them"
                 raise DataError(f"{taken[path]} and {image} would share the map {path}: {fix}")

@@ -48,7 +48,12 @@ def _study_cores() -> frozenset[tuple[str, ...]]:
 def unheard(texts: Iterable[str]) -> list[str]:
     """Those of some phrases of which no word is in a phrase that trains the embedded model: what they do, it has never been told."""
     heard = {word for family in training_phrases().values() for phrase in family for word in core(phrase)}
-    return [text for text in texts if heard.isdisjoint(re.findall(r"[a-z]+", text.lower()))]
+    return [text for text in texts if heard.isdisjoint(form for word in re.findall(r"[a-z]+", text.lower()) for form in _forms(word))]
+
+
+def _forms(word: str) -> tuple[str, ...]:
+    """A word, also as one of many, and in American spelling."""
+    return word, word.removesuffix("s"), word.removesuffix("es"), word.replace("our", "or")
 
 
 def training_phrases(disjoint: bool = False) -> dict[str, list[str]]:

@@ -68,11 +68,8 @@ class Descriptors:
 
     def knows(self, image: ImageLike) -> bool:
         """Whether an image is a normal one (`identities`): of those given, or those that the detector was fitted on and keeps."""
-        return self.fitted_on(image) or not self._given.isdisjoint(identities(image))
-
-    def fitted_on(self, image: ImageLike) -> bool:
-        """Whether an image is one (`identities`) that the detector was fitted on and keeps."""
-        return bool(self._fitted) and not self._fitted.isdisjoint(identities(image))
+        known = self._fitted | self._given
+        return bool(known) and not known.isdisjoint(identities(image))
 
     def refuse_fitted(self, images: Sequence[ImageLike]) -> None:
         """Raise DataError if one of them is there twice, or the detector was fitted on it, as far as it keeps its images."""
@@ -82,7 +79,7 @@ class Descriptors:
                 called = image if isinstance(image, (str, Path)) else "an image"
                 raise DataError(f"a threshold is set on images that count once each: {called} is there twice")
             seen |= own
-        if any(map(self.fitted_on, images)):
+        if not self._fitted.isdisjoint(seen):
             raise DataError(
                 "a threshold is set on images that the detector was not trained on, since its own score too low: some of these it was"
             )

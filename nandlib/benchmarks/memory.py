@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from nandlib.memory import keep_freed_memory
 from nandlib.method.normality import add_normality
 from nandlib.models import load_model
 from nandlib.stages.manifest import write_manifest
@@ -101,7 +100,6 @@ def _stages(folder: Path, count: int) -> Callable[[], None]:
 
 
 if __name__ == "__main__":
-    keep_freed_memory()
     run = {"nand apply": _apply, "stages": _stages}[sys.argv[1]](Path(sys.argv[2]), int(sys.argv[3]))
     start = time.perf_counter()
     run()

@@ -36,8 +36,7 @@ class OneNip(RebuildingDetector[OneNipConfig]):
         self.network = restored(network.to(self.features.device), self.placed)
 
     def _rebuilt(self, seen: Tensor, prompts: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        own = self.placed[f"prompt.{self.class_name}"].expand(len(seen), -1, -1, -1)
-        rebuilt = self.network(seen, own if prompts is None else prompts)
+        rebuilt = self.network(seen, self.placed[f"prompt.{self.class_name}"][None] if prompts is None else prompts)
         size = self.features.size, self.features.size
         return distance_map(rebuilt, seen, size), self.network.seghead((rebuilt - seen).abs(), size).sigmoid()
 

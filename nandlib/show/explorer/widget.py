@@ -14,7 +14,6 @@ from PIL import Image
 
 from nandlib.data.images import load_image
 from nandlib.errors import DataError, NandError
-from nandlib.memory import keep_freed_memory
 from nandlib.method.prompts import read_texts
 from nandlib.show.explorer.accept import Accept
 from nandlib.show.explorer.answer import Answer, Exploration, Pick
@@ -59,7 +58,6 @@ class Explorer(w.VBox):
         root: Path | None = None,
         gallery: Gallery | None = None,
     ) -> None:
-        keep_freed_memory()
         self._since = time.perf_counter()  # of what is done now
         self._given, self._quiet = gallery, False
         self._last: tuple[list[str], list[Pick]] = ([], [])  # texts and picks of the last answer

@@ -14,7 +14,8 @@
 # make lab     open the notebooks in JupyterLab
 # make docs    the reference of all functions, from their docstrings: site/index.html
 # make clean   remove intermediate results (keeps images, weights, figures/ and the environment)
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+SHELL := $(shell command -v bash || echo /bin/sh) # another than make's own: GNU make 3.81, as on macOS, looks for commands in the PATH below
 STUDY ?= studies/mini.yaml
 BIN := .venv/bin
 NAME = $(basename $(notdir $(STUDY)))
@@ -106,6 +107,7 @@ clean:
 	rm -rf data/*/similarities data/*/maps data/*/maps.safetensors data/*/fitting.json data/*/scores.parquet data/*/manifest.csv data/*/manifest_notes.txt
 
 .venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=/path/to/it")'
 	@test -d .venv || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv || true
 	@if test -x $(BIN)/uv; then $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt \

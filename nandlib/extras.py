@@ -34,5 +34,5 @@ def advice(error: ModuleNotFoundError) -> str | None:
     missing = (error.name or "").split(".")[0]
     for extra, packages in EXTRAS.items():
         if missing in packages:
-            return f"'{missing}' is not installed: this needs the extra '{extra}': pip install 'nandlib[{extra}]'"
+            return f"'{missing}' is not installed: this needs the extra '{extra}': pip install \"nandlib[{extra}]\""
     return None

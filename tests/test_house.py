@@ -102,7 +102,7 @@ def test_extras_are_those_of_pyproject():
     for extra, names in EXTRAS.items():
         distributions = {canonicalize_name(d) for name in names for d in providers[name]}
         assert distributions >= {canonicalize_name(Requirement(r).name) for r in extras[extra]} - {"ipython"}
-    assert advice(ModuleNotFoundError("x", name="papermill.engines")).endswith("pip install 'nandlib[study]'")
+    assert advice(ModuleNotFoundError("x", name="papermill.engines")).endswith('pip install "nandlib[study]"')
     assert advice(ModuleNotFoundError("x", name="nandlib.nothing")) is None
 
 

@@ -108,7 +108,7 @@ main()
 def test_a_command_that_needs_an_extra_names_it(empty, folder, words, extra):
     (folder / "dvc.yaml").touch()
     done = said(empty / "nand", *words, cwd=folder, check=False)
-    assert done.returncode == 1 and done.stderr.count("\n") == 1 and f"pip install 'nandlib[{extra}]'" in done.stderr, done.stderr
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and f'pip install "nandlib[{extra}]"' in done.stderr, done.stderr
 
 
 def test_a_study_from_python_names_its_extra(empty, folder):

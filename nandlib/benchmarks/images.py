@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 from nandlib.detectors.aprilgan import anomaly_map
+from nandlib.memory import peak_gigabytes
 from nandlib.method.detection import suppression_map, text_feature
 from nandlib.method.operators import image_score, similarities, suppress
 from nandlib.study.images import batches, image_paths
@@ -75,5 +75,5 @@ def image_cost(study: OpenStudy, n_images: int = 2, repeats: int = 3) -> dict[st
         "weights": "random" if study.config.random else "trained",
         "device": study.config.model.device,
         "precision": placement(study).precision,
-        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+        "peak_gb": peak_gigabytes(),
     }

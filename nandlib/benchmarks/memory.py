@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from nandlib.memory import peak_gigabytes
 from nandlib.method.normality import add_normality
 from nandlib.models import load_model
 from nandlib.stages.manifest import write_manifest
@@ -103,5 +103,5 @@ if __name__ == "__main__":
     run = {"nand apply": _apply, "stages": _stages}[sys.argv[1]](Path(sys.argv[2]), int(sys.argv[3]))
     start = time.perf_counter()
     run()
-    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))  # kilobytes of 1024
-    print(json.dumps({"peak_mb": peak * 1024 / 1e6, "seconds": time.perf_counter() - start}))
+    peak = max(peak_gigabytes(), peak_gigabytes(children=True))
+    print(json.dumps({"peak_mb": 1000 * peak, "seconds": time.perf_counter() - start}))

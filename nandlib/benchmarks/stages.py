@@ -69,11 +69,12 @@ def _measured(command: list[str], folder: Path, name: str) -> tuple[float, float
 
 
 def _memory(pid: int) -> float:
-    """Proportional set size of a process and its children, in gigabytes."""
+    """Of a process and its children, in gigabytes: what they share once (proportional set size), or not at all where this is not known."""
     total = 0
     try:
         for process in [parent := psutil.Process(pid), *parent.children(recursive=True)]:
-            total += int(Path(f"/proc/{process.pid}/smaps_rollup").read_text().split("Pss:")[1].split()[0]) * 1024
-    except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError, IndexError):
+            held = process.memory_full_info()
+            total += getattr(held, "pss", held.uss)
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
         pass  # a process that has just ended holds nothing
     return total / 1e9

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import sys
 from typing import NoReturn
 
@@ -14,13 +15,24 @@ from nandlib.errors import NandError
 from nandlib.extras import advice
 from nandlib.memory import keep_freed_memory
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EACCES, errno.EPERM)
 ANOTHER_KIND = (errno.EEXIST, errno.EISDIR, errno.ENOTDIR)  # a file where a folder must be, or a folder where a file
+
+
+def _write_utf8() -> None:
+    """Into files and pipes whatever the system's own encoding is; a terminal that lacks a letter shows another one."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() not in ("utf-8", "utf8"):
+            if stream.isatty():
+                stream.reconfigure(errors="replace")
+            else:
+                stream.reconfigure(encoding="utf-8", errors=stream.errors)
 
 
 def main() -> None:
     """Entry point: an error of the user's making is one clear message on stderr and exit code 1, not a traceback."""
     keep_freed_memory()
+    _write_utf8()
     try:
         app()
     except NandError as error:

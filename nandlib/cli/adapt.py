@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nandlib.cli.app import ADAPT, AsJson, app, print_json
+from nandlib.cli.app import ADAPT, AsJson, app, print_json, same_file
 from nandlib.cli.asked import (
     Accept,
     AcceptMasks,
@@ -58,7 +58,7 @@ def explain(
     detector = detector or ("aprilgan" if maps is None and checkpoint is None else None)
     use_style()
     setting = Setting(text or [], accept or [], noun, detector, maps, checkpoint, normals, method, model, accept_masks=accept_masks)
-    if out.resolve() in {image.resolve(), *setting.read()}:
+    if same_file(out, {image, *setting.read()}):
         raise DataError(f"--out {out} is one of the images that are read: give the figure another name")
     setting.warn()
     seen, figure = look(adapted_detector(setting, listing), found := image.absolute())

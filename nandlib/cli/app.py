@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -29,6 +31,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="machine-readable")]
 def progress() -> bool:
     """Whether to show progress bars: on a terminal only."""
     return sys.stderr.isatty()
+
+
+def same_file(path: Path, others: Iterable[Path]) -> bool:
+    """Whether a path is one of the others, by another name or not (a link, other capitals where they do not count)."""
+    if not path.exists():
+        return path.resolve() in {other.resolve() for other in others}
+    return any(other.exists() and path.samefile(other) for other in others)
 
 
 def registered_study(name: str) -> Any:

@@ -51,7 +51,10 @@ def apply(
     batch: Annotated[int, typer.Option(min=1, help="images that go through the networks at once")] = 8,
     engine: Annotated[Literal["local", "ray"], typer.Option(help="here, or on a Ray cluster (needs the extra 'ray')")] = "local",
     address: Annotated[str | None, typer.Option(help="of the Ray cluster; default: one on this machine")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="processes; default: one a core, with --threads one")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="processes; default: one a core (on Linux, with --threads one)"),
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="of a worker; results are the same bytes for one number of them")] = 1,
     as_json: AsJson = False,
 ) -> None:

@@ -70,7 +70,7 @@ def explore(
     paths = {"maps": maps, "checkpoint": checkpoint, "normals": normals, "model": model}
     asked = {"images": [str(p.absolute()) for p in images], "noun": noun, "detector": detector}
     asked |= {name: str(path.absolute()) if path else None for name, path in paths.items()}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # a kernel may end after the server
         notebook = _notebook(Path(folder))
         options = [f"--port={port}", "--Voila.port_retries=0", "--Voila.ip=127.0.0.1", "--Voila.auto_token=True"]
         options += [f"--Voila.tornado_settings={ {'headers': {'Content-Security-Policy': POLICY}} }"]
@@ -93,7 +93,8 @@ def explore(
 def _check_free(port: int) -> None:
     """Raise DataError if the port cannot be had: the address that is printed would be another program's, token and all."""
     with socket.socket() as ours:
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if os.name != "nt":  # there it would take the port from whoever has it
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             ours.bind(("127.0.0.1", port))
         except OSError as error:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, cast
 
 import typer
 
-from nandlib.cli.app import RESEARCH, StudyName, app, print_json, progress, registered_study
+from nandlib.cli.app import RESEARCH, StudyName, app, print_json, progress, registered_study, same_file
 from nandlib.errors import DataError, NandError
 
 
@@ -156,7 +156,7 @@ def surface(
     from nandlib.surfaces.anomalies import PerlinAnomaly, displaced
     from nandlib.surfaces.clouds import read_cloud, write_cloud
 
-    if out.resolve() == source.resolve():
+    if same_file(out, [source]):
         raise DataError(f"{out} is the cloud itself, which would be lost: give another place")
     anomaly = PerlinAnomaly(seed, strength, scale, octaves, persistence, lacunarity, threshold)
     found = displaced(read_cloud(source), anomaly)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.request import url2pathname
 
 import fsspec
 
@@ -21,7 +21,7 @@ def local_path(place: Path | str) -> Path | str:
     scheme, found, path = str(place).partition("://")
     if not found or scheme not in ("file", "local"):
         return place
-    return Path(path) if os.path.exists(path) else Path(unquote(path))  # as `Path.as_uri` writes it
+    return Path(path) if os.path.exists(path) else Path(url2pathname(path))  # as `Path.as_uri` writes it
 
 
 def below(address: str, name: str) -> str:

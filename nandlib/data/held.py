@@ -13,7 +13,10 @@ from safetensors import SafetensorError
 
 from nandlib.errors import DataError
 
+_KEPT = "and run the same command again: what is finished is kept"
+_MEND = f"make room or give the right to write there, {_KEPT}"
 _SAID = {
+    errno.EACCES: f"give the right to write there, or close the program in which it is open, {_KEPT}",
     errno.ENOLCK: "this file system has no locks: give a folder on another",
     errno.EOPNOTSUPP: "this file system has no locks: give a folder on another",
     errno.ENAMETOOLONG: "rename the image to something shorter",
@@ -21,7 +24,6 @@ _SAID = {
     errno.EEXIST: "a file has the name of the folder: rename it, or give another folder",
     errno.ENOTDIR: "a file has the name of a folder above it: rename it, or give another folder",
 }
-_MEND = "make room or give the right to write there, and run the same command again: what is finished is kept"
 
 
 @contextmanager

@@ -264,7 +264,7 @@ class FittedDetector(TorchDetector, Generic[C]):
         try:
             with safe_open(path, "pt") as file:
                 said = json.loads((file.metadata() or {}).get("nandlib", "{}"))
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+                tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118 - the file is not held open
         except (SafetensorError, ValueError) as error:
             raise ModelError(f"{path} holds no state of a detector: {error}") from error
         said = said if isinstance(said, dict) else {}

@@ -71,14 +71,14 @@ def transport(matrix: Tensor, epsilon: float = EPSILON, iterations: int = ITERAT
     if float(matrix.amax()) > 600 * epsilon:
         raise PresetError(f"epsilon {epsilon} is too small for costs up to {float(matrix.amax()):.3g}: take at least a 600th of them")
     n, m = matrix.shape
-    kernel = (-matrix.double() / epsilon).exp()
+    kernel = (-(matrix.cpu() if matrix.is_mps else matrix).double() / epsilon).exp()  # Apple's devices have no float64
     rows = kernel.new_ones(n)
     for k in range(iterations):
         columns = 1 / m / (rows @ kernel)
         rows = 1 / n / (kernel @ columns)
         if k % 10 == 0 and torch.linalg.norm(columns * (rows @ kernel) - 1 / m) < 1e-9:
             break
-    return (rows[:, None] * kernel * columns).to(matrix.dtype)
+    return (rows[:, None] * kernel * columns).to(matrix)
 
 
 def barycentres(plan: Tensor, values: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import time
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from nandlib.detectors.patchcore import PatchCore
 from nandlib.detectors.trained import TRAINED
 from nandlib.detectors.training import Run
 from nandlib.detectors.winclip import ClipWindowEncoder, WinClip, WindowEncoder
+from nandlib.memory import peak_gigabytes
 from nandlib.method.operators import resize_map
 from nandlib.models import VisionLanguageModel
 from nandlib.study.fingerprint import content, digest, source_code, weight_contents
@@ -105,7 +105,7 @@ class Maps:
         part, nothing stands that was noted before."""
         self.forget()
         path, expected = self.study.data / FITTING, len(self.study.classes())
-        peak = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2)  # kilobytes
+        peak = round(peak_gigabytes(), 2)
         whole = {k: sum(own) for k, own in self.seconds.items() if k not in self.resumed and len(own) == (1 if k in TOGETHER else expected)}
         found = {name: {"train_s": round(seconds, 1), "peak_gb": peak} for name, seconds in whole.items()}
         if self.seconds:

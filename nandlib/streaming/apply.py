@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
@@ -21,6 +22,7 @@ from nandlib.streaming.work import How, Work
 
 SHARD = 256  # images, at most
 SHARDS = 16  # of few images, so that several workers have something to do
+CAPITALS = sys.platform == "linux"  # whether file systems tell A.png from a.png
 
 
 class Engine(Protocol):
@@ -130,9 +132,10 @@ def _shards(
         path = PurePosixPath(name)
         stems = {folder: own for folder, own in stems.items() if folder in path.parents}
         own = stems.setdefault(path.parent, set())
-        if path.stem in own:
+        stem = path.stem if CAPITALS else path.stem.casefold()
+        if stem in own:
             raise DataError(f"two images are called {path.with_suffix('')}: their results would be one file; rename one of them")
-        own.add(path.stem)
+        own.add(stem)
         generation = 0
         if name in known:
             generation, before = known[name]

@@ -43,7 +43,9 @@ class Here:
     def __post_init__(self) -> None:
         if self.threads < 1 or (self.workers is not None and self.workers < 1):
             raise EngineError(f"{self.workers} workers of {self.threads} threads: one or more of either")
-        if (self.workers or 1) > 1 and (self.threads > 1 or not FORKS):
+        if (self.workers or 1) > 1 and not FORKS:
+            raise EngineError(f"{self.workers} workers: this system forks no processes: leave workers out, take several threads")
+        if (self.workers or 1) > 1 and self.threads > 1:
             raise EngineError(f"{self.workers} workers of {self.threads} threads: only workers of one thread share this machine; take Ray")
 
     def __call__(self, work: Work, shards: Iterator[Shard]) -> Iterator[int]:

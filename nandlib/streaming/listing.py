@@ -60,7 +60,10 @@ class Listing:
             real = [path.resolve() for path in paths]
             barred = [folder for folder in map(Path.resolve, without) if not any(path.is_relative_to(folder) for path in real)]
             alone = len(paths) == 1 and paths[0].is_dir()
-            root = str(paths[0] if alone else os.path.commonpath([path if path.is_dir() else path.parent for path in paths]))
+            try:
+                root = str(paths[0] if alone else os.path.commonpath([path if path.is_dir() else path.parent for path in paths]))
+            except ValueError as error:
+                raise DataError(f"{', '.join(map(str, places))} lie on several drives: give images of one") from error
             found = cls(tuple(map(str, paths)), root, tuple(barred))
         if next(iter(found), None) is None:
             raise DataError(f"no image in {', '.join(map(str, places))}: looked for {', '.join(IMAGE_SUFFIXES)}")

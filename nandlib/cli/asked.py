@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -76,12 +76,13 @@ class Setting:
 
     def check(self) -> None:
         """Raise DataError if they contradict each other, or one is missing."""
+        from nandlib.method.config import METHODS
         from nandlib.method.prompts import read_texts
 
         if not read_texts(self.texts) and (self.texts or not self.accept):
             raise DataError('--text is empty: say what counts as normal, as in --text "loose thread", or show it with --accept IMAGE')
-        if self.method not in ("nand", "nand_plus"):
-            raise DataError(f"--method is '{self.method}': nand or nand_plus")
+        if self.method not in METHODS:
+            raise DataError(f"--method is '{self.method}': {' or '.join(METHODS)}")
         if self.clip and not self.weights:
             raise DataError(f"--clip {self.clip}: --model must name the projections that were trained for it, such as APRIL-GAN's")
         self.examples()
@@ -255,10 +256,10 @@ def adapted_detector(s: Setting, listing: Listing | None) -> Any:
     model = load_model("clip" if s.clip else "mini", s.weights, Placement(s.device), s.clip)
     normals = find_images([s.normals]) if s.normals else []
     detector = chosen_detector(s.detector, s.maps, s.checkpoint, model, s.noun, normals, listing, s.accepted())
-    method = cast(Literal["nand", "nand_plus"], s.method)  # checked above
     examples = s.examples()
     together = examples if len(texts) <= 1 else []  # several texts: which of them the examples show is not said
     first = texts[0] if texts else ()
+    method = cast(Any, s.method)  # checked above
     adapted = add_normality(detector, first, examples=together, model=model, noun=s.noun, method=method, normals=normals)
     for phrases in texts[1:]:
         adapted = adapted.add(phrases)

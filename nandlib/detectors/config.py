@@ -56,7 +56,7 @@ class TrainedConfig(Section):
     """What the settings of every trained detector have. Defaults are those of the embedded size; ``size: full`` sets what is not given to
     the published values."""
 
-    published: ClassVar[dict[str, Any]]
+    published: ClassVar[dict[str, Any]] = {}
     weight_fields: ClassVar[tuple[str, ...]] = ("backbone_weights",)
 
     size: Literal["embedded", "full"] = Field("embedded", description="full: the published backbone, sizes and schedule")
@@ -76,7 +76,11 @@ class TrainedConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _published(cls, given: Any) -> Any:
-        return cls.published | given if isinstance(given, dict) and given.get("size") == "full" else given
+        if not isinstance(given, dict) or given.get("size") != "full":
+            return given
+        if not cls.published:
+            raise ValueError("size: no published values are known of this detector: leave size out")
+        return cls.published | given
 
     @model_validator(mode="after")
     def _of_its_size(self) -> Self:

@@ -74,7 +74,7 @@ def export_onnx(adapted: AdaptedDetector, path: str | Path) -> Path:
     if getattr(adapted.detector.preprocess, "__func__", None) is not MiniModel.preprocess and not isinstance(adapted.detector, FaderStyle):
         kind = type(adapted.detector).__name__
         raise ModelError(f"the graph takes images as the embedded model does: a {kind} with another model cannot be exported")
-    if adapted.nand.method == "nand_plus" and adapted.nand.plus.regions:
+    if adapted.nand.by_regions:
         raise ModelError("nand_plus finds regions by a watershed, which ONNX cannot express: export method 'nand', or plus.regions: false")
     if adapted.shown.examples:
         raise ModelError("examples are compared by regions of a watershed, which ONNX cannot express: export texts alone")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Real
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, OutlierMixin
@@ -15,6 +15,7 @@ from nandlib.data.maps import Detector, check_maps
 from nandlib.detectors.fit import fit_detector
 from nandlib.errors import DataError
 from nandlib.method.adapt import AdaptedDetector
+from nandlib.method.config import METHODS, MethodName
 from nandlib.method.examples import Example
 from nandlib.method.normality import add_normality
 from nandlib.method.prompts import free_name
@@ -52,7 +53,7 @@ class NormalityDetector(OutlierMixin, BaseEstimator):
         *,
         examples: Sequence[ImageLike | Example] = (),
         noun: str = "object",
-        method: Literal["nand", "nand_plus"] = "nand",
+        method: MethodName = "nand",
         contamination: float = 0.05,
         model: VisionLanguageModel | None = None,
     ) -> None:
@@ -68,8 +69,8 @@ class NormalityDetector(OutlierMixin, BaseEstimator):
         """
         refuse_single(X, "X")
         refuse_single(self.examples, "examples")
-        if self.method not in ("nand", "nand_plus"):
-            raise DataError(f"method is {self.method!r}: 'nand' or 'nand_plus'")
+        if self.method not in METHODS:
+            raise DataError(f"method is {self.method!r}: {' or '.join(map(repr, METHODS))}")
         X = list(X)
         if not X or (self.detector == "patchcore" and len(X) < 2):
             raise DataError("fit needs a sequence of normal images: one or more, two or more for PatchCore")
@@ -98,7 +99,7 @@ class NormalityDetector(OutlierMixin, BaseEstimator):
         return self
 
     def _options(self, model: VisionLanguageModel, normals: Sequence[ImageLike]) -> dict[str, Any]:
-        needed = self.method == "nand_plus" or len(self.examples) > 0
+        needed = self.method != "nand" or len(self.examples) > 0
         return {"model": model, "noun": self.noun, "method": self.method, "normals": normals if needed else ()}
 
     def score_samples(self, X: Sequence[ImageLike]) -> np.ndarray:

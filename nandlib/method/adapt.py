@@ -122,7 +122,7 @@ class AdaptedDetector:
         """
         if base is not None:
             base = check_maps(base, len(images), "base")
-        elif self.nand.method == "nand_plus" or self.shown.examples:
+        elif self.nand.method != "nand" or self.shown.examples:
             base = self._base(images)
         maps: dict[str, list[np.ndarray]] = {name: [] for name in self.normalities}
         for features, sizes in encoded(self.model, images, base) if self.normalities else ():
@@ -146,7 +146,7 @@ class AdaptedDetector:
             regions: Of `base`, where they are at hand already; `nand_plus` finds them otherwise.
         """
         size = (self.nand.map_size, self.nand.map_size) if base is None else (base.shape[-2], base.shape[-1])
-        if self.nand.method == "nand_plus" and self.nand.plus.regions and regions is None:
+        if self.nand.by_regions and regions is None:
             if base is None:
                 raise DataError("nand_plus finds regions in anomaly maps: give them as base, or set plus.regions: false")
             regions = find_regions(base, features.grid, self.nand.plus)
@@ -165,7 +165,7 @@ class AdaptedDetector:
         states = [self.prompts.normal(self.noun), self.prompts.abnormal(self.noun)]
         added = [self.prompts.fill(phrases) for phrases in self.normalities.values()]
         stay = still_abnormal(self.others, self.normalities)
-        rivals = self.prompts.rivals(self.nand.plus.competitors, stay) if self.nand.method == "nand_plus" else []
+        rivals = self.prompts.rivals(self.nand.competitors, stay) if self.nand.competitors else []
         return torch.stack([self.text_feature(tuple(sentences)) for sentences in states + added + rivals])
 
     @cached_property

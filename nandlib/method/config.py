@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field
 
 from nandlib.errors import PresetError
 from nandlib.settings import Section, each_once
+
+MethodName = Literal["nand", "nand_plus"]
+METHODS: tuple[MethodName, ...] = get_args(MethodName)
 
 
 class PromptConfig(Section):
@@ -51,7 +54,7 @@ class ExampleConfig(Section):
 class NandConfig(Section):
     """Normality detection and suppression (Eq. 4 and 6)."""
 
-    method: Literal["nand", "nand_plus"] = Field(
+    method: MethodName = Field(
         "nand",
         description="the paper's, or this study's own, for which only `plus`, temperature and map_size say what A_sup is",
     )
@@ -73,6 +76,21 @@ class NandConfig(Section):
     )
     image_score: Literal["max", "topk_mean", "max_plus_image"] = "max"
     top_fraction: float = Field(0.001, gt=0, le=1, description="of the pixels, for topk_mean")
+
+    @property
+    def by_regions(self) -> bool:
+        """Whether A_sup is made region by region of an anomaly map, so that detectors have different ones."""
+        return self.method == "nand_plus" and self.plus.regions
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether A_sup needs normal images."""
+        return self.method == "nand_plus" and self.plus.calibrate
+
+    @property
+    def competitors(self) -> Literal["bank", "types", "normal"] | None:
+        """What the added text competes with beyond the texts of the paper's softmax."""
+        return self.plus.competitors if self.method == "nand_plus" else None
 
     def layers_of(self, n_layers: int) -> list[int]:
         """Those of a model's `n_layers` that A_sup is made of.

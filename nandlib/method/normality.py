@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from nandlib.data.images import ImageLike, refuse_single
 from nandlib.data.maps import Detector, MapFolder
 from nandlib.errors import DataError
 from nandlib.method.adapt import AdaptedDetector
 from nandlib.method.batches import mean_token
-from nandlib.method.config import NandConfig, PromptConfig
+from nandlib.method.config import METHODS, MethodName, NandConfig, PromptConfig
 from nandlib.method.descriptors import Descriptors
 from nandlib.method.examples import Example
 from nandlib.method.prompts import PromptSet, checked_phrases, load_prompts
@@ -29,7 +28,7 @@ def add_normality(
     name: str | None = None,
     prompts: PromptSet | None = None,
     nand: NandConfig = NandConfig(),
-    method: Literal["nand", "nand_plus"] | None = None,
+    method: MethodName | None = None,
     normals: Sequence[ImageLike] = (),
     others: Sequence[str | Sequence[str]] = (),
 ) -> AdaptedDetector:
@@ -81,8 +80,8 @@ def add_normality(
             raise DataError("the detector is adapted already and keeps its model, noun, prompts and parameters: give the text alone")
         return detector.add(text, name, examples=examples)
     if method is not None:
-        if method not in ("nand", "nand_plus"):
-            raise DataError(f"method is {method!r}: 'nand' or 'nand_plus'")
+        if method not in METHODS:
+            raise DataError(f"method is {method!r}: {' or '.join(map(repr, METHODS))}")
         nand = nand.model_copy(update={"method": method})
     _check(nand, normals, others)
     if isinstance(detector, (str, Path)):
@@ -92,7 +91,7 @@ def add_normality(
         raise DataError(f"a detector gives anomaly maps of images when it is called; {detector!r} {how}")
     model = model or load_model("mini")
     prompts = prompts or load_prompts(PromptConfig(file="aprilgan"))
-    token = mean_token(model, normals) if nand.method == "nand_plus" and nand.plus.calibrate else None
+    token = mean_token(model, normals) if nand.calibrated else None
     stay = tuple(map(checked_phrases, others))
     if () in stay:
         raise DataError("others: a defect that stays abnormal needs at least one phrase")
@@ -104,17 +103,16 @@ def _check(nand: NandConfig, normals: Sequence[ImageLike], others: Sequence[str 
     """Raise DataError for parameters that have no meaning for a detector alone, or lack what they need."""
     if isinstance(others, str) or others is None:
         raise DataError(f"others must be a sequence of defects, not one: [{others!r}]")
-    plus = nand.plus if nand.method == "nand_plus" else None
-    if plus is not None and plus.calibrate and not len(normals):
+    if nand.calibrated and not len(normals):
         raise DataError(
             "nand_plus is calibrated on normal images: give some as normals=[...], or nand=NandConfig(method='nand_plus', "
             "plus=PlusConfig(calibrate=False))"
         )
-    if plus is not None and plus.competitors == "types" and not others:
+    if nand.competitors == "types" and not others:
         raise DataError("plus.competitors 'types' needs the defects that stay abnormal: others=[\"hole\", ...], or competitors 'bank'")
     if nand.layer_aggregation == "sum":
         raise DataError("layer_aggregation 'sum' goes beyond 1, and maps below 0: 'clipped_sum', or 'mean', the default")
-    if others and (plus is None or plus.competitors != "types"):
+    if others and nand.competitors != "types":
         raise DataError("others=[...] are rivals of nand_plus with plus.competitors 'types': they do nothing here, leave them out")
     if nand.image_score == "max_plus_image" or nand.base_normalisation != "none":
         raise DataError("add_normality sees maps only: image_score 'max_plus_image' and base_normalisation belong to a study")

@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from nandlib.errors import DataError
+from nandlib.errors import DataError, PresetError
 from nandlib.method.config import NandConfig, PlusConfig
 from nandlib.method.detection import suppression_map
 from nandlib.method.plus import Regions, plus_suppression, sides
@@ -94,6 +94,9 @@ def suppression(similar: Similarities, added: int, nand: NandConfig, size: tuple
         size: ``(H, W)`` of the maps.
         regions: Of the anomaly maps; for `nand_plus` with ``plus.regions``.
 
+    Raises:
+        PresetError: If there is no such method.
+
     Returns:
         ``(n, H, W)``, in main memory, in [0, 1] unless the paper's rule aggregates layers by their raw sum.
     """
@@ -101,7 +104,8 @@ def suppression(similar: Similarities, added: int, nand: NandConfig, size: tuple
     if nand.method == "nand":
         three = (similar.layers[:, k] for k in (added, texts.normal, texts.abnormal))
         return suppression_map(*three, grid=grid, temperature=temperature, nand=nand, size=size)
-    plus = nand.plus
-    own, rivals = texts.sides(plus, added)
-    similarity = similar.calibrated if plus.calibrate else similar.mean
-    return plus_suppression(similarity, own, rivals, regions=regions, grid=grid, size=size, temperature=temperature, plus=plus)
+    if nand.method == "nand_plus":
+        own, rivals = texts.sides(nand.plus, added)
+        similarity = similar.calibrated if nand.calibrated else similar.mean
+        return plus_suppression(similarity, own, rivals, regions=regions, grid=grid, size=size, temperature=temperature, plus=nand.plus)
+    raise PresetError(f"nand.method: no rule '{nand.method}' in nandlib/method/suppression.py")

@@ -37,6 +37,7 @@ STAGE_WIDTHS = (24, 40, 80, 112, 192, 320)  # channels of the outputs of blocks[
 CHANNELS = sum(STAGE_WIDTHS[1:])  # of a patch: all stages but the first, on the common grid
 LAYER_STARTS = (0, 40, 120, 232)  # a layer is its own stage and all later ones, which lend it context: channels[start:]
 MAX_TOKENS = 48
+MEND = "leave model.weights (--model) out to take the heads of the package, or train new ones with 'nand heads'"
 HEADS_FORMAT = "1"  # of the files of heads: raised when towers, layers or channels change, so that old heads are refused
 
 
@@ -229,18 +230,17 @@ def load_heads(path: Path) -> Heads:
         ModelError: If the file is missing, of another version, or does not hold heads of this model.
     """
     if not path.is_file():
-        raise ModelError(f"{path} is missing: leave model.weights out to take the heads of the package, or train some with 'nand heads'")
-    fix = "leave model.weights out to take the heads of the package, or train new ones with 'nand heads'"
+        raise ModelError(f"{path} is missing: {MEND}")
     heads = Heads()
     try:
         with safe_open(path, "pt") as file:
             found = (file.metadata() or {}).get("format", HEADS_FORMAT)
         if found != HEADS_FORMAT:
-            raise ModelError(f"{path} holds heads of format {found}, and this version of nandlib reads format {HEADS_FORMAT}: {fix}")
+            raise ModelError(f"{path} holds heads of format {found}, and this version of nandlib reads format {HEADS_FORMAT}: {MEND}")
         state = {name: tensor.float() for name, tensor in load_file(path).items()}
         heads.load_state_dict(state)
     except (RuntimeError, SafetensorError) as error:
-        raise ModelError(f"{path} does not hold heads of the embedded model: {fix} ({error})") from error
+        raise ModelError(f"{path} does not hold heads of the embedded model: {MEND} ({error})") from error
     refuse_infinite(state, path)
     return heads
 

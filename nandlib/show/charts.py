@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from seaborn.utils import relative_luminance
 
-from nandlib.show.style import COLOURS, DELTA_COLOURS, LABELS, OURS, PAPER, SUPPRESSION_COLOURS, WIDTH, pretty
+from nandlib.show.style import DELTA_COLOURS, LABELS, OURS, PAPER, SUPPRESSION_COLOURS, WIDTH, colour_of, pretty
 
 MID = 0.2  # luminance of a ground on which black and white are read alike
 
@@ -262,7 +262,7 @@ def edge_scatter(table: pd.DataFrame) -> Figure:
     """
     figure, ax = plt.subplots(figsize=(7, 3.6))
     for row in table.to_dict("records"):
-        colour = COLOURS[row["detector"]]
+        colour = colour_of(row["detector"])
         label = f"{LABELS[row['detector']]} ({row['image_ms']:.0f} ms, {row['parameters'] / 1e6:.1f} M parameters)"
         ax.scatter(row["mflops"], row["auroc"], 70, color=colour, edgecolor="white", label=label)
     ax.set_xscale("log", subs=[])
@@ -293,7 +293,7 @@ def robustness_curves(table: pd.DataFrame) -> Figure:
             line = own[own["detector"] == detector].sort_values("strength")
             how = {"ls": "--", "lw": 0.9} if detector.startswith("winclip") else {"ls": "-", "lw": 1.4}
             for ax, value in zip(column, ("auroc", "delta"), strict=True):
-                ax.plot(line["strength"], line[value], marker, color=COLOURS[detector], ms=5, label=LABELS[detector], **how)
+                ax.plot(line["strength"], line[value], marker, color=colour_of(detector), ms=5, label=LABELS[detector], **how)
         column[0].axhline(50, color="0.6", lw=0.8, ls=":")
         column[1].axhline(0, color="0.6", lw=0.8)
         column[0].set_title(name)

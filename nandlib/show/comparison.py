@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 
 from nandlib.errors import DataError
 from nandlib.evaluation.paper import PUBLISHED_A0
-from nandlib.show.style import COLOURS, LABELS, OURS, PAPER
+from nandlib.show.style import LABELS, OURS, PAPER, colour_of
 from nandlib.study.frames import read_table
 
 WAYS = {  # column → name, colour and marker
@@ -163,10 +163,10 @@ def cost_chart(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
     markers = dict(zip(titles, "osD^vP", strict=False))
     for ax, column, label in zip(axes, ("train_s", "image_ms"), ("seconds to fit, all classes", "milliseconds an image"), strict=True):
         for row in table.to_dict("records"):
-            ax.plot(row[column], row["auroc_any"], markers[row["study"]], color=COLOURS[row["detector"]], ms=7, mec="white", alpha=0.8)
+            ax.plot(row[column], row["auroc_any"], markers[row["study"]], color=colour_of(row["detector"]), ms=7, mec="white", alpha=0.8)
         ax.set(xlabel=label)
     axes[0].set(xscale="log", xlabel="seconds to fit, all classes (logarithmic)", ylabel="any defect: AUROC (%)")
-    kinds = [Line2D([], [], ls="", marker="o", color=COLOURS[name], label=LABELS[name]) for name in dict.fromkeys(table["detector"])]
+    kinds = [Line2D([], [], ls="", marker="o", color=colour_of(name), label=LABELS[name]) for name in dict.fromkeys(table["detector"])]
     kinds += [Line2D([], [], ls="", marker=markers[name], color="0.4", label=titles[name]) for name in dict.fromkeys(table["study"])]
     figure.legend(handles=kinds, loc="outside upper center", ncols=5, fontsize=8, frameon=False)
     sns.despine(figure)

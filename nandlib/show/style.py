@@ -38,7 +38,7 @@ LABELS = {
     "mmae_ecg_style": "MMAE-ECG-style",
     "point_histograms": "point histograms",
 }
-COLOURS = {  # of detectors, in every figure that tells them by colour
+COLOURS = {  # of detectors, in every figure that tells them by colour (`colour_of`)
     "aprilgan": "black",
     "winclip_0": "#FBAFE4",
     "winclip_1": "#949494",
@@ -100,6 +100,11 @@ _STYLE: dict[Any, Any] = {  # seaborn's "white" style at 0.8 of its notebook con
     "xtick.bottom": False,
     "ytick.left": False,
 }
+
+
+def colour_of(detector: str) -> str:
+    """In figures that tell detectors by colour; grey for one that has none in `COLOURS`."""
+    return COLOURS.get(detector, "#555555")
 
 
 def use_style() -> None:

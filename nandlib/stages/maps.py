@@ -18,12 +18,13 @@ from tqdm.auto import tqdm
 from nandlib.data.held import written
 from nandlib.detectors.aprilgan import ReferenceDistance
 from nandlib.detectors.base import TorchDetector
-from nandlib.detectors.config import TOGETHER, TRAINED_NAMES, DetectorName
+from nandlib.detectors.config import TOGETHER, TRAINED_NAMES, DetectorName, family_of
 from nandlib.detectors.fitted import FittedDetector
 from nandlib.detectors.patchcore import PatchCore
 from nandlib.detectors.trained import TRAINED
 from nandlib.detectors.training import Run
 from nandlib.detectors.winclip import ClipWindowEncoder, WinClip, WindowEncoder
+from nandlib.errors import PresetError
 from nandlib.memory import peak_gigabytes
 from nandlib.method.operators import resize_map
 from nandlib.models import VisionLanguageModel
@@ -36,8 +37,11 @@ from nandlib.study.rows import Rows
 from nandlib.study.shots import normal_shots, window_encoder
 from nandlib.study.store import WHOLE, Made, bring_up_to_date, is_current, keep_only, save, shards_of
 
-CODE = ("nandlib.detectors.aprilgan", "nandlib.detectors.patchcore", "nandlib.study.shots")  # that compute, WinCLIP with its shots
-FAMILIES = ("aprilgan", "winclip", "patchcore")
+FAMILIES = {  # of detectors that are not trained: the modules that compute
+    "aprilgan": ("nandlib.detectors.aprilgan", "nandlib.study.shots"),
+    "winclip": ("nandlib.study.shots",),
+    "patchcore": ("nandlib.detectors.patchcore",),
+}
 NEW = ".new"  # a state that has not replaced the one before
 FITTING = "fitting.json"  # beside a study's maps, not one of the pipeline's files: seconds differ from run to run
 
@@ -71,14 +75,20 @@ def clear_maps(study: OpenStudy) -> None:
 
 
 def families_of(study: OpenStudy) -> list[tuple[str, ...]]:
-    """Families of detectors whose maps are made together, since they share passes, and one after the other where networks are large."""
+    """Families of detectors whose maps are made together, since they share passes, and one after the other where networks are large.
+
+    Raises:
+        PresetError: If there is a detector of no family.
+    """
+    if strange := [name for name in study.config.detectors if family_of(name) not in (*FAMILIES, *TRAINED)]:
+        raise PresetError(f"detectors: no stage makes maps of '{strange[0]}': FAMILIES in nandlib/stages/maps.py, or detectors/trained.py")
     present = tuple(family for family in FAMILIES if _names(study, family))
     together = [present] if study.config.model.name == "mini" and present else [(family,) for family in present]
     return [*together, *((name,) for name in TRAINED_NAMES if name in study.config.detectors)]
 
 
 def _names(study: OpenStudy, family: str) -> list[DetectorName]:
-    return [name for name in study.config.detectors if name.startswith(family) and name != "aprilgan"]
+    return [name for name in study.config.detectors if family_of(name) == family and name != "aprilgan"]
 
 
 class Maps:
@@ -87,8 +97,8 @@ class Maps:
 
     def __init__(self, study: OpenStudy, families: Sequence[str], progress: bool) -> None:
         self.study, self.families, self.config, self.progress = study, families, study.config, progress
-        trained = [TRAINED[family].__module__ for family in families if family in TRAINED]
-        self.code = source_code(__name__, *(trained or CODE), "nandlib.study.images")
+        code = [module for family in families for module in (FAMILIES.get(family) or (TRAINED[family].__module__,))]
+        self.code = source_code(__name__, *code, "nandlib.study.images")
         self.weights = {family: weight_contents(study, "model", family, f"trained.{family}") for family in families}
         self._built: tuple[str, dict[str, TorchDetector]] = ("", {})
         self.seconds, self.unfinished, self.joint = dict[str, list[float]](), list[Path](), dict[str, FittedDetector[Any]]()
@@ -123,7 +133,7 @@ class Maps:
             stale = [f for f in self.families if f not in kept or not is_current(self._file(f, class_name, name), keys[f])]
             found = self._of_images(class_name, split, paths, stale)
             for family in stale:
-                own = {key: maps for key, maps in found.items() if key.startswith(family)}
+                own = {key: maps for key, maps in found.items() if family_of(key.split("/")[0]) == family}
                 save(self._file(family, class_name, name), own, {}, keys[family])
         if not some.start and "patchcore" in self.families and len(train) > 1:
             path, key = self._file("patchcore", class_name, WHOLE), self._fingerprint("patchcore", f"{class_name}/normals", train)
@@ -184,8 +194,10 @@ class Maps:
             if name not in TOGETHER or len(self.joint) > fitted:
                 self.seconds.setdefault(name, []).append(time.perf_counter() - start)
             return found
+        if family_of(name) not in ("aprilgan", "winclip"):
+            raise PresetError(f"detectors: nothing makes maps of '{name}': Maps in nandlib/stages/maps.py")
         references = normal_shots(self.study, class_name, name)
-        if name.startswith("winclip"):
+        if family_of(name) == "winclip":
             return WinClip(self._encoder, class_name, references)
         return ReferenceDistance(self._model, references, self.config.nand)
 

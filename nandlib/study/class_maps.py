@@ -202,13 +202,12 @@ class Batch:
         """A_sup ``(n, S, S)`` of a text for a detector, by the study's method or that of `nand`; `types` stand for the class's types."""
         nand, own = nand or self.maps.nand, self.maps.texts.index(text)
         size = (nand.map_size, nand.map_size)
-        if nand.method == "nand_plus":
-            regions = self._regions_of(detector, nand.plus) if nand.plus.regions else None
-            similar = self._similar if types is None else self._similar.naming(types)
-            return suppression(similar, own, nand, size, regions)
-        if (text, nand) not in self._paper:  # the same for every detector
-            self._paper[text, nand] = suppression(self._similar, own, nand, size)
-        return self._paper[text, nand]
+        if nand.method == "nand":  # the same for every detector
+            if (text, nand) not in self._paper:
+                self._paper[text, nand] = suppression(self._similar, own, nand, size)
+            return self._paper[text, nand]
+        similar = self._similar if types is None else self._similar.naming(types)
+        return suppression(similar, own, nand, size, self._regions_of(detector, nand.plus) if nand.by_regions else None)
 
     def final(self, text: str, detector: str, nand: NandConfig | None = None, types: Sequence[int] | None = None) -> Tensor:
         """A_final ``(n, S, S)`` with a text added; arguments as of `suppression`."""

@@ -15,6 +15,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from nandlib import PUBLIC
+from nandlib.errors import PresetError
 from nandlib.study.fingerprint import import_closure, module_path
 
 PIPELINES = (Path("dvc.yaml"), Path("studies/on_demand/dvc.yaml"))
@@ -53,16 +54,28 @@ def entry_modules(command: str, notebooks: Path) -> list[str]:
     Args:
         command: As in ``dvc.yaml``: ``nand <command> …``.
         notebooks: The folder of notebooks.
+
+    Raises:
+        PresetError: If there is no such command or notebook, several of it, or one that holds more than Python.
     """
-    words = command.split()
-    words = words[words.index("${nand}") + 1 :]
+    words = command.partition("${nand} ")[2].split()
     tree = ast.parse(module_path(COMMANDS).read_text(encoding="utf-8"))
-    function = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == words[0])
-    found = imported(function)
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and words and node.name == words[0]]
+    if not functions:
+        raise PresetError(f"cmd '{command}': a stage calls '${{nand}} <command>', one of those in nandlib/cli/stages.py")
+    found = imported(functions[0])
     if words[0] == "notebook":
-        (path,) = notebooks.glob(f"[0-9][0-9]_{words[1]}_*.ipynb")
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        found += [name for cell in cells if cell["cell_type"] == "code" for name in imported(ast.parse("".join(cell["source"])))]
+        paths = list(notebooks.glob(f"[0-9][0-9]_{words[1]}_*.ipynb"))
+        if len(paths) != 1:
+            raise PresetError(f"cmd '{command}': {notebooks} holds {len(paths)} notebooks NN_{words[1]}_<word>.ipynb, and needs one")
+        cells = json.loads(paths[0].read_text(encoding="utf-8"))["cells"]
+        try:
+            code = [ast.parse("".join(cell["source"])) for cell in cells if cell["cell_type"] == "code"]
+        except SyntaxError as error:
+            raise PresetError(
+                f"{paths[0]}: no plain Python ({(error.text or error.msg).strip()}): leave magics out of a stage's notebook"
+            ) from error
+        found += [name for cell in code for name in imported(cell)]
     return sorted(set(found))
 
 

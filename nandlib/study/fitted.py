@@ -8,11 +8,12 @@ from typing import Any
 
 from nandlib.detectors.aprilgan import AprilGan
 from nandlib.detectors.base import TorchDetector
-from nandlib.detectors.config import TOGETHER, TRAINED_NAMES
+from nandlib.detectors.config import TOGETHER, TRAINED_NAMES, family_of
 from nandlib.detectors.fitted import FittedDetector
 from nandlib.detectors.patchcore import PatchCore
 from nandlib.detectors.trained import TRAINED
 from nandlib.detectors.winclip import WinClip
+from nandlib.errors import PresetError
 from nandlib.models import VisionLanguageModel
 from nandlib.study.images import image_paths
 from nandlib.study.model import placement
@@ -25,6 +26,7 @@ def fitted_detectors(study: OpenStudy, name: str, model: VisionLanguageModel, cl
 
     Raises:
         ModelError: If a state is missing: the stage ``maps`` writes it.
+        PresetError: If there is no such detector.
     """
     if name in TOGETHER:
         one = _trained(study, name, model, classes[0])
@@ -55,7 +57,9 @@ def _of_class(study: OpenStudy, name: str, model: VisionLanguageModel, class_nam
         return _trained(study, name, model, class_name)
     if name == "patchcore":
         return patchcore_of(study, lambda: model, class_name)
+    if family_of(name) not in ("aprilgan", "winclip"):
+        raise PresetError(f"detectors: nothing builds '{name}': nandlib/study/fitted.py")
     shots = normal_shots(study, class_name, name)
-    if name.startswith("winclip"):
+    if family_of(name) == "winclip":
         return WinClip(window_encoder(study, lambda: model), class_name, shots)
     return AprilGan(model, study.prompts, class_name, study.config.nand, shots)

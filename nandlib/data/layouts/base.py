@@ -92,7 +92,8 @@ def some_images(folder: Path, class_name: str) -> list[Path]:
     found = images(folder)
     if not found:
         other = next((own.name for own in folders(folder.parent) if own.name.lower() == folder.name and own.name != folder.name), None)
-        fix = f": rename '{other}' to '{folder.name}'" if other else ""
+        beside = ", ".join(own.name for own in folders(folder.parent) if own != folder)
+        fix = f": rename '{other}' to '{folder.name}'" if other else f" (beside it: {beside})" if beside else ""
         raise DataError(f"class '{class_name}': no image in {folder} ({', '.join(IMAGE_SUFFIXES)}), which must hold some{fix}")
     return found
 

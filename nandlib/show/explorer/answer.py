@@ -105,8 +105,8 @@ class Exploration:
 
     @cached_property
     def _regions(self) -> Regions | None:
-        uses = self.method == "nand_plus" and self.gallery.nand.plus.regions
-        return find_regions(self.base, self.gallery.features.grid, self.gallery.nand.plus) if uses else None
+        nand = self._bare.nand
+        return find_regions(self.base, self.gallery.features.grid, nand.plus) if nand.by_regions else None
 
     @torch.no_grad()
     def _suppression(self, phrases: tuple[str, ...]) -> Tensor:

@@ -19,7 +19,7 @@ from nandlib.detectors.patchcore import PatchCore
 from nandlib.errors import DataError, ModelError
 from nandlib.evaluation.decisions import FALSE_ALARMS
 from nandlib.method.batches import mean_token
-from nandlib.method.config import NandConfig, PromptConfig
+from nandlib.method.config import METHODS, NandConfig, PromptConfig
 from nandlib.method.descriptors import Descriptors
 from nandlib.method.examples import residuals
 from nandlib.method.operators import image_score, resize_map
@@ -158,8 +158,9 @@ class Gallery:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """Rules that can be chosen: `nand_plus` needs normal images."""
-        return ("nand", "nand_plus") if self.normal_token is not None or not self.nand.plus.calibrate else ("nand",)
+        """Rules that can be chosen: one that is calibrated needs normal images."""
+        rules = {method: self.nand.model_copy(update={"method": method}) for method in METHODS}
+        return tuple(method for method, nand in rules.items() if self.normal_token is not None or not nand.calibrated)
 
     def threshold(self, detector: str) -> float:
         """The 95 % quantile of normal images' scores; the largest score of all images where there are none."""

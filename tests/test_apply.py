@@ -250,7 +250,7 @@ def test_what_is_wrong_is_said(pictures, heads_file, words, message):
 def test_usage_and_missing_weights(pictures):
     assert runner.invoke(app, ["apply", str(pictures / "images")]).exit_code == 2
     assert runner.invoke(app, ["aply"]).exit_code == 2
-    with pytest.raises(ModelError, match="none.safetensors is missing: leave model.weights out to take the heads of the package"):
+    with pytest.raises(ModelError, match=r"none.safetensors is missing: leave model.weights \(--model\) out to take the heads"):
         nand("apply", pictures / "images", "-t", "a", "--detector", "aprilgan", "--model", pictures / "none.safetensors", "-o", pictures)
     with pytest.raises(DataError, match=r"nothing does not exist"):
         nand("apply", pictures / "nothing", "-t", "a", "--detector", "aprilgan", "-o", pictures)

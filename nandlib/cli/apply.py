@@ -61,7 +61,7 @@ def apply(
     """Add normalities to a detector: images and texts or examples in, adapted maps, scores and overlays out.
 
     What is in the folder --out already and has not changed is not computed again: a run that was stopped goes on where it was. In
-    scores.csv, `removed` is what each score has lost, in percent; an overlay shows the image, its map before, and after.
+    scores.csv, `removed` is how much of each map is gone, in percent; an overlay shows the image, its map before, and after.
 
     Examples:
 
@@ -124,9 +124,11 @@ def apply(
         f"{len(scores) - unread} images: mean score {means['score_before']:.3f} before, {means['score_after']:.3f} after; "
         f"for {fell} it fell by more than a tenth"
     )
-    most = scores[scores["removed"] > 10].nlargest(3, "removed")  # percent
-    if len(most):
-        named = (f"{name} ({before:.3g} to {after:.3g})" for name, before, after in most.iloc[:, :3].itertuples(index=False))
+    left = (scores["score_after"] / scores["score_before"]).nsmallest(3)
+    if len(left := left[left < 0.9]):
+        named = (
+            f"{name} ({before:.3g} to {after:.3g})" for name, before, after in scores.loc[left.index].iloc[:, :3].itertuples(index=False)
+        )
         typer.echo(f"it fell most for {', '.join(named)}: if these are not what was meant, see 'nand check'")
     for place in ("scores.csv", "maps" if store == "files" else "shards", *(("overlays",) if how.overlays else ())):
         typer.echo(out / place)

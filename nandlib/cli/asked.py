@@ -237,7 +237,7 @@ def chosen_detector(
     if checkpoint is not None:
         from nandlib.integrations.anomalib import AnomalibDetector, load_module
 
-        return AnomalibDetector(load_module(str(detector), checkpoint))
+        return AnomalibDetector(load_module(str(detector), checkpoint)).floored(normals)
     from nandlib.detectors.fit import fit_detector
     from nandlib.detectors.training import Run
 

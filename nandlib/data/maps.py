@@ -34,6 +34,11 @@ class MapFolder:
     def __init__(self, folder: str | Path, image_root: str | Path | None = None) -> None:
         self.folder = whole_path(folder)  # whoever changes the working directory still finds it
         self.image_root = None if image_root is None else whole_path(image_root)
+        if self.folder.is_file():
+            raise DataError(
+                f"{self.folder} is a file, not a folder of anomaly maps: a checkpoint of anomalib's Engine is opened by "
+                "nandlib.integrations.anomalib.load_module; another network is given as a function from a list of images to maps"
+            )
         if not self.folder.is_dir():
             raise DataError(f"{self.folder} is not a folder of anomaly maps (a detector of a name is made by nandlib.fit_detector)")
         self._taken = dict[Path, Path]()  # map → image, where names alone tell them: of every call, since the next asks for others
@@ -99,11 +104,12 @@ def _read(path: Path) -> np.ndarray:
 
 def check_map(array: Any, source: str) -> np.ndarray:
     """One anomaly map as float32 ``(H, W)``, in memory of its own: a detector may use its again. Leading dimensions of length 1 are
-    dropped.
+    dropped, and of a prediction its ``anomaly_map`` is taken.
 
     Raises:
         DataError: If it has another number of dimensions or holds NaN, infinity or a value below 0; the message names `source`.
     """
+    array = array.get("anomaly_map", array) if isinstance(array, Mapping) else getattr(array, "anomaly_map", array)
     if isinstance(array, Tensor):
         array = array.detach().cpu().float().numpy()
     try:

@@ -17,27 +17,46 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision import transforms as first
+from torchvision.transforms import v2
 from torchvision.transforms.v2 import CenterCrop, Compose, Normalize
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from nandlib.data.images import ImageLike, as_image
 from nandlib.data.maps import check_maps
-from nandlib.errors import ModelError, nearest
+from nandlib.errors import DataError, ModelError, nearest
 from nandlib.method.adapt import AdaptedDetector
 from nandlib.method.normality import add_normality
 
 CROPS, COMPOSED, NORMALISES = (CenterCrop, first.CenterCrop), (Compose, first.Compose), (Normalize, first.Normalize)
+KEEPS = (  # the whole image, upright, and nothing beside it
+    *(
+        nn.Identity,
+        v2.Identity,
+        v2.Resize,
+        v2.ToDtype,
+        v2.ToImage,
+        v2.ToPureTensor,
+        v2.ToTensor,
+        v2.ConvertImageDtype,
+        v2.Grayscale,
+        v2.RGB,
+    ),
+    *(v2.GaussianBlur, first.Resize, first.ToTensor, first.ConvertImageDtype, first.Grayscale, first.GaussianBlur),
+)
+BEYOND = 0.25  # of 0..1: further than the edges of a resized picture go
 
 
 class AnomalibDetector:
     """A trained anomalib model as a detector: images to raw anomaly maps, neither normalised nor thresholded.
 
-    A map shows the whole image: of a model that crops the centre it is 0 around that, where the model does not look.
+    A map shows the whole image: of a model that crops the centre it is 0 around that, where the model does not look. Images are brought
+    to the model as `Engine.predict` brings them.
 
     Args:
-        module: Any anomalib model whose predictions have an ``anomaly_map``.
+        module: Any anomalib model whose predictions have an ``anomaly_map``; one without is refused at the first image. It is put into
+            evaluation mode.
         floor: Taken from the maps, which end at 0 then: for a model whose maps may be negative (Fastflow), the least value of normal
-            images' maps.
+            images' maps (`floored`).
 
     Raises:
         ModelError: If normalities were added to the module already (`adapt_module`).
@@ -48,19 +67,41 @@ class AnomalibDetector:
             raise ModelError("the module is adapted already: its detector is module.normality, to which more can be added")
         self.module, self.floor = module.eval(), floor
 
-    @torch.no_grad()
+    def floored(self, normals: Sequence[ImageLike]) -> AnomalibDetector:
+        """With the least value of normal images' maps as `floor`, where the first of these goes below 0."""
+        least = (float(self._raw(as_image(image)).min()) for image in normals)
+        if (found := next(least, 0.0)) >= 0:
+            return self
+        return AnomalibDetector(self.module, min([found, *least]))
+
     def __call__(self, images: Sequence[ImageLike]) -> list[Tensor]:
-        """One map ``(H, W)`` an image, of the size to which the model's pre-processor brings it before it crops."""
+        """One map ``(H, W)`` an image, of the size to which the model's pre-processor brings it before it crops.
+
+        Raises:
+            ModelError: If the model has no maps or is not fitted, or its pre-processor pads, turns or moves images.
+            DataError: If it has maps below 0 and no `floor`.
+        """
         return [self._map(as_image(image)) for image in images]
 
+    @torch.no_grad()
+    def _raw(self, image: Image.Image) -> Tensor:
+        batch = pil_to_tensor(image)[None].float() / 255
+        if transform := _transform(self.module):  # not what calling the pre-processor does, which is for export: without antialiasing
+            batch = transform(batch)
+        return _anomaly_map(self.module, _predicted(self.module, batch.to(self.module.device)))[0]
+
     def _map(self, image: Image.Image) -> Tensor:
-        whole = batch = pil_to_tensor(image)[None].float() / 255
-        if self.module.pre_processor:
-            batch = self.module.pre_processor(batch)
-        found = _anomaly_map(self.module, _predicted(self.module, batch.to(self.module.device)))[0]
+        whole, found = pil_to_tensor(image)[None].float() / 255, self._raw(image)
+        if self.floor is None and float(found.min()) < 0:
+            raise DataError(_below_zero(self.module, found, "AnomalibDetector(module).floored(normals), or --normals"))
         found = found if self.floor is None else (found - self.floor).clamp_min(0)
-        steps = _steps(getattr(self.module.pre_processor, "transform", None))
+        steps = _steps(_transform(self.module))
         for place, step in enumerate(steps):
+            if step is not None and not isinstance(step, (*KEEPS, *CROPS, *NORMALISES)):
+                raise ModelError(
+                    f"the model's pre-processor has a {type(step).__name__}: where its maps lie in the image is not known; adapt_module "
+                    "looks at what the model sees"
+                )
             if isinstance(step, CROPS):
                 return _uncropped(found, Compose(steps[:place])(whole) if place else whole, Compose(steps[: place + 1])(whole))
         return found
@@ -85,7 +126,8 @@ def load_module(name: str, checkpoint: str | Path) -> AnomalibModule:
         with torch.serialization.safe_globals([(_member, "builtins.getattr")]):
             return known[name].load_from_checkpoint(checkpoint, map_location="cpu").eval()
     except Exception as error:  # of libraries that trust what they read
-        raise ModelError(f"{checkpoint} is not a checkpoint of anomalib's {name}: {error}") from error
+        why = str(error).rpartition("WeightsUnpickler error: ")[2].strip().partition("\n")[0]  # without torch's advice to trust the file
+        raise ModelError(f"{checkpoint} is not a checkpoint of anomalib's {name}, as its Engine writes it: {why}") from error
 
 
 def _member(kind: type[Enum], name: str) -> Enum:
@@ -95,20 +137,22 @@ def _member(kind: type[Enum], name: str) -> Enum:
     return kind[name]
 
 
-def adapt_module(module: AnomalibModule, text: str | Sequence[str] = (), **options: Any) -> AnomalibModule:
+def adapt_module(module: AnomalibModule, text: str | Sequence[str] = (), *, floor: float | None = None, **options: Any) -> AnomalibModule:
     """Eq. 5 and 6 for a trained anomalib model: the same model, with what `text` says as normal, wherever anomalib predicts.
 
     In `Engine.predict`, `Engine.test` and when it is called, its raw anomaly maps are damped before they are normalised and
     thresholded. Thresholds and normalisation stay those of the unadapted model, since validation is not touched. The image score
     is the model's own times max A_final / max A: for a model whose score is the maximum of its map, that is the paper's max A_final.
 
-    A_sup is computed on what the model sees, resized and cropped by its pre-processor, so that the two maps fit. anomalib cannot
-    export the result; `nandlib.integrations.onnx` exports an adapted detector of the embedded model.
+    A_sup is computed on what the model sees, resized and cropped by its pre-processor, so that the two maps fit. anomalib can neither
+    export nor save the result (save ``module.normality``); `nandlib.integrations.onnx` exports an adapted detector of the embedded model.
 
     Args:
-        module: Trained; any anomalib model whose predictions have an ``anomaly_map`` of 0 or more. It is put into evaluation mode and
-            stays unadapted; the two share their weights.
+        module: Trained; any anomalib model whose predictions have an ``anomaly_map``. It is put into evaluation mode and stays unadapted;
+            the two share their weights.
         text: A phrase, or several for the same thing; more normalities by calling this on the result.
+        floor: What counts as 0 in maps and scores that may be negative: the least value of normal images' maps
+            (``AnomalibDetector(module).floored(normals).floor``).
         options: As for `nandlib.add_normality`: ``examples``, ``model``, ``noun``, ``method``, ``normals``, and so on.
 
     Returns:
@@ -124,10 +168,10 @@ def adapt_module(module: AnomalibModule, text: str | Sequence[str] = (), **optio
     if isinstance(adapted, _WithNormality):
         adapted.normality = add_normality(adapted.normality, text, **options)
         return adapted
-    normality = add_normality(AnomalibDetector(module), text, **options)
     adapted.__class__ = _with_normality(type(module))
     assert isinstance(adapted, _WithNormality)  # now
-    adapted.normality = normality
+    adapted.floor = floor
+    adapted.normality = add_normality(AnomalibDetector(module, floor), text, **options)
     return adapted
 
 
@@ -135,6 +179,7 @@ class _WithNormality(AnomalibModule):
     """Mixed into the class of an adapted model."""
 
     normality: AdaptedDetector
+    floor: float | None
 
     def __reduce__(self) -> tuple[Any, ...]:  # its class is made here, and has no name that pickle could look up
         return _blank, (type(self).__bases__[1],), self.__dict__
@@ -145,6 +190,9 @@ class _WithNormality(AnomalibModule):
         )
 
     to_torch = to_openvino = to_onnx
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        raise ModelError("a checkpoint holds no added normality: keep module.normality.save(folder), and the model that was adapted")
 
     def forward(self, batch: Tensor, *args: Any, **kwargs: Any) -> InferenceBatch:
         batch = self.pre_processor(batch) if self.pre_processor else batch
@@ -159,17 +207,21 @@ class _WithNormality(AnomalibModule):
 
     @torch.no_grad()
     def _damped(self, batch: Tensor, predictions: InferenceBatch) -> InferenceBatch:
-        maps = _anomaly_map(self, predictions)
+        raw, score, zero = _anomaly_map(self, predictions), predictions.pred_score, self.floor or 0.0
         assert predictions.anomaly_map is not None  # else `_anomaly_map` has raised
+        for found in (raw, *(() if score is None else (score,))):
+            if self.floor is None and float(found.min()) < 0:
+                raise DataError(_below_zero(self, found, "adapt_module(module, text, floor=…)"))
+        maps = raw if self.floor is None else (raw - zero).clamp_min(0)
         images = [_as_seen(image, self.pre_processor) for image in batch]
         base = check_maps(maps, len(images), type(self).__name__)
-        final = torch.stack([torch.from_numpy(single) for single in self.normality.damp(images, base)])
-        before, after = maps.flatten(1).amax(1), final.to(maps).flatten(1).amax(1)
-        score = predictions.pred_score
+        final = torch.stack([torch.from_numpy(single) for single in self.normality.damp(images, base)]).to(maps)
+        before, after = maps.flatten(1).amax(1), final.flatten(1).amax(1)
         if score is not None:
             factor = torch.where(before > 0, after / before.clamp_min(torch.finfo(before.dtype).tiny), torch.ones_like(before))
-            score = torch.where(score > 0, score * factor.reshape(score.shape), score)
-        return predictions._replace(anomaly_map=final.to(maps).reshape(predictions.anomaly_map.shape), pred_score=score)
+            score = torch.where(score > zero, zero + (score - zero) * factor.reshape(score.shape), score)
+        final = final if self.floor is None else torch.where(raw > zero, zero + final, raw)
+        return predictions._replace(anomaly_map=final.reshape(predictions.anomaly_map.shape), pred_score=score)
 
 
 def _with_normality(kind: type) -> type:
@@ -182,8 +234,12 @@ def _blank(kind: type) -> Any:
 
 
 def _predicted(module: AnomalibModule, batch: Tensor) -> InferenceBatch:
-    """What a model's network gives for preprocessed images ``(N, 3, H, W)``."""
-    found = module.model(batch)
+    """What a model's network gives for preprocessed images ``(N, 3, H, W)``; one that was put back to train would learn from them."""
+    try:
+        found = module.eval().model(batch)
+    except (RuntimeError, ValueError, IndexError, AttributeError) as error:
+        why = str(error).strip().partition("\n")[0]
+        raise ModelError(f"{type(module).__name__} gives nothing for an image of {tuple(batch.shape)} ({why}): is it fitted?") from error
     if isinstance(found, tuple) and not isinstance(found, InferenceBatch) and len(found) == 2:  # scores and maps, of AnomalyVFM
         return InferenceBatch(pred_score=found[0], anomaly_map=found[1])
     return found
@@ -195,6 +251,17 @@ def _anomaly_map(module: AnomalibModule, predictions: Any) -> Tensor:
     if maps is None:
         raise ModelError(f"{type(module).__name__} yields no anomaly maps: normality can only be added where a model says where")
     return maps[:, 0] if maps.ndim == 4 else maps
+
+
+def _below_zero(module: AnomalibModule, found: Tensor, fix: str) -> str:
+    least, name = float(found.min()), type(module).__name__
+    return f"maps or scores of {name} go down to {least:.3g}, and only what is 0 or more can be damped (Eq. 6): say what is 0, {fix}"
+
+
+def _transform(module: AnomalibModule) -> Any:
+    """What brings images to a model in training and in `Engine.predict`, or None."""
+    own = module.pre_processor
+    return getattr(own, "transform", own) or None
 
 
 def _uncropped(found: Tensor, whole: Tensor, cropped: Tensor) -> Tensor:
@@ -209,11 +276,18 @@ def _uncropped(found: Tensor, whole: Tensor, cropped: Tensor) -> Tensor:
 
 
 def _as_seen(image: Tensor, pre_processor: Any) -> Image.Image:
-    """The preprocessed image ``(3, H, W)`` of a model as a picture again."""
+    """The preprocessed image ``(3, H, W)`` of a model as a picture again.
+
+    Raises:
+        ModelError: If it cannot be that, normalised otherwise.
+    """
     for step in reversed(_steps(getattr(pre_processor, "transform", None))):
         if isinstance(step, NORMALISES):
             mean, std = (torch.as_tensor(v, device=image.device)[:, None, None] for v in (step.mean, step.std))
             image = image * std + mean
+    if float(image.min()) < -BEYOND or float(image.max()) > 1 + BEYOND:
+        found = f"{float(image.min()):.2f} to {float(image.max()):.2f}"
+        raise ModelError(f"an image of numbers from {found} is no picture: give the module its pre_processor, or batches in 0..1")
     pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
     return Image.fromarray(pixels).convert("RGB")
 

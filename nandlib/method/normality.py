@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from torch import nn
+
 from nandlib.data.images import ImageLike, refuse_single
 from nandlib.data.maps import Detector, MapFolder
 from nandlib.errors import DataError
@@ -36,7 +38,8 @@ def add_normality(
 
     Args:
         detector: Anything that maps a sequence of images to anomaly maps ``(N, H, W)`` (larger is more anomalous), a
-            folder of such maps as .npy or .tiff, or a detector that was adapted before.
+            folder of such maps as .npy or .tiff, or a detector that was adapted before. Photographs are seen upright, as their EXIF
+            orientation says: one that opens files by itself must turn them too (``PIL.ImageOps.exif_transpose``).
         text: A phrase ("thread on carpet"), or several phrases for the same thing.
         examples: Images that show it: paths, PIL images or arrays, whose region of highest anomaly counts, or
             `nandlib.method.examples.Example` with a mask, box or point.
@@ -86,6 +89,11 @@ def add_normality(
     _check(nand, normals, others)
     if isinstance(detector, (str, Path)):
         detector = MapFolder(detector)
+    elif isinstance(detector, nn.Module):
+        raise DataError(
+            f"{type(detector).__name__} takes tensors: of anomalib, nandlib.integrations.anomalib.AnomalibDetector(module); of your own, a "
+            "function from a list of images to maps"
+        )
     elif not callable(detector) or isinstance(detector, type):
         how = "is a class: give one that is fitted" if isinstance(detector, type) else "cannot be called"
         raise DataError(f"a detector gives anomaly maps of images when it is called; {detector!r} {how}")

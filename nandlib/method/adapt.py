@@ -317,7 +317,7 @@ class AdaptedDetector:
 
         Args:
             folder: The folder.
-            detector: The base detector, or a folder of its maps; None: the folder of maps that was saved.
+            detector: The one that was adapted, on which the threshold was set, or a folder of its maps; None: the folder that was saved.
             model: The vision-language model; None: the embedded one. Its texts must be those that were saved.
             normals: Normal images, by which examples are told that are added later; not needed where examples were saved.
 

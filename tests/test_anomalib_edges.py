@@ -63,9 +63,23 @@ def test_a_large_image_is_seen_as_engine_predict_shows_it(tmp_path):
     "step", [Pad([0, 8]), RandomHorizontalFlip(1.0), Lambda(lambda x: x[..., 8:40, 8:40])], ids=lambda own: type(own).__name__
 )
 def test_a_pre_processor_that_moves_the_image_is_refused(step):
-    with pytest.raises(ModelError, match=f"pre-processor has a {type(step).__name__}: .* adapt_module looks at what the model sees"):
-        AnomalibDetector(patchcore(Compose([step, *SMALL.transforms])))([IMAGE])
+    for steps in ([step, *SMALL.transforms], [CenterCrop(48), step, *SMALL.transforms]):
+        with pytest.raises(ModelError, match=f"pre-processor has a {type(step).__name__}: .* adapt_module looks at what the model sees"):
+            AnomalibDetector(patchcore(Compose(steps)))([IMAGE])
+
+
+def test_one_crop_is_undone_and_two_are_refused():
     assert AnomalibDetector(patchcore(Compose([CenterCrop(48), *SMALL.transforms])))([IMAGE])[0].shape == (64, 64)
+    with pytest.raises(ModelError, match="pre-processor has a CenterCrop more: "):
+        AnomalibDetector(patchcore(Compose([CenterCrop(48), CenterCrop(32), *SMALL.transforms])))([IMAGE])
+
+
+def test_a_transform_in_the_place_of_a_pre_processor(model):
+    module, whole = patchcore(), patchcore()
+    module.pre_processor = SMALL
+    torch.testing.assert_close(AnomalibDetector(module)([IMAGE]), AnomalibDetector(whole)([IMAGE]))
+    seen = _as_seen(SMALL(torch.full((3, 64, 64), 0.5)), SMALL)
+    assert np.abs(np.asarray(seen, int) - 128).max() <= 1
 
 
 def test_maps_below_zero_get_their_zero_from_normal_images(model, tmp_path):
@@ -75,6 +89,10 @@ def test_maps_below_zero_get_their_zero_from_normal_images(model, tmp_path):
     floored = detector.floored([IMAGE])
     assert floored.floor == -2 and floored([IMAGE])[0].tolist() == [[0, 3], [5, 1]]
     assert AnomalibDetector(fixed([[0.0, 1.0]])).floored([IMAGE]).floor is None and detector.floored([]) is detector
+    one_of_two = fixed([[1.0, 1.0]])
+    maps = iter([torch.tensor([[[[1.0, 2.0]]]]), torch.tensor([[[[-3.0, 2.0]]]])])
+    one_of_two.model.forward = lambda batch: InferenceBatch(anomaly_map=next(maps))
+    assert AnomalibDetector(one_of_two).floored([IMAGE, IMAGE]).floor == -3
 
 
 def test_a_module_whose_maps_and_scores_go_below_zero(model):
@@ -86,8 +104,18 @@ def test_a_module_whose_maps_and_scores_go_below_zero(model):
     (kept,) = adapted.normality.damp([_as_seen(batch[0], None)], [np.array([[0, 3], [5, 1]], np.float32)])
     np.testing.assert_allclose(found.anomaly_map[0, 0], kept - 2, rtol=1e-5)
     assert float(found.pred_score) == pytest.approx(kept.max() - 2, rel=1e-5) and float(found.pred_score) < 3
+    with pytest.raises(ModelError, match="keeps its floor: give it when the first normality is added"):
+        adapt_module(adapted, "thread", floor=-2.0)
+
+
+def test_scores_that_are_no_maxima_of_maps(model):
+    batch = torch.rand(1, 3, 32, 32)
     with pytest.raises(DataError, match="maps or scores of Patchcore go down to -1, "):
         adapt_module(fixed([[1.0, 1.0]], score=-1.0), "hair", model=model)(batch)
+    stays = adapt_module(fixed([[1.0, 1.0]], score=-1.0), "hair", model=model, floor=0.0)(batch)
+    assert float(stays.pred_score) == -1 and float(stays.anomaly_map.max()) < 1
+    of_its_own = adapt_module(fixed([[-2000.0, 1.0]], score=0.7), "hair", model=model, floor=-2000.0)(batch)
+    assert 0 < float(of_its_own.pred_score) < 0.7
 
 
 def test_a_batch_that_is_no_picture_is_refused(model):
@@ -117,12 +145,15 @@ def test_a_module_that_is_not_fitted_says_so():
         AnomalibDetector(module)([IMAGE])
 
 
-@pytest.mark.parametrize("module", [patchcore(), nn.Flatten()], ids=["anomalib", "torch"])
-def test_a_network_is_no_detector_by_itself(module):
-    with pytest.raises(
-        DataError, match=f"{type(module).__name__} takes tensors: of anomalib, .*AnomalibDetector.module.; of your own, a function"
-    ):
-        add_normality(module, "hair")
+def test_a_network_is_no_detector_by_itself():
+    with pytest.raises(DataError, match=r"Patchcore is a model of anomalib, .*AnomalibDetector\(module\), or adapt_module"):
+        add_normality(patchcore(), "hair")
+
+    class Mine(nn.Module):
+        def forward(self, images):
+            return np.ones((len(images), 8, 8))
+
+    assert add_normality(Mine(), "hair")([IMAGE])[0].shape == (8, 8)
 
 
 @pytest.mark.parametrize("name", ["padim.ckpt", "net.onnx"])

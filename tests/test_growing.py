@@ -68,6 +68,7 @@ def test_names_that_begin_with_anothers_are_not_mixed(monkeypatch):
     monkeypatch.setattr("nandlib.detectors.config.TRAINED_NAMES", (*TRAINED_NAMES, "pbas_wide", "patchcore_gauss"))
     study = study_of("pbas", "pbas_wide", "patchcore_gauss", "winclip_1", "winclip_5", "aprilgan", "aprilgan_1")
     assert maps._names(study, "pbas") == ["pbas"] and maps._names(study, "patchcore") == []
+    assert family_of("edge_detector_5") == "edge_detector"
     assert maps._names(study, "winclip") == ["winclip_1", "winclip_5"] and maps._names(study, "aprilgan") == ["aprilgan_1"]
 
 
@@ -86,7 +87,8 @@ def test_a_detector_that_nothing_builds_is_named():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_maps_of_a_family_depend_on_the_code_that_computes_it(monkeypatch, family):
     monkeypatch.setattr(maps, "source_code", lambda own, *modules: [own, *import_closure(*modules)])
-    assert f"nandlib.detectors.{family}" in Maps(study_of("patchcore"), [family], False).code
+    alone, together = (Maps(study_of("patchcore"), families, False).code for families in ([family], list(FAMILIES)))
+    assert f"nandlib.detectors.{family}" in alone[family] and together[family] == alone[family], "no family depends on its neighbours"
 
 
 def test_a_size_that_is_not_known():
@@ -142,6 +144,7 @@ def test_a_class_that_lies_otherwise_says_what_is_there(tmp_path):
         ("${nand} notebook demo mini", ("21_demo_a",), "%matplotlib inline", r"21_demo_a\.ipynb: no plain Python .*: leave magics out"),
         ("${nand} nothing mini", (), "", r"cmd '\$\{nand\} nothing mini': a stage calls '\$\{nand\} <command>'"),
         ("python x.py", (), "", r"cmd 'python x\.py': a stage calls"),
+        ("${nand} notebook", (), "", r"cmd '\$\{nand\} notebook': a stage calls"),
     ],
 )
 def test_a_stage_that_cannot_be_looked_at_is_named(tmp_path, command, names, source, message):

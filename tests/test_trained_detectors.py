@@ -150,7 +150,8 @@ def test_what_is_no_state_of_a_training_is_refused(model, tmp_path, content):
 def test_kept_on_disk_and_adapted(trained, name, model, tmp_path):
     path = trained[name].save(tmp_path / "state.safetensors")
     loaded = type(trained[name]).load(path, model, "narrow" if name in MULTI else None)
-    assert str(path) not in Path("/proc/self/maps").read_text(), "the file stays open"
+    if (held := Path("/proc/self/maps")).exists():
+        assert str(path) not in held.read_text(), "the file stays open"
     np.testing.assert_array_equal(loaded(MARKED), of(trained[name])(MARKED))
     adapted = add_normality(loaded, "square", model=model, noun="plate")
     assert (adapted(MARKED[:1])[0] <= loaded(MARKED[:1])[0]).all()

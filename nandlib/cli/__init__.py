@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import sys
 from typing import NoReturn
 
@@ -20,13 +21,13 @@ ANOTHER_KIND = (errno.EEXIST, errno.EISDIR, errno.ENOTDIR)  # a file where a fol
 
 
 def _write_utf8() -> None:
-    """Into files and pipes whatever the system's own encoding is; a terminal that lacks a letter shows another one."""
+    """Into files and pipes whatever the system's own encoding is, unless one is asked for; a terminal that lacks a letter shows another."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() not in ("utf-8", "utf8"):
-            if stream.isatty():
-                stream.reconfigure(errors="replace")
-            else:
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() != "utf-8" and "PYTHONIOENCODING" not in os.environ:
+            if not stream.isatty():
                 stream.reconfigure(encoding="utf-8", errors=stream.errors)
+            elif stream.errors == "strict":
+                stream.reconfigure(errors="replace")
 
 
 def main() -> None:

@@ -35,9 +35,12 @@ def progress() -> bool:
 
 def same_file(path: Path, others: Iterable[Path]) -> bool:
     """Whether a path is one of the others, by another name or not (a link, other capitals where they do not count)."""
-    if not path.exists():
-        return path.resolve() in {other.resolve() for other in others}
-    return any(other.exists() and path.samefile(other) for other in others)
+    try:
+        if not path.exists():
+            return path.resolve() in {other.resolve() for other in others}
+        return any(other.exists() and path.samefile(other) for other in others)
+    except OSError:  # whoever writes there says what is wrong
+        return False
 
 
 def registered_study(name: str) -> Any:

@@ -47,7 +47,10 @@ Checkpoint = Annotated[
         help="a model that anomalib trained, .ckpt (--detector names its class: Patchcore), or what 'nand fit' wrote, .safetensors"
     ),
 ]
-Normals = Annotated[Path | None, typer.Option(help="folder of normal images: they fit PatchCore, are references, calibrate nand_plus")]
+Normals = Annotated[
+    Path | None,
+    typer.Option(help="folder of normal images: they fit PatchCore, are references, calibrate nand_plus, say what is 0 in anomalib's maps"),
+]
 Method = Annotated[str, typer.Option(help="nand (the paper's rule) or nand_plus (this study's; needs --normals)")]
 Weights = Annotated[Path | None, typer.Option("--model", help="other heads for the embedded model")]
 Clip = Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
@@ -18,7 +19,7 @@ TOGETHER = ("uniad", "onenip")  # one model for all classes of a study
 
 def family_of(detector: str) -> str:
     """What detectors that differ in the number of reference images alone have in common: ``winclip`` of ``winclip_5``."""
-    return detector if detector in TRAINED_NAMES else detector.split("_")[0]
+    return re.sub(r"_\d+$", "", detector)
 
 
 Count = Annotated[int, Field(ge=1)]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from nandlib.data.images import ImageLike, as_image, refuse_single
 from nandlib.detectors.aprilgan import AprilGan
 from nandlib.detectors.base import TorchDetector
-from nandlib.detectors.config import TRAINED_NAMES, PatchCoreConfig, WinClipConfig
+from nandlib.detectors.config import TRAINED_NAMES, PatchCoreConfig, WinClipConfig, family_of
 from nandlib.detectors.training import Run
 from nandlib.errors import DataError, PresetError, nearest
 from nandlib.method.config import NandConfig, PromptConfig
@@ -60,7 +60,7 @@ def fit_detector(
         from nandlib.detectors.trained import TRAINED
 
         return TRAINED[name].fit(normals, model or load_model("mini"), run=run)
-    family, few = name.partition("_")[0], shots(name)
+    family, few = family_of(name), shots(name)
     least = 1 if family == "patchcore" else few
     if len(normals) < least:
         how = "give them as normals=[...] (on the command line --normals FOLDER)"

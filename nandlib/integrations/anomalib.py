@@ -50,7 +50,8 @@ class AnomalibDetector:
     """A trained anomalib model as a detector: images to raw anomaly maps, neither normalised nor thresholded.
 
     A map shows the whole image: of a model that crops the centre it is 0 around that, where the model does not look. Images are brought
-    to the model as `Engine.predict` brings them.
+    to the model as `Engine.predict` brings them, but
+    upright, as their EXIF orientation says.
 
     Args:
         module: Any anomalib model whose predictions have an ``anomaly_map``; one without is refused at the first image. It is put into
@@ -68,11 +69,9 @@ class AnomalibDetector:
         self.module, self.floor = module.eval(), floor
 
     def floored(self, normals: Sequence[ImageLike]) -> AnomalibDetector:
-        """With the least value of normal images' maps as `floor`, where the first of these goes below 0."""
-        least = (float(self._raw(as_image(image)).min()) for image in normals)
-        if (found := next(least, 0.0)) >= 0:
-            return self
-        return AnomalibDetector(self.module, min([found, *least]))
+        """With the least value of normal images' maps as `floor`, where that is below 0."""
+        least = min((float(self._raw(as_image(image)).min()) for image in normals), default=0.0)
+        return self if least >= 0 else AnomalibDetector(self.module, least)
 
     def __call__(self, images: Sequence[ImageLike]) -> list[Tensor]:
         """One map ``(H, W)`` an image, of the size to which the model's pre-processor brings it before it crops.
@@ -86,22 +85,26 @@ class AnomalibDetector:
     @torch.no_grad()
     def _raw(self, image: Image.Image) -> Tensor:
         batch = pil_to_tensor(image)[None].float() / 255
-        if transform := _transform(self.module):  # not what calling the pre-processor does, which is for export: without antialiasing
+        if transform := _transform(
+            self.module.pre_processor
+        ):  # not what calling the pre-processor does, which is for export: without antialiasing
             batch = transform(batch)
         return _anomaly_map(self.module, _predicted(self.module, batch.to(self.module.device)))[0]
 
     def _map(self, image: Image.Image) -> Tensor:
+        steps = _steps(_transform(self.module.pre_processor))
+        moving = [step for step in steps if not isinstance(step, (*KEEPS, *CROPS, *NORMALISES))]
+        again = [step for step in steps if isinstance(step, CROPS)][1:]
+        if moving or again:
+            what = f"has a {type((moving or again)[0]).__name__}{'' if moving else ' more'}"
+            raise ModelError(
+                f"the model's pre-processor {what}: where its maps lie in the image is not known; adapt_module looks at what the model sees"
+            )
         whole, found = pil_to_tensor(image)[None].float() / 255, self._raw(image)
         if self.floor is None and float(found.min()) < 0:
             raise DataError(_below_zero(self.module, found, "AnomalibDetector(module).floored(normals), or --normals"))
         found = found if self.floor is None else (found - self.floor).clamp_min(0)
-        steps = _steps(_transform(self.module))
         for place, step in enumerate(steps):
-            if step is not None and not isinstance(step, (*KEEPS, *CROPS, *NORMALISES)):
-                raise ModelError(
-                    f"the model's pre-processor has a {type(step).__name__}: where its maps lie in the image is not known; adapt_module "
-                    "looks at what the model sees"
-                )
             if isinstance(step, CROPS):
                 return _uncropped(found, Compose(steps[:place])(whole) if place else whole, Compose(steps[: place + 1])(whole))
         return found
@@ -126,7 +129,7 @@ def load_module(name: str, checkpoint: str | Path) -> AnomalibModule:
         with torch.serialization.safe_globals([(_member, "builtins.getattr")]):
             return known[name].load_from_checkpoint(checkpoint, map_location="cpu").eval()
     except Exception as error:  # of libraries that trust what they read
-        why = str(error).rpartition("WeightsUnpickler error: ")[2].strip().partition("\n")[0]  # without torch's advice to trust the file
+        why = " ".join(str(error).rpartition("WeightsUnpickler error: ")[2].partition(" Please use")[0].split())  # no advice to trust it
         raise ModelError(f"{checkpoint} is not a checkpoint of anomalib's {name}, as its Engine writes it: {why}") from error
 
 
@@ -151,8 +154,8 @@ def adapt_module(module: AnomalibModule, text: str | Sequence[str] = (), *, floo
         module: Trained; any anomalib model whose predictions have an ``anomaly_map``. It is put into evaluation mode and stays unadapted;
             the two share their weights.
         text: A phrase, or several for the same thing; more normalities by calling this on the result.
-        floor: What counts as 0 in maps and scores that may be negative: the least value of normal images' maps
-            (``AnomalibDetector(module).floored(normals).floor``).
+        floor: What counts as 0 in maps that may be negative, and in scores that are their maxima: the least value of normal images' maps
+            (``AnomalibDetector(module).floored(normals).floor``). 0.0 where scores alone are negative: these stay as they are.
         options: As for `nandlib.add_normality`: ``examples``, ``model``, ``noun``, ``method``, ``normals``, and so on.
 
     Returns:
@@ -166,6 +169,8 @@ def adapt_module(module: AnomalibModule, text: str | Sequence[str] = (), *, floo
     for own in ("_modules", "_parameters", "_buffers"):  # the dictionaries too, or what is set on one would be set on both
         setattr(adapted, own, dict(getattr(module, own)))
     if isinstance(adapted, _WithNormality):
+        if floor is not None:
+            raise ModelError("the module is adapted already and keeps its floor: give it when the first normality is added")
         adapted.normality = add_normality(adapted.normality, text, **options)
         return adapted
     adapted.__class__ = _with_normality(type(module))
@@ -179,7 +184,7 @@ class _WithNormality(AnomalibModule):
     """Mixed into the class of an adapted model."""
 
     normality: AdaptedDetector
-    floor: float | None
+    floor: float | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:  # its class is made here, and has no name that pickle could look up
         return _blank, (type(self).__bases__[1],), self.__dict__
@@ -192,7 +197,9 @@ class _WithNormality(AnomalibModule):
     to_torch = to_openvino = to_onnx
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        raise ModelError("a checkpoint holds no added normality: keep module.normality.save(folder), and the model that was adapted")
+        raise ModelError(
+            "a checkpoint holds no added normality: keep module.normality.save(folder), the model that was adapted, and its floor"
+        )
 
     def forward(self, batch: Tensor, *args: Any, **kwargs: Any) -> InferenceBatch:
         batch = self.pre_processor(batch) if self.pre_processor else batch
@@ -219,7 +226,8 @@ class _WithNormality(AnomalibModule):
         before, after = maps.flatten(1).amax(1), final.flatten(1).amax(1)
         if score is not None:
             factor = torch.where(before > 0, after / before.clamp_min(torch.finfo(before.dtype).tiny), torch.ones_like(before))
-            score = torch.where(score > zero, zero + (score - zero) * factor.reshape(score.shape), score)
+            low = torch.where(torch.isclose(score, raw.flatten(1).amax(1).reshape(score.shape)), zero, 0.0)
+            score = torch.where(score > low, low + (score - low) * factor.reshape(score.shape), score)
         final = final if self.floor is None else torch.where(raw > zero, zero + final, raw)
         return predictions._replace(anomaly_map=final.reshape(predictions.anomaly_map.shape), pred_score=score)
 
@@ -237,7 +245,9 @@ def _predicted(module: AnomalibModule, batch: Tensor) -> InferenceBatch:
     """What a model's network gives for preprocessed images ``(N, 3, H, W)``; one that was put back to train would learn from them."""
     try:
         found = module.eval().model(batch)
-    except (RuntimeError, ValueError, IndexError, AttributeError) as error:
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError, IndexError) as error:
         why = str(error).strip().partition("\n")[0]
         raise ModelError(f"{type(module).__name__} gives nothing for an image of {tuple(batch.shape)} ({why}): is it fitted?") from error
     if isinstance(found, tuple) and not isinstance(found, InferenceBatch) and len(found) == 2:  # scores and maps, of AnomalyVFM
@@ -258,10 +268,10 @@ def _below_zero(module: AnomalibModule, found: Tensor, fix: str) -> str:
     return f"maps or scores of {name} go down to {least:.3g}, and only what is 0 or more can be damped (Eq. 6): say what is 0, {fix}"
 
 
-def _transform(module: AnomalibModule) -> Any:
-    """What brings images to a model in training and in `Engine.predict`, or None."""
-    own = module.pre_processor
-    return getattr(own, "transform", own) or None
+def _transform(pre_processor: Any) -> Any:
+    """What brings images to a model in training and in `Engine.predict`, or None; a transform of torchvision has a method of that name."""
+    own = pre_processor if isinstance(pre_processor, v2.Transform) else getattr(pre_processor, "transform", pre_processor)
+    return own or None
 
 
 def _uncropped(found: Tensor, whole: Tensor, cropped: Tensor) -> Tensor:
@@ -281,7 +291,7 @@ def _as_seen(image: Tensor, pre_processor: Any) -> Image.Image:
     Raises:
         ModelError: If it cannot be that, normalised otherwise.
     """
-    for step in reversed(_steps(getattr(pre_processor, "transform", None))):
+    for step in reversed(_steps(_transform(pre_processor))):
         if isinstance(step, NORMALISES):
             mean, std = (torch.as_tensor(v, device=image.device)[:, None, None] for v in (step.mean, step.std))
             image = image * std + mean
@@ -295,4 +305,6 @@ def _as_seen(image: Tensor, pre_processor: Any) -> Image.Image:
 def _steps(transform: Any) -> list[Any]:
     """A transform, or the parts of a composed one, in order."""
     parts = transform if isinstance(transform, nn.Sequential) else transform.transforms if isinstance(transform, COMPOSED) else None
+    if not transform:
+        return []
     return [transform] if parts is None else [step for part in parts for step in _steps(part)]

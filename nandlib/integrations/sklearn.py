@@ -15,7 +15,7 @@ from nandlib.data.maps import Detector, check_maps
 from nandlib.detectors.fit import fit_detector
 from nandlib.errors import DataError
 from nandlib.method.adapt import AdaptedDetector
-from nandlib.method.config import METHODS, MethodName
+from nandlib.method.config import METHODS, MethodName, NandConfig
 from nandlib.method.examples import Example
 from nandlib.method.normality import add_normality
 from nandlib.method.prompts import free_name
@@ -99,7 +99,7 @@ class NormalityDetector(OutlierMixin, BaseEstimator):
         return self
 
     def _options(self, model: VisionLanguageModel, normals: Sequence[ImageLike]) -> dict[str, Any]:
-        needed = self.method != "nand" or len(self.examples) > 0
+        needed = NandConfig(method=self.method).calibrated or len(self.examples) > 0
         return {"model": model, "noun": self.noun, "method": self.method, "normals": normals if needed else ()}
 
     def score_samples(self, X: Sequence[ImageLike]) -> np.ndarray:

@@ -89,10 +89,10 @@ def add_normality(
     _check(nand, normals, others)
     if isinstance(detector, (str, Path)):
         detector = MapFolder(detector)
-    elif isinstance(detector, nn.Module):
+    elif isinstance(detector, nn.Module) and hasattr(detector, "pre_processor"):
         raise DataError(
-            f"{type(detector).__name__} takes tensors: of anomalib, nandlib.integrations.anomalib.AnomalibDetector(module); of your own, a "
-            "function from a list of images to maps"
+            f"{type(detector).__name__} is a model of anomalib, which takes tensors: "
+            "give nandlib.integrations.anomalib.AnomalibDetector(module), or adapt_module(module, text)"
         )
     elif not callable(detector) or isinstance(detector, type):
         how = "is a class: give one that is fitted" if isinstance(detector, type) else "cannot be called"

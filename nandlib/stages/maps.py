@@ -97,8 +97,8 @@ class Maps:
 
     def __init__(self, study: OpenStudy, families: Sequence[str], progress: bool) -> None:
         self.study, self.families, self.config, self.progress = study, families, study.config, progress
-        code = [module for family in families for module in (FAMILIES.get(family) or (TRAINED[family].__module__,))]
-        self.code = source_code(__name__, *code, "nandlib.study.images")
+        modules = {family: FAMILIES.get(family) or (TRAINED[family].__module__,) for family in families}
+        self.code = {family: source_code(__name__, *own, "nandlib.study.images") for family, own in modules.items()}
         self.weights = {family: weight_contents(study, "model", family, f"trained.{family}") for family in families}
         self._built: tuple[str, dict[str, TorchDetector]] = ("", {})
         self.seconds, self.unfinished, self.joint = dict[str, list[float]](), list[Path](), dict[str, FittedDetector[Any]]()
@@ -151,7 +151,7 @@ class Maps:
         else:
             parameters = (config.winclip if family == "winclip" else config.patchcore).model_dump()
         settings = (config.model.model_dump(), parameters, config.nand.map_size, _names(study, family), part)
-        return digest(self.code, self.weights[family], *settings, *images, *(self._all_normals if family in TOGETHER else ()))
+        return digest(self.code[family], self.weights[family], *settings, *images, *(self._all_normals if family in TOGETHER else ()))
 
     @cached_property
     def _all_normals(self) -> list[list[str]]:

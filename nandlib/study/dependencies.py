@@ -61,7 +61,7 @@ def entry_modules(command: str, notebooks: Path) -> list[str]:
     words = command.partition("${nand} ")[2].split()
     tree = ast.parse(module_path(COMMANDS).read_text(encoding="utf-8"))
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and words and node.name == words[0]]
-    if not functions:
+    if not functions or (words[0] == "notebook" and len(words) < 2):
         raise PresetError(f"cmd '{command}': a stage calls '${{nand}} <command>', one of those in nandlib/cli/stages.py")
     found = imported(functions[0])
     if words[0] == "notebook":

@@ -47,3 +47,8 @@ def __getattr__(name: str) -> Any:
             line = advice(error)
             raise ImportError(f"nandlib.{name}: {line}" if line else str(error)) from error
     raise AttributeError(f"module 'nandlib' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    """What is public, for whoever asks what there is."""
+    return [*__all__, "__version__"]

@@ -17,7 +17,7 @@ from nandlib.data.images import ImageLike, as_image
 from nandlib.detectors.backbones import fingerprint, published_backbone
 from nandlib.detectors.config import TrainedConfig
 from nandlib.errors import ModelError
-from nandlib.models import VisionLanguageModel
+from nandlib.models import VisionLanguageModel, load_model
 from nandlib.models.base import whole_float32
 from nandlib.models.mini import IMAGE_SIZE, MiniModel, preprocess
 
@@ -117,11 +117,12 @@ class FrozenFeatures:
 
 
 def embedded_features(model: VisionLanguageModel | None, stages: Sequence[int]) -> FrozenFeatures:
-    """Some of the embedded tower's six stages.
+    """Some of the embedded tower's six stages; of the embedded model, if none is given.
 
     Raises:
         ModelError: If the model is another one.
     """
+    model = model or load_model("mini")
     if not isinstance(model, MiniModel):
         raise ModelError("at embedded size the detector is trained on the embedded model's features: give load_model('mini')")
     name, layers = "mini:" + ",".join(map(str, stages)), _Stages(model.tower, tuple(stages))

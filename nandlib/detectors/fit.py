@@ -49,9 +49,13 @@ def fit_detector(
 
     Raises:
         PresetError: If there is no detector of that name.
-        DataError: If there are too few normal images.
+        DataError: If there are too few normal images, `noun` is no word, or `model` no model.
     """
     check_name(name)
+    if not isinstance(noun, str) or not noun.strip():
+        raise DataError(f"noun must be a word that says what the images show, not {noun!r}")
+    if model is not None and not hasattr(model, "encode_text"):
+        raise DataError(f"model must be a vision-language model, as load_model gives it, not {model!r}; normal images are normals=[...]")
     if not isinstance(normals, Mapping):
         refuse_single(normals, "normals")
     elif name not in TRAINED_NAMES:
@@ -86,5 +90,5 @@ def shots(name: str) -> int:
 
 def check_name(name: str) -> None:
     """Raise PresetError if there is no detector of that name."""
-    if name not in TRAINED_NAMES and FAMILIES.fullmatch(name) is None:
-        raise PresetError(f"no detector '{name}': {nearest(name, NAMES)}")
+    if not isinstance(name, str) or (name not in TRAINED_NAMES and FAMILIES.fullmatch(name) is None):
+        raise PresetError(f"no detector '{name}': {nearest(str(name), NAMES)}")

@@ -41,6 +41,9 @@ class KShot:
         retrained: How many of them with a detector trained anew.
         resamples: Test sets of the paired bootstrap over images.
         methods: Of `METHODS`, without the last.
+
+    Raises:
+        DataError: If there is no such method.
     """
 
     def __init__(
@@ -51,6 +54,8 @@ class KShot:
         resamples: int = 1000,
         methods: Sequence[str] = METHODS[:-1],
     ) -> None:
+        if isinstance(methods, str) or not set(methods) <= set(METHODS):
+            raise DataError(f"methods: {methods!r} must be a list of {', '.join(METHODS)}")
         self.ks, self.draws, self.retrained, self.resamples, self.methods = ks, draws, retrained, resamples, methods
         self._rows: list[tuple[object, ...]] = []
         self._samples: dict[tuple[int, str], list[np.ndarray]] = defaultdict(list)  # one array a group and draw

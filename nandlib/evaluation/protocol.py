@@ -24,14 +24,17 @@ DELTA_COLUMNS = [
 
 
 def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Area under the ROC curve in percent; label 1 is abnormal, larger scores are more anomalous.
+    """Area under the ROC curve in percent; label 1 is abnormal, 0 normal, larger scores are more anomalous.
 
     Raises:
-        DataError: If only one label occurs, there are more or fewer scores than labels, or one is NaN.
+        DataError: If only one label occurs, or another, there are more or fewer scores than labels, or one is no number.
     """
-    abnormal, scores = np.asarray(labels) == 1, np.asarray(scores)
-    if abnormal.shape != scores.shape or np.isnan(scores).any():
-        raise DataError(f"AUROC needs a score, a number, for each label: {scores.size} scores, {abnormal.size} labels")
+    labels, scores = np.asarray(labels), np.asarray(scores)
+    abnormal = labels == 1
+    if labels.shape != scores.shape or scores.dtype.kind not in "fiub" or np.isnan(scores).any():
+        raise DataError(f"AUROC needs a score, a number, for each label: {scores.size} scores, {labels.size} labels")
+    if not (abnormal | (labels == 0)).all():
+        raise DataError("AUROC needs the labels 0 (normal) and 1 (abnormal), and no others")
     normal, above = np.sort(scores[~abnormal]), scores[abnormal]
     if not normal.size or not above.size:
         raise DataError("AUROC needs normal and abnormal images: a class with one group only has no protocol")

@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
+from nandlib.errors import DataError
+
 RESAMPLES = 2000
 LEVEL = 0.95  # of intervals
 MOST_EXACT = 16  # clusters whose signs are all tried
@@ -51,7 +53,11 @@ def bootstrap(
 
     Returns:
         ``(resamples, G, 3)`` AUROC in percent: before, after, and good against the other groups alone, before.
+
+    Raises:
+        DataError: If a score is no number.
     """
+    _refuse_nan(before, *after.values())
     name = "/".join((name, *after))
     if len(strata) < MANY:
         return _areas(strata, before, after, drawn_weights(seed, name, strata, resamples))
@@ -64,6 +70,11 @@ def bootstrap(
             areas[BEFORE], areas[AFTER] = weighted_auroc(other, before, weights), weighted_auroc(other, scores, weights)
             areas[OTHERS] = weighted_auroc(other[alone], before[alone], weights[alone])
     return found
+
+
+def _refuse_nan(*scores: ArrayLike) -> None:
+    if any(np.isnan(own).any() for own in scores):
+        raise DataError("a score is no number: AUROC and its tests need one for every image")
 
 
 def _areas(strata: np.ndarray, before: np.ndarray, after: Mapping[str, np.ndarray], weights: np.ndarray) -> np.ndarray:
@@ -82,7 +93,9 @@ def _areas(strata: np.ndarray, before: np.ndarray, after: Mapping[str, np.ndarra
 
 
 def weighted_auroc(label: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """AUROC in percent ``(resamples,)`` of test sets in which images count ``(n, resamples)`` times; label and scores ``(n,)``."""
+    """AUROC in percent ``(resamples,)`` of test sets in which images count ``(n, resamples)`` times; label (1 is abnormal) and scores
+    ``(n,)``."""
+    label = np.asarray(label) == 1
     positive, negative = weights[label], weights[~label]
     if len(label) < MANY:
         right = np.einsum("ij,ij->j", placements(scores[~label], scores[label]).T.astype(weights.dtype) @ positive, negative)
@@ -142,7 +155,11 @@ def delong(
     Returns:
         Δ and its standard error (points), and the two-sided p-value. With one image of a kind, or no spread at all (every image's
         rank moves alike), there is no standard error: NaN, and p is that of `rank_permutation`.
+
+    Raises:
+        DataError: If a score is no number.
     """
+    _refuse_nan(*normal, *abnormal)
     (first_above, first_below), (last_above, last_below) = map(_ranked_pairs, normal, abnormal)
     above, below = last_above - first_above, last_below - first_below  # whole or half numbers, which are exact
     delta = 100 * float(below.sum() / (len(above) * len(below)))
@@ -220,6 +237,8 @@ def sign_flips(clusters: Sequence[np.ndarray], *, seed: int = 0) -> float:
         seed: Of the random flips.
     """
     sums = np.array([np.sum(cluster) for cluster in clusters], float)
+    if np.isnan(sums).any():
+        return float("nan")
     if len(sums) <= MOST_EXACT:
         signs = 1 - 2 * ((np.arange(2 ** len(sums))[:, None] >> np.arange(len(sums))) & 1)
         return float(np.mean(np.abs(signs @ sums) >= abs(sums.sum()) - 1e-9))

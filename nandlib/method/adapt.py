@@ -27,7 +27,7 @@ from nandlib.method.plus import Regions, find_regions
 from nandlib.method.prompts import PromptSet, checked_name, checked_phrases, refuse_repeated, still_abnormal
 from nandlib.method.shown import Shown, as_example
 from nandlib.method.suppression import Similarities, Texts, suppression
-from nandlib.method.threshold import Threshold, certain_threshold, conformal_threshold, lasting, promised_threshold
+from nandlib.method.threshold import Threshold, certain_threshold, lasting, promised_threshold
 from nandlib.models import ImageFeatures, VisionLanguageModel, load_model, whole_float32
 
 
@@ -280,7 +280,7 @@ class AdaptedDetector:
         scores = {kind: self._before_and_after(images) for kind, images in kinds.items()}
         normal = scores["normals"].before
         own = None if self.threshold is None or self.threshold.fresh else self.threshold
-        return check(**scores, threshold=own or Threshold(*conformal_threshold(normal, level), len(normal)), said=bool(self.normalities))
+        return check(**scores, threshold=own or promised_threshold(normal, level), said=bool(self.normalities))
 
     def save(self, folder: str | Path) -> Path:
         """Write all but the base detector, which is named only (a folder of maps by its path), and the model (`nandlib.method.saved`)."""

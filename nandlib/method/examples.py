@@ -44,7 +44,7 @@ def _numbers(given: Any, count: int) -> bool:
     return found.shape == (count,) and found.dtype.kind in "buif" and bool(np.isfinite(found).all())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays are not compared by one truth
 class Example:
     """An image that shows what is acceptable, and where. Without mask, box or point: where the detector's own map is highest.
 

@@ -28,10 +28,12 @@ def prompt_ensemble(features: Tensor, average: Literal["normalised", "raw_mean"]
         ``(D,)``, unit norm.
 
     Raises:
-        ValueError: If there is no prompt.
+        ValueError: If there is no prompt, or no such average.
     """
     if features.ndim != 2 or len(features) == 0:
         raise ValueError(f"a prompt ensemble needs (n > 0, D) features, not {tuple(features.shape)}")
+    if average not in ("normalised", "raw_mean"):
+        raise ValueError(f"unknown average '{average}': normalised or raw_mean")
     if average == "normalised":
         features = F.normalize(features, dim=-1)
     return F.normalize(features.mean(0), dim=-1)
@@ -73,7 +75,12 @@ def detect(
 
     Returns:
         ``(N, L, H, W)`` in [0, 1], large where the image shows what the text says.
+
+    Raises:
+        ValueError: If `resize` is neither.
     """
+    if resize not in ("logits", "probabilities"):
+        raise ValueError(f"unknown resize '{resize}': logits or probabilities")
     logits = temperature * torch.stack([similarity, *negatives])
     texts, n, layers, _ = logits.shape
     planes = logits.reshape(texts * n, layers, *grid)
@@ -130,6 +137,8 @@ def resize_map(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 def image_score(maps: Tensor, how: Literal["max", "topk_mean"] = "max", top_fraction: float = 0.001) -> Tensor:
     """Image scores ``(N,)`` of maps ``(N, H, W)``: the maximum (the paper's), or the mean of the top fraction."""
+    if maps.ndim != 3:
+        raise ValueError(f"image scores are of maps (N, H, W), not {tuple(maps.shape)}: maps[None] for a single one")
     flat = maps.flatten(1)
     if how == "max":
         return flat.amax(1)

@@ -38,6 +38,8 @@ class PromptSet:
 
     def fill(self, phrases: list[str] | tuple[str, ...]) -> list[str]:
         """Every phrase in every template: phrase-major, as APRIL-GAN orders its prompts."""
+        if isinstance(phrases, str):
+            raise DataError(f"phrases must be a list, not one: [{phrases!r}]")
         return [template.format(phrase) for phrase in phrases for template in self.templates]
 
     def of_class(self, class_name: str, groups: Mapping[str, list[str]]) -> dict[str, list[str]]:
@@ -217,6 +219,8 @@ def read_texts(lines: Sequence[str]) -> list[tuple[str, ...]]:
     Raises:
         DataError: If a phrase is too long, or stands in two texts, or there are too many.
     """
+    if isinstance(lines, str):
+        raise DataError(f"texts must be a list, not one: [{lines!r}]")
     texts = dict[frozenset[str], tuple[str, ...]]()
     for line in lines:
         phrases = {spelled(part): " ".join(part.split()) for part in reversed(line.split(";")) if part.strip()}

@@ -19,6 +19,7 @@ from nandlib.study.place import Place
 from nandlib.study.preset import Study, load_study
 
 S = TypeVar("S", bound=Section)
+KSHOT_TABLES = ("kshot", "summary", "intervals", "worth", "a2n", "masks", "detectors")
 ON_DEMAND = ("kshot", "robustness", "sensitivity")  # stages of studies/on_demand/dvc.yaml whose tables are read here
 
 
@@ -150,7 +151,10 @@ class OpenStudy(Place[Study]):
         return read_table(_existing(self.figures / "robustness" / "robustness.csv", "robustness"))
 
     def kshot(self, name: str) -> pd.DataFrame:
-        """A table of the contest of texts and examples (`nandlib.stages.kshot`): kshot, summary, intervals, worth, a2n, masks."""
+        """A table of the contest of texts and examples (`nandlib.stages.kshot`): kshot, summary, intervals, worth, a2n, masks,
+        or one example for every detector (detectors)."""
+        if name not in KSHOT_TABLES:
+            raise PresetError(f"the contest has no table '{name}': {nearest(name, KSHOT_TABLES)}")
         return read_table(_existing(self.figures / "kshot" / f"{name}.csv", "kshot"))
 
     @cached_property

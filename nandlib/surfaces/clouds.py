@@ -18,7 +18,7 @@ FINE = 1e-5  # share of the extent by which a file may round coordinates
 FLAT = 1e-9  # share of the greatest coordinate, or of one unit: below it a cloud has no extent
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays are not compared by one truth
 class Cloud:
     """Points of a surface.
 

@@ -8,6 +8,7 @@ import re
 import resource
 import subprocess
 import sys
+import warnings
 from pathlib import Path, PureWindowsPath
 
 import pytest
@@ -81,9 +82,18 @@ def test_a_folder_that_the_system_protects(monkeypatch, capsys, number):
         raise PermissionError(number, os.strerror(number), "/Desktop")
 
     monkeypatch.setattr(cli, "app", refused)
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 1 and "/Desktop" in capsys.readouterr().err
+
+
+def test_a_warning_on_the_command_line_is_a_sentence(monkeypatch):
+    monkeypatch.setattr(cli, "app", lambda: None)
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    cli.main()
+    assert warnings.formatwarning(UserWarning("give more"), UserWarning, "adapt.py", 114) == "nand: give more\n"
+    assert warnings.formatwarning(FutureWarning("soon"), FutureWarning, "x.py", 1) == "FutureWarning: soon\n"
 
 
 def test_a_file_that_another_program_has_open(tmp_path, monkeypatch):

@@ -208,7 +208,7 @@ def test_what_cannot_be_trained_or_asked_is_refused(trained, model):
     with pytest.raises(DataError, match="was trained on images of 320 x 320 pixels, not 256 x 256"):
         trained["onenip"].maps(torch.zeros(1, 3, 256, 256))
     with pytest.raises(ModelError, match="the embedded model's features"):
-        UniAd.fit(NORMALS, None)
+        UniAd.fit(NORMALS, object())
 
 
 def test_fewer_images_than_a_batch_train_all_the_same(model):

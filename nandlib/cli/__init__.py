@@ -6,7 +6,8 @@ import errno
 import io
 import os
 import sys
-from typing import NoReturn
+import warnings
+from typing import Any, NoReturn
 
 import typer
 
@@ -30,10 +31,16 @@ def _write_utf8() -> None:
                 stream.reconfigure(errors="replace")
 
 
+def _said(message: Warning | str, category: type[Warning], *where: Any) -> str:
+    """A warning of ours as a sentence, not as a line of code."""
+    return f"nand: {message}\n" if category is UserWarning else f"{category.__name__}: {message}\n"
+
+
 def main() -> None:
     """Entry point: an error of the user's making is one clear message on stderr and exit code 1, not a traceback."""
     keep_freed_memory()
     _write_utf8()
+    warnings.formatwarning = _said
     try:
         app()
     except NandError as error:

@@ -7,7 +7,7 @@ import io
 import os
 import sys
 import warnings
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import typer
 
@@ -31,7 +31,7 @@ def _write_utf8() -> None:
                 stream.reconfigure(errors="replace")
 
 
-def _said(message: Warning | str, category: type[Warning], *where: Any) -> str:
+def _said(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
     """A warning of ours as a sentence, not as a line of code."""
     return f"nand: {message}\n" if category is UserWarning else f"{category.__name__}: {message}\n"
 

@@ -29,20 +29,9 @@ from nandlib.method.normality import add_normality
 
 CROPS, COMPOSED, NORMALISES = (CenterCrop, first.CenterCrop), (Compose, first.Compose), (Normalize, first.Normalize)
 KEEPS = (  # the whole image, upright, and nothing beside it
-    *(
-        nn.Identity,
-        v2.Identity,
-        v2.Resize,
-        v2.ToDtype,
-        v2.ToImage,
-        v2.ToPureTensor,
-        v2.ToTensor,
-        v2.ConvertImageDtype,
-        v2.Grayscale,
-        v2.RGB,
-    ),
-    *(v2.GaussianBlur, first.Resize, first.ToTensor, first.ConvertImageDtype, first.Grayscale, first.GaussianBlur),
-)
+    nn.Identity, v2.Identity, v2.Resize, v2.ToDtype, v2.ToImage, v2.ToPureTensor, v2.ToTensor, v2.ConvertImageDtype, v2.Grayscale, v2.RGB,
+    v2.GaussianBlur, first.Resize, first.ToTensor, first.ConvertImageDtype, first.Grayscale, first.GaussianBlur,
+)  # fmt: skip
 BEYOND = 0.25  # of 0..1: further than the edges of a resized picture go
 
 
@@ -50,8 +39,7 @@ class AnomalibDetector:
     """A trained anomalib model as a detector: images to raw anomaly maps, neither normalised nor thresholded.
 
     A map shows the whole image: of a model that crops the centre it is 0 around that, where the model does not look. Images are brought
-    to the model as `Engine.predict` brings them, but
-    upright, as their EXIF orientation says.
+    to the model as `Engine.predict` brings them, but upright, as their EXIF orientation says.
 
     Args:
         module: Any anomalib model whose predictions have an ``anomaly_map``; one without is refused at the first image. It is put into
@@ -85,10 +73,8 @@ class AnomalibDetector:
     @torch.no_grad()
     def _raw(self, image: Image.Image) -> Tensor:
         batch = pil_to_tensor(image)[None].float() / 255
-        if transform := _transform(
-            self.module.pre_processor
-        ):  # not what calling the pre-processor does, which is for export: without antialiasing
-            batch = transform(batch)
+        transform = _transform(self.module.pre_processor)  # calling the pre-processor is for export alone: it resizes without antialiasing
+        batch = transform(batch) if transform else batch
         return _anomaly_map(self.module, _predicted(self.module, batch.to(self.module.device)))[0]
 
     def _map(self, image: Image.Image) -> Tensor:

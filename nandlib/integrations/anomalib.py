@@ -161,7 +161,6 @@ def adapt_module(module: AnomalibModule, text: str | Sequence[str] = (), *, floo
         return adapted
     adapted.__class__ = _with_normality(type(module))
     assert isinstance(adapted, _WithNormality)  # now
-    adapted.floor = floor
     adapted.normality = add_normality(AnomalibDetector(module, floor), text, **options)
     return adapted
 
@@ -170,7 +169,6 @@ class _WithNormality(AnomalibModule):
     """Mixed into the class of an adapted model."""
 
     normality: AdaptedDetector
-    floor: float | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:  # its class is made here, and has no name that pickle could look up
         return _blank, (type(self).__bases__[1],), self.__dict__
@@ -200,12 +198,13 @@ class _WithNormality(AnomalibModule):
 
     @torch.no_grad()
     def _damped(self, batch: Tensor, predictions: InferenceBatch) -> InferenceBatch:
-        raw, score, zero = _anomaly_map(self, predictions), predictions.pred_score, self.floor or 0.0
+        floor: float | None = getattr(self.normality.detector, "floor", None)
+        raw, score, zero = _anomaly_map(self, predictions), predictions.pred_score, floor or 0.0
         assert predictions.anomaly_map is not None  # else `_anomaly_map` has raised
         for found in (raw, *(() if score is None else (score,))):
-            if self.floor is None and float(found.min()) < 0:
+            if floor is None and float(found.min()) < 0:
                 raise DataError(_below_zero(self, found, "adapt_module(module, text, floor=…)"))
-        maps = raw if self.floor is None else (raw - zero).clamp_min(0)
+        maps = raw if floor is None else (raw - zero).clamp_min(0)
         images = [_as_seen(image, self.pre_processor) for image in batch]
         base = check_maps(maps, len(images), type(self).__name__)
         final = torch.stack([torch.from_numpy(single) for single in self.normality.damp(images, base)]).to(maps)
@@ -214,7 +213,7 @@ class _WithNormality(AnomalibModule):
             factor = torch.where(before > 0, after / before.clamp_min(torch.finfo(before.dtype).tiny), torch.ones_like(before))
             low = torch.where(torch.isclose(score, raw.flatten(1).amax(1).reshape(score.shape)), zero, 0.0)
             score = torch.where(score > low, low + (score - low) * factor.reshape(score.shape), score)
-        final = final if self.floor is None else torch.where(raw > zero, zero + final, raw)
+        final = final if floor is None else torch.where(raw > zero, zero + final, raw)
         return predictions._replace(anomaly_map=final.reshape(predictions.anomaly_map.shape), pred_score=score)
 
 
@@ -290,7 +289,7 @@ def _as_seen(image: Tensor, pre_processor: Any) -> Image.Image:
 
 def _steps(transform: Any) -> list[Any]:
     """A transform, or the parts of a composed one, in order."""
-    parts = transform if isinstance(transform, nn.Sequential) else transform.transforms if isinstance(transform, COMPOSED) else None
     if not transform:
         return []
+    parts = transform if isinstance(transform, nn.Sequential) else transform.transforms if isinstance(transform, COMPOSED) else None
     return [transform] if parts is None else [step for part in parts for step in _steps(part)]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from anomalib.models.image.winclip import utils
 from PIL import Image
 
 from nandlib.data.images import as_image
@@ -100,6 +101,19 @@ def test_winclip_few_shot_marks_what_the_reference_lacks(model, images):
     zero = WinClip(encoder, "carpet")(images[:2])
     assert np.allclose(own, zero[0] / 2, atol=1e-4)  # no distance to itself
     assert other.mean() > own.mean()
+
+
+def test_winclip_finds_nothing_in_its_own_reference_however_cosines_are_rounded(model, images, monkeypatch):
+    cosine, random = utils.cosine_similarity, torch.Generator().manual_seed(0)
+
+    def rounded(*embeddings):  # as processors do: what is 1 comes out a few last digits above or below it
+        found = cosine(*embeddings)
+        return torch.where(found > 1 - 1e-5, 1 + 2**-23 * torch.randint(-12, 13, found.shape, generator=random), found)
+
+    encoder = WindowEncoder(model, 20)
+    zero = WinClip(encoder, "carpet")(images[:1])
+    monkeypatch.setattr(utils, "cosine_similarity", rounded)
+    assert np.allclose(WinClip(encoder, "carpet", images[:1])(images[:1]), zero / 2, atol=1e-4)
 
 
 def test_patchcore_by_brute_force(model, images):

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from anomalib.models.image.winclip.prompting import create_prompt_ensemble
 from anomalib.models.image.winclip.torch_model import BACKBONE, TEMPERATURE, WinClipModel
-from anomalib.models.image.winclip.utils import make_masks
+from anomalib.models.image.winclip.utils import harmonic_aggregation, make_masks, visual_association_score
 from open_clip import tokenize
 from PIL import Image
 from torch import Tensor, nn
@@ -151,6 +151,8 @@ class ClipWindowEncoder(_Encoder):
 class EncodedWinClip(WinClipModel):
     """anomalib's WinCLIP for one class, with the embeddings of an encoder that several classes and shots share."""
 
+    masks: list[Tensor]
+
     def __init__(self, encoder: _Encoder, class_name: str, reference_images: Tensor | None = None) -> None:
         nn.Module.__init__(self)  # not WinClipModel's, which would download CLIP
         self.encoder, self.scales, self.k_shot = encoder, SCALES, 0
@@ -164,6 +166,17 @@ class EncodedWinClip(WinClipModel):
 
     def encode_image(self, batch: Tensor) -> Embeddings:
         return self.encoder(batch)
+
+    def _compute_few_shot_scores(self, patch_embeddings: Tensor, window_embeddings: list[Tensor]) -> Tensor:
+        """Distances to the references ``(N, h, w)``, anomalib's but for rounding: a distance is never below zero.
+
+        Where an image is one of the references, cosines come out a little above 1; harmonic means of distances of either sign
+        divide by what nearly cancels, and anomalib's maps hold any value there.
+        """
+        distances = [visual_association_score(patch_embeddings, self.patch_embeddings).clamp(min=0).unflatten(1, self.grid_size)]
+        for windows, references, mask in zip(window_embeddings, self.visual_embeddings, self.masks, strict=True):
+            distances.append(harmonic_aggregation(visual_association_score(windows, references).clamp(min=0), self.grid_size, mask))
+        return torch.stack(distances).mean(0)
 
     def _collect_text_embeddings(self, class_name: str) -> None:  # type: ignore[override]  # anomalib's decorator hides its type
         self._text_embeddings = self.encoder.texts(class_name)

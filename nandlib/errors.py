@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import reprlib
 from collections.abc import Iterable
 
 _ADDRESS = re.compile(r"\b[\w+.-]+://[^\s'\"<>]+")
@@ -41,6 +42,15 @@ class EngineError(NandError):
 
 class ModelError(NandError):
     """A model's weights are missing or do not fit."""
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxother = _SHORT.maxstring = 80
+
+
+def short(value: object) -> str:
+    """What a user gave as a message shows it: on one line, and of a long one (an array, a list of images) its ends."""
+    return " ".join(_SHORT.repr(value).split())
 
 
 def nearest(name: object, valid: Iterable[object]) -> str:

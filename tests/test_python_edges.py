@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_project import ROOT
 
 import nandlib
 from nandlib import Example, fit_detector
@@ -99,3 +100,23 @@ def test_things_that_hold_arrays_can_be_compared_and_looked_for():
 
 def test_what_is_public_can_be_found():
     assert {*nandlib.__all__, "__version__"} == set(dir(nandlib))
+
+
+@pytest.mark.filterwarnings("ignore:2 normal images promise")
+def test_what_is_looked_at_fits_on_a_line():
+    """In a notebook's output, and in messages about what was given instead."""
+    adapted = nandlib.add_normality(fit_detector("aprilgan"), "hair")
+    assert repr(adapted).startswith("AdaptedDetector(detector=AprilGan(), noun='object', normalities={'hair': ('hair',)}")
+    assert repr(open_study("mini", ROOT)) == f"OpenStudy('mini', root='{ROOT}')" and repr(adapted.model) == "MiniModel()"
+    images = [np.zeros((64, 64, 3), np.uint8)] * 20
+    with pytest.raises(DataError, match=r"normal images are normals=") as refused:
+        fit_detector("patchcore", images)
+    assert len(str(refused.value)) < 1000 and "\n" not in str(refused.value)
+    many = [Image.fromarray(np.random.default_rng(k).integers(0, 255, (32, 32, 3), dtype=np.uint8)) for k in range(4)]
+    check = adapted.check(many[:2], rejected=many[2:])
+    assert repr(check) == f"Check({check})" and check.reason in repr(check)
+
+
+def test_a_study_of_another_kind_is_opened_elsewhere():
+    with pytest.raises(PresetError, match=r"kinds/heartbeat\.yaml does: no study of images; .*open_kind opens it"):
+        open_study("heartbeat", ROOT)

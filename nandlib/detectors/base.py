@@ -23,6 +23,9 @@ class TorchDetector:
     def __init__(self, preprocess: Callable[[Image.Image], Tensor]) -> None:
         self.preprocess = preprocess
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
     def maps(self, batch: Tensor) -> Tensor:
         """Inputs ``(N, 3, S, S)`` to maps ``(N, H, W)``."""
         raise NotImplementedError

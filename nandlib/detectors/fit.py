@@ -10,7 +10,7 @@ from nandlib.detectors.aprilgan import AprilGan
 from nandlib.detectors.base import TorchDetector
 from nandlib.detectors.config import TRAINED_NAMES, PatchCoreConfig, WinClipConfig, family_of
 from nandlib.detectors.training import Run
-from nandlib.errors import DataError, PresetError, nearest
+from nandlib.errors import DataError, PresetError, nearest, short
 from nandlib.method.config import NandConfig, PromptConfig
 from nandlib.method.prompts import PromptSet, load_prompts
 from nandlib.models import VisionLanguageModel, load_model
@@ -53,9 +53,11 @@ def fit_detector(
     """
     check_name(name)
     if not isinstance(noun, str) or not noun.strip():
-        raise DataError(f"noun must be a word that says what the images show, not {noun!r}")
+        raise DataError(f"noun must be a word that says what the images show, not {short(noun)}")
     if model is not None and not hasattr(model, "encode_text"):
-        raise DataError(f"model must be a vision-language model, as load_model gives it, not {model!r}; normal images are normals=[...]")
+        raise DataError(
+            f"model must be a vision-language model, as load_model gives it, not {short(model)}; normal images are normals=[...]"
+        )
     if not isinstance(normals, Mapping):
         refuse_single(normals, "normals")
     elif name not in TRAINED_NAMES:

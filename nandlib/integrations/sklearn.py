@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from nandlib.data.images import ImageLike, refuse_single
 from nandlib.data.maps import Detector, check_maps
 from nandlib.detectors.fit import fit_detector
-from nandlib.errors import DataError
+from nandlib.errors import DataError, short
 from nandlib.method.adapt import AdaptedDetector
 from nandlib.method.config import METHODS, MethodName, NandConfig
 from nandlib.method.examples import Example
@@ -75,14 +75,14 @@ class NormalityDetector(OutlierMixin, BaseEstimator):
         if not X or (self.detector == "patchcore" and len(X) < 2):
             raise DataError("fit needs a sequence of normal images: one or more, two or more for PatchCore")
         if isinstance(self.texts, str) or not isinstance(self.texts, Sequence):
-            raise DataError(f'texts must be a sequence of phrases, as texts=["hair"] or texts=(), not {self.texts!r}')
+            raise DataError(f'texts must be a sequence of phrases, as texts=["hair"] or texts=(), not {short(self.texts)}')
         if not (isinstance(self.detector, str) or callable(self.detector)):
-            raise DataError(f"detector must be a name or what gives maps when it is called, not {self.detector!r}")
+            raise DataError(f"detector must be a name or what gives maps when it is called, not {short(self.detector)}")
         if isinstance(self.detector, AdaptedDetector) and (self.noun, self.method, self.model) != ("object", "nand", None):
             raise DataError("the detector is adapted already and keeps its noun, method and model: leave them out")
         share: object = self.contamination
         if not (isinstance(share, Real) and 0 <= float(share) <= 0.5):
-            raise DataError(f"contamination must be a number between 0 and 0.5, not {self.contamination!r}")
+            raise DataError(f"contamination must be a number between 0 and 0.5, not {short(self.contamination)}")
         model = self.model or load_model("mini")
         base = fit_detector(self.detector, model, noun=self.noun, normals=X) if isinstance(self.detector, str) else self.detector
         normal_maps = base.normal_maps(range(len(X))) if isinstance(self.detector, str) and hasattr(base, "normal_maps") else base(X)

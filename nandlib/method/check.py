@@ -104,6 +104,9 @@ class Check:
     def __str__(self) -> str:
         return f"{self.verdict}: {self.reason}"
 
+    def __repr__(self) -> str:
+        return f"Check({self})"
+
 
 def lost_detection(normals: Scores, rejects: Scores) -> float:
     """(before - after) / (before - 50 %) of the AUROC of normal images against rejects, in percent; 0 where nothing was detected before."""

@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nandlib.data.images import ImageLike, as_image, marked, turned
-from nandlib.errors import DataError
+from nandlib.errors import DataError, short
 from nandlib.method.config import ExampleConfig, PlusConfig
 from nandlib.method.plus import Regions, find_regions
 
@@ -73,13 +73,13 @@ class Example:
             raise DataError("an example takes a mask, a box or a point: one of them")
         width, height = size
         if self.point is not None and not _numbers(self.point, 2):
-            raise DataError(f"the point {self.point!r} of an example must be two numbers: x, y")
+            raise DataError(f"the point {short(self.point)} of an example must be two numbers: x, y")
         if self.point is not None and not (0 <= self.point[0] < width and 0 <= self.point[1] < height):
             raise DataError(f"the point {self.point} lies outside the example, which has {width} x {height} pixels")
         if self.mask is not None:
             mask = np.asarray(self.mask)
             if mask.dtype.kind not in "buif":
-                raise DataError(f"the mask of an example must be an array (H, W) of numbers, not {self.mask!r}")
+                raise DataError(f"the mask of an example must be an array (H, W) of numbers, not {short(self.mask)}")
             if mask.ndim != 2:
                 raise DataError(f"the mask of an example must be one plane (H, W), not {mask.shape}: take one channel of it")
             if mask.shape != (height, width):
@@ -87,7 +87,7 @@ class Example:
             found = marked(mask)
         elif self.box is not None:
             if not _numbers(self.box, 4):
-                raise DataError(f"the box {self.box!r} of an example must be four numbers: left, top, right, bottom")
+                raise DataError(f"the box {short(self.box)} of an example must be four numbers: left, top, right, bottom")
             left, top, right, bottom = (max(0, round(float(side))) for side in self.box)
             found = np.zeros((height, width), bool)
             found[top:bottom, left:right] = True

@@ -9,7 +9,7 @@ from torch import nn
 
 from nandlib.data.images import ImageLike, refuse_single
 from nandlib.data.maps import Detector, MapFolder
-from nandlib.errors import DataError
+from nandlib.errors import DataError, short
 from nandlib.method.adapt import AdaptedDetector
 from nandlib.method.batches import mean_token
 from nandlib.method.config import METHODS, MethodName, NandConfig, PromptConfig
@@ -69,14 +69,14 @@ def add_normality(
     refuse_single(normals, "normals")
     for key, word in {"noun": noun, "name": name or ""}.items():
         if not isinstance(word, str):
-            raise DataError(f"{key} must be text, not {word!r}")
+            raise DataError(f"{key} must be text, not {short(word)}")
     if not noun.strip():
         raise DataError("noun is empty: say in a word what the images show, or leave it out")
     for key, value, kind in (("nand", nand, NandConfig), ("prompts", prompts, PromptSet)):
         if value is not None and not isinstance(value, kind):
-            raise DataError(f"{key} must be a {kind.__name__}, not {value!r}")
+            raise DataError(f"{key} must be a {kind.__name__}, not {short(value)}")
     if model is not None and not hasattr(model, "encode_text"):
-        raise DataError(f"model must be a vision-language model, as load_model gives it, not {model!r}")
+        raise DataError(f"model must be a vision-language model, as load_model gives it, not {short(model)}")
     if isinstance(detector, AdaptedDetector):
         kept = (model, prompts, method) == (None, None, None) and noun == "object" and nand == NandConfig() and not (len(normals) or others)
         if not kept:
@@ -96,7 +96,7 @@ def add_normality(
         )
     elif not callable(detector) or isinstance(detector, type):
         how = "is a class: give one that is fitted" if isinstance(detector, type) else "cannot be called"
-        raise DataError(f"a detector gives anomaly maps of images when it is called; {detector!r} {how}")
+        raise DataError(f"a detector gives anomaly maps of images when it is called; {short(detector)} {how}")
     model = model or load_model("mini")
     prompts = prompts or load_prompts(PromptConfig(file="aprilgan"))
     token = mean_token(model, normals) if nand.calibrated else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import Any
 
-from nandlib.errors import DataError, PresetError, nearest
+from nandlib.errors import DataError, PresetError, nearest, short
 from nandlib.method.config import PromptConfig
 from nandlib.settings import RESOURCES, read_yaml, resource
 
@@ -160,7 +160,7 @@ def checked_phrases(text: str | Sequence[str]) -> tuple[str, ...]:
     phrases = (text,) if isinstance(text, str) else tuple(text) if isinstance(text, Sequence) else (text,)
     for phrase in phrases:
         if not isinstance(phrase, str):
-            raise DataError(f"a normality is said in words, a phrase or a sequence of phrases: {phrase!r} is none")
+            raise DataError(f"a normality is said in words, a phrase or a sequence of phrases: {short(phrase)} is none")
         if not phrase.strip():
             raise DataError("a normality needs at least one phrase that is not empty, or an example")
         if not " ".join(phrase.split()).isprintable():
@@ -200,7 +200,7 @@ def checked_name(name: str) -> str:
         DataError: If it is no text, or cannot be written.
     """
     if not isinstance(name, str) or not name.isprintable():
-        raise DataError(f"the name of a normality is printable text, not {name!r}")
+        raise DataError(f"the name of a normality is printable text, not {short(name)}")
     return name
 
 

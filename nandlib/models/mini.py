@@ -297,6 +297,9 @@ class MiniModel:
         self._text_tower: TextTower | None = None
         self.temperature = float(heads.log_temperature.exp())
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
     @classmethod
     def load(cls, weights: Path | None = None, placement: Placement = Placement()) -> MiniModel:
         """From a file of trained heads; None: those that come with the package.

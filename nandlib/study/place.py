@@ -29,6 +29,9 @@ class Place(Generic[C]):
     root: Path
     config: C
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, root={str(self.root)!r})"
+
     @property
     def name(self) -> str:
         """Of the study."""

@@ -140,6 +140,8 @@ def load_study(path: str | Path) -> Study:
             the nearest valid one.
     """
     path = Path(path)
+    if not path.exists() and (other := path.parent / "kinds" / path.name).is_file():
+        raise PresetError(f"{path} does not exist, {other} does: no study of images; nandlib.study.open_kind.open_kind opens it")
     content = read_yaml(path)
     if not isinstance(content, dict):
         raise PresetError(f"{path} must be a mapping with the keys {', '.join(Study.model_fields)}")

@@ -102,6 +102,17 @@ def test_a_record_that_cannot_be_used_is_named(ptbxl):
         read_ptbxl(ptbxl)
 
 
+def test_what_is_trained_on_and_what_is_tested_are_of_one_kind(ptbxl):
+    """Records of the tested fold in another unit would all be anomalous."""
+    for k, signal in enumerate(beats(12, leads=2)):
+        folder = str(ptbxl / "records100")
+        wfdb.wrsamp(
+            f"{12 + k:05d}_lr", fs=100, units=["uV"] * 2, sig_name=["I", "II"], p_signal=1000 * signal.T.astype(float), write_dir=folder
+        )
+    with pytest.raises(DataError, match=r"has the leads I \(uV\), II \(uV\), the first record I \(mV\), II \(mV\)"):
+        read_ptbxl(ptbxl)
+
+
 def test_ptbxl_is_read_by_its_published_folds(ptbxl):
     split = read_ptbxl(ptbxl)
     assert set(split.train.groups) == {"good"} and len(split.train) == 4  # of folds 1 to 8: 0, 4, 6, 10

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from nandlib.data.groups import groups_of
+from nandlib.errors import DataError, nearest
 from nandlib.method.config import ExampleConfig, PlusConfig
 from nandlib.method.operators import suppress
 from nandlib.signals.detector import SignalDetector
@@ -73,7 +74,9 @@ class SignalContest:
         return ShownSignals(self.maps, self.signals, torch.from_numpy(self.split.train.signals), self.window, self.plus)
 
     def final(self, method: str, examples: Sequence[int]) -> Tensor:
-        """A_final ``(N, Q)``."""
+        """A_final ``(N, Q)``; DataError for a method that the detector has not."""
+        if method not in self.methods:
+            raise DataError(f"no method '{method}' of this detector: {nearest(method, self.methods)}")
         if method == "nothing":
             return self.maps
         if method == "bank":

@@ -10,6 +10,7 @@ from torch import Tensor
 from nandlib.errors import DataError
 
 UNITS = 100  # times: leads whose deviations differ more are of different units, and only the largest would be seen
+NO_TENSOR = "signals must be a tensor of numbers (records, leads, samples): torch.from_numpy(array)"
 
 
 def normal_records(signals: Tensor) -> Tensor:
@@ -18,6 +19,8 @@ def normal_records(signals: Tensor) -> Tensor:
     Raises:
         DataError: If there are none, they have gaps, none changes at all, or their leads are of different units.
     """
+    if not isinstance(signals, Tensor):
+        raise DataError(NO_TENSOR)
     if signals.ndim != 3 or not signals.numel():
         raise DataError(f"there are no normal records to train on: (records, leads, samples) are expected, not {tuple(signals.shape)}")
     found = check_shape(signals, signals.shape[1], signals.shape[2])
@@ -40,7 +43,7 @@ def check_shape(signals: Tensor, leads: int, samples: int) -> Tensor:
         DataError: If they are no tensor of numbers, have other leads or another length than the detector was trained on, or gaps.
     """
     if not isinstance(signals, Tensor) or signals.is_complex():
-        raise DataError("signals must be a tensor of numbers (records, leads, samples): torch.from_numpy(array)")
+        raise DataError(NO_TENSOR)
     signals = signals.float()
     if signals.shape[1:] != (leads, samples):
         given = " x ".join(map(str, signals.shape[1:]))

@@ -56,9 +56,10 @@ class NearestRecords:
         """Maps before the floor; `skip`: of the nearest, which are the records themselves."""
         if not len(signals):
             return self.memory.new_empty(0, self.memory.shape[2])
-        found, centre = [], self.memory.mean((0, 2), keepdim=True)  # an offset would drown what tells them apart
+        centre = self.memory.mean((0, 2), keepdim=True)
+        found, memory = [], (self.memory - centre).flatten(1).double()  # an offset of a record's own would drown what tells them apart
         for part in check_shape(signals, self.memory.shape[1], self.memory.shape[2]).split(ROWS):
-            distances = torch.cdist((part - centre).flatten(1), (self.memory - centre).flatten(1))
+            distances = torch.cdist((part - centre).flatten(1).double(), memory)
             nearest = distances.topk(self.k + skip, largest=False).indices[:, skip:]
             found.append((part[:, None] - self.memory[nearest]).square().mean((1, 2)))
         return torch.cat(found)

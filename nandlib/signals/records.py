@@ -19,6 +19,8 @@ from nandlib.errors import DataError
 ECG5000_TYPES = {1: GOOD, 2: "r_on_t", 3: "premature_ventricular", 4: "supraventricular", 5: "unclassified"}  # as UCR numbers them
 PTBXL_TEST_FOLD = 10  # the published split: folds 1 to 8 train, 9 validates, 10 is tested
 PTBXL_TRAIN_FOLDS = tuple(range(1, 9))
+ROUNDED = 1e-3  # share of a record's range by which float32 may round it
+UNITS = (1e-7, 1e12)  # ranges of signals within which nothing depends on their unit
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,11 @@ class Records:
     groups: np.ndarray
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "signals", np.ascontiguousarray(self.signals, np.float32))
+        object.__setattr__(self, "groups", np.asarray(self.groups))
         if self.groups.dtype.kind != "U":
             raise DataError(f"groups must be text, 'good' for normal records, not {self.groups.dtype}")
-        if self.signals.ndim != 3 or len(self.signals) != len(self.groups):
+        if self.signals.ndim != 3 or self.groups.shape != self.signals.shape[:1]:
             raise DataError(
                 f"signals must be (records, leads, samples) with one group each, not {self.signals.shape} and {self.groups.shape}"
             )
@@ -65,12 +69,13 @@ def check_signals(signals: np.ndarray, source: str = "the signals") -> np.ndarra
         source: What they are, for messages.
 
     Raises:
-        DataError: If there is none, a value is missing, not finite or complex, or a record is constant in every lead.
+        DataError: If there is none, a value is missing, not finite or complex, a record is constant in every lead, float32 would round it
+            coarsely, or the unit makes numbers too small or too large to compute with.
     """
     try:
-        given = np.asarray(signals)
-        if given.dtype.kind == "c":
-            raise TypeError("complex ones")
+        given = np.ma.filled(signals.astype(float), np.nan) if isinstance(signals, np.ma.MaskedArray) else np.asarray(signals)
+        if given.dtype.kind in "cmM":
+            raise TypeError("complex ones, or times")
         given = given if given.dtype.kind in "biuf" else np.asarray(signals, np.float64)
     except (ValueError, TypeError) as error:
         raise DataError(f"{source}: no numbers ({error})") from error
@@ -85,9 +90,17 @@ def check_signals(signals: np.ndarray, source: str = "the signals") -> np.ndarra
         large = bool(np.isfinite(given.reshape(found.shape)[gaps.argmax()]).all())
         why = "values beyond those of float32: give it in another unit" if large else "gaps (values that are no numbers): fill them"
         raise DataError(f"{source}: record {int(gaps.argmax())} has {why}, or leave it out")
-    flat = (found.max(2) == found.min(2)).all(1)
-    if flat.any():
-        raise DataError(f"{source}: record {int(flat.argmax())} is constant: nothing was measured; leave it out")
+    exact = given.reshape(found.shape).astype(np.float64)
+    ranges = np.ptp(exact, 2).max(1)
+    if (ranges == 0).any():
+        raise DataError(f"{source}: record {int(ranges.argmin())} is constant: nothing was measured; leave it out")
+    coarse = np.abs(found - exact).max((1, 2)) > ROUNDED * ranges
+    if coarse.any():
+        raise DataError(
+            f"{source}: record {int(coarse.argmax())} lies so far from 0 that float32 rounds what changes in it: take its offset off"
+        )
+    if not UNITS[0] <= ranges.max() <= UNITS[1]:
+        raise DataError(f"{source}: values change by {ranges.max():.2g} at most: give them in a unit in which that is nearer to 1")
     return found
 
 
@@ -115,6 +128,9 @@ def read_ecg5000(path: Path, *, typed: bool, seed: int = 0, train_share: float =
     Raises:
         DataError: If the file is missing or lacks an array.
     """
+    path = Path(path)
+    if not 0 < train_share < 1:
+        raise DataError(f"train_share is a share between 0 and 1, not {train_share!r}")
     if not path.is_file():
         raise DataError(f"{path} is missing: see data/README.md for where ECG5000 comes from")
     with _archive(path) as file:
@@ -130,6 +146,9 @@ def read_ecg5000(path: Path, *, typed: bool, seed: int = 0, train_share: float =
         if own.ndim != dimensions:
             raise DataError(f"{path}: the array '{name}' is {own.shape}: it is not ECG5000 as data/README.md describes it")
     signals = [check_signals(own, source=f"{path}: {name}") for name, own in zip(names[:-1], arrays[:-1], strict=True)]
+    if len({own.shape[1:] for own in signals}) > 1:
+        lengths = " and ".join(str(own.shape[2]) for own in signals)
+        raise DataError(f"{path}: beats of {lengths} samples: what is trained on and what is tested must be of one length")
     if not typed:
         unlabelled = ~np.isin(arrays[2], (0, 1))
         if unlabelled.any():
@@ -140,7 +159,7 @@ def read_ecg5000(path: Path, *, typed: bool, seed: int = 0, train_share: float =
     unknown = ~np.isin(arrays[1], list(ECG5000_TYPES))
     if unknown.any():
         place = int(unknown.argmax())
-        raise DataError(f"{path}: typed_class of beat {place} is {arrays[1][place]}, which is no type: 1 to 5 are; leave it out")
+        raise DataError(f"{path}: typed_class of beat {place} is {arrays[1][place].item()!r}, which is no type: 1 to 5 are; leave it out")
     groups = np.array([ECG5000_TYPES[int(number)] for number in arrays[1]])
     normal = np.random.default_rng(seed).permutation(np.flatnonzero(groups == GOOD))
     trained = np.sort(normal[: round(train_share * len(normal))])
@@ -162,6 +181,7 @@ def read_ptbxl(folder: Path, rate: int = 100, progress: bool = False) -> Split:
     Raises:
         DataError: If a table or record is missing, or a record cannot be used (`check_signals`).
     """
+    folder = Path(folder)
     table = _table(folder / "ptbxl_database.csv", ("scp_codes", "strat_fold", "filename_lr", "filename_hr"))
     statements = _table(folder / "scp_statements.csv", ("diagnostic_class",))
     classes = statements.dropna(subset=["diagnostic_class"]).iloc[:, 0].to_numpy(), statements["diagnostic_class"].dropna().to_numpy()
@@ -174,7 +194,11 @@ def read_ptbxl(folder: Path, rate: int = 100, progress: bool = False) -> Split:
     column = columns[rate]
     train = table[table["strat_fold"].isin(PTBXL_TRAIN_FOLDS) & (table["group"] == GOOD)]
     test = table[table["strat_fold"] == PTBXL_TEST_FOLD]
-    return Split(*(Records(_wfdb(folder, rows[column], rate, progress), rows["group"].to_numpy(str)) for rows in (train, test)))
+    if train.empty or test.empty:
+        raise DataError(f"{folder}: no record of the wanted folds")
+    every = pd.concat([train, test])  # read together: all must have the same leads, units and length
+    signals, groups, trained = _wfdb(folder, every[column], rate, progress), every["group"].to_numpy(str), len(train)
+    return Split(Records(signals[:trained], groups[:trained]), Records(signals[trained:], groups[trained:]))
 
 
 def _ptbxl_group(superclasses: set[str]) -> str:
@@ -229,8 +253,6 @@ def _wfdb(folder: Path, names: Sequence[str] | pd.Series, rate: int, progress: b
         raise DataError(
             f"{folder}: records of {len(lengths)} shapes, such as {sorted(lengths)[:2]}: all must be of one length and have the same leads"
         )
-    if not found:
-        raise DataError(f"{folder}: no record of the wanted folds")
     return np.ascontiguousarray(np.stack(found))  # of records that are read the other way round
 
 

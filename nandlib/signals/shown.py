@@ -19,6 +19,7 @@ from nandlib.errors import DataError
 from nandlib.method.config import ExampleConfig, PlusConfig
 from nandlib.method.examples import probability, region_directions, residuals
 from nandlib.method.plus import Regions, find_regions
+from nandlib.signals.detector import check_shape, normal_records
 
 MOST = 8192  # windows of normal records that are kept
 
@@ -51,9 +52,19 @@ class ShownSignals:
         normals: Normal records ``(M, K, Q)``.
         width: Samples of a window.
         plus: How regions are found.
+
+    Raises:
+        DataError: If signals and normal records differ in leads or length, have gaps, the maps are not of these signals, or there is no
+            window.
     """
 
     def __init__(self, maps: Tensor, signals: Tensor, normals: Tensor, width: int, plus: PlusConfig = PlusConfig()) -> None:
+        normals = normal_records(normals)
+        signals = check_shape(signals, normals.shape[1], normals.shape[2])
+        if maps.shape != (len(signals), signals.shape[2]) or not bool(torch.isfinite(maps).all()):
+            raise DataError(f"maps {tuple(maps.shape)} of signals {tuple(signals.shape)}: a number for each sample is expected")
+        if width < 1:
+            raise DataError(f"a window of {width} samples: one or more")
         centre = normals.mean((0, 2), keepdim=True)  # else an offset would drown what tells windows apart
         self.maps, self.signals, self.width = maps, signals - centre, width
         self.normal = _some_windows(normals - centre, width)

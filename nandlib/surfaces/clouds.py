@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,9 @@ from nandlib.surfaces.normals import NEIGHBOURS, normals_of
 FEWEST = 16  # points that make a surface
 FINE = 1e-5  # share of the extent by which a file may round coordinates
 FLAT = 1e-9  # share of the greatest coordinate, or of one unit: below it a cloud has no extent
+LARGEST = 1e15  # coordinate: squares of differences stay numbers in float32
+_DECIMAL_COMMA = re.compile(r"(?<![^;\s])[+-]?\d+,\d+(?:[eE][+-]?\d+)?(?![^;\s])")
+_EMPTY_CELL = re.compile(r"(?<![^,])\s*(?=,)")  # nothing before a comma, or between two
 
 
 @dataclass(frozen=True, eq=False)  # arrays are not compared by one truth
@@ -65,7 +69,13 @@ def as_cloud(points: np.ndarray, source: str = "the cloud") -> Cloud:
     Raises:
         DataError: If it is no such array, too few points are left, or all lie in one place or on one line.
     """
-    array = np.asarray(points, np.float64)
+    try:
+        given = np.ma.filled(points.astype(float), np.nan) if isinstance(points, np.ma.MaskedArray) else np.asarray(points)
+        if given.dtype.kind in "cmM":
+            raise TypeError("complex ones, or times")
+        array = given.astype(np.float64)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{source}: no numbers ({error})") from error
     if array.ndim not in (2, 3) or array.shape[-1] != 3:
         raise DataError(f"{source}: expected points (P, 3) or an organised cloud (H, W, 3), got an array {array.shape}")
     valid = np.asarray(np.isfinite(array).all(-1))
@@ -84,6 +94,10 @@ def as_cloud(points: np.ndarray, source: str = "the cloud") -> Cloud:
     extent = np.ptp(found, 0)
     if not extent.max() > FLAT * max(1.0, float(np.abs(found).max())):
         raise DataError(f"{source}: all points lie in one place: nothing was measured")
+    if np.abs(found).max() > LARGEST:
+        raise DataError(f"{source}: coordinates beyond {LARGEST:g}: give them in another unit, or leave such points out")
+    if given.dtype in (np.float16, np.float32) and not _step(found, given.dtype) <= FINE * extent.max():
+        raise DataError(f"{source}: {given.dtype} has rounded these coordinates coarsely: centre them before, or give float64")
     if _on_a_line(np.linalg.svd(found - found.mean(0), compute_uv=False)):
         raise DataError(f"{source}: all points lie on one line: they are no surface")
     if array.ndim == 2:
@@ -111,6 +125,12 @@ def along_axes(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     along = centred @ axes.T
     ahead = np.where((along**3).sum(0) < 0, -1.0, 1.0)
     return along * ahead, axes * ahead[:, None]
+
+
+def _step(points: np.ndarray, dtype: np.dtype) -> float:
+    """By how much a type of numbers rounds the greatest coordinate."""
+    with np.errstate(over="ignore"):
+        return float(np.spacing(np.abs(points).max().astype(dtype)))
 
 
 def _on_a_line(spread: np.ndarray) -> bool:
@@ -141,7 +161,7 @@ def read_cloud(path: str | Path) -> Cloud:
 
             loaded = trimesh.load(path, process=False)
             mesh = isinstance(loaded, trimesh.Trimesh) and len(loaded.faces) > 0
-            points = np.asarray(getattr(loaded, "vertices", np.empty((0, 3))))
+            points = _as_promised(np.asarray(getattr(loaded, "vertices", np.empty((0, 3)))), path)
             return as_cloud(points, f"{path} (a mesh, of which vertices are read)" if mesh else str(path))
     except DataError:
         raise
@@ -150,9 +170,22 @@ def read_cloud(path: str | Path) -> Cloud:
     raise DataError(f"{path}: clouds are read from .ply, .xyz, .obj, .npy and .tiff")
 
 
+def _as_promised(points: np.ndarray, path: Path) -> np.ndarray:
+    """The points of a PLY, in float32 where its header says so; DataError if it holds fewer than the header promises."""
+    with path.open("rb") as file:
+        head = file.read(65536).partition(b"end_header")[0]
+    promised = re.search(rb"element\s+vertex\s+(\d+)", head)
+    if promised and len(points) < int(promised[1]):
+        raise DataError(f"{path} is cut off: its header promises {int(promised[1])} points, it holds {len(points)}")
+    return points.astype(np.float32) if re.search(rb"property\s+float(32)?\s+x", head) else points
+
+
 def _rows(path: Path) -> np.ndarray:
     """Points ``(P, 3)`` of a text: a row a point, after a count or the names of columns; or the vertices of an OBJ."""
-    lines = [line.replace(",", " ").replace(";", " ").split("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = [line.split("#")[0].strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    if any(len(found := _DECIMAL_COMMA.findall(line)) > 2 and len(found) == len(re.split(r"[;\s]+", line)) for line in lines):
+        raise DataError(f"{path}: its numbers have decimal commas, which here part columns: write points")
+    lines = [_EMPTY_CELL.sub("nan", line.replace(";", ",")).replace(",", " ").strip() for line in lines]
     if path.suffix.lower() == ".obj":
         lines = [line[2:] for line in lines if line.split(None, 1)[:1] == ["v"]]
     lines = [line for line in lines if line]
@@ -169,13 +202,14 @@ def write_cloud(cloud: Cloud, path: str | Path) -> Path:
         DataError: For another kind of file, or if PLY would round points by as much as they lie apart.
     """
     path = Path(path)
-    step = float(np.spacing(np.float32(np.abs(cloud.points).max())))
-    if path.suffix.lower() == ".ply" and step > FINE * np.ptp(cloud.points, 0).max():
+    step = _step(cloud.points, np.dtype(np.float32))
+    if path.suffix.lower() == ".ply" and not step <= FINE * np.ptp(cloud.points, 0).max():
         raise DataError(f"{path}: PLY holds float32, which would round these coordinates by {step:.2g}: write .npy or .xyz, or centre them")
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix.lower() == ".npy":
         grid = cloud.grid
-        np.save(path, cloud.points if grid is None else np.where(grid[..., None] >= 0, cloud.points[grid], np.nan))
+        with path.open("wb") as file:  # numpy would add a suffix of its own to .NPY
+            np.save(file, cloud.points if grid is None else np.where(grid[..., None] >= 0, cloud.points[grid], np.nan))
     elif path.suffix.lower() == ".xyz":
         np.savetxt(path, cloud.points, fmt="%.17g")
     elif path.suffix.lower() == ".ply":

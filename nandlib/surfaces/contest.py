@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nandlib.errors import DataError, nearest
 from nandlib.method.config import ExampleConfig
 from nandlib.surfaces.descriptors import described
 from nandlib.surfaces.memory import SurfaceMemory, object_score
@@ -112,7 +113,8 @@ class SurfaceContest:
         return self.tested.split.types
 
     def final(self, method: str, examples: Sequence[int]) -> list[Tensor]:
-        """A_final, N times ``(P,)``."""
+        """A_final, N times ``(P,)``; DataError for an unknown method, or if nothing is shown."""
+        _check(method)
         one = self.tested
         if method == "nothing":
             return one.maps
@@ -124,9 +126,10 @@ class SurfaceContest:
 
     def scores(self, method: str, group: str, examples: Sequence[int]) -> np.ndarray:
         """``(N,)``: the maximum of `final`."""
+        _check(method)
         if method == "examples":  # without painting it
-            parts = zip(self.tested.shown, self._removed(examples), strict=True)
-            return np.array([object_score(shown.heights * (1 - own)) for shown, own in parts])
+            parts = zip(self._removed(examples), self.tested.shown, strict=True)
+            return np.array([object_score(shown.heights * (1 - own)) for own, shown in parts])
         if method == "bank":  # most points need not be looked at
             added = self._remembered(examples)
             return np.array([self.tested.highest(number, added) for number in range(len(self.groups))])
@@ -134,10 +137,22 @@ class SurfaceContest:
 
     def _remembered(self, examples: Sequence[int]) -> Tensor:
         """``(M, C)``: what the memory gains by the examples."""
+        _check_shown(examples)
         descriptors, distances = (torch.cat([own[k] for k in examples]) for own in (self.tested.descriptors, self.tested.distances))
         return self.tested.detector.more(descriptors, distances)
 
     def _removed(self, examples: Sequence[int]) -> list[Tensor]:
         """S of the regions, N times ``(R,)``."""
+        _check_shown(examples)
         shown = self.tested.shown
         return suppression(shown, torch.stack([shown[k].example() for k in examples]), self.config)
+
+
+def _check(method: str) -> None:
+    if method not in METHODS:
+        raise DataError(f"no method '{method}' of surfaces: {nearest(method, METHODS)}")
+
+
+def _check_shown(examples: Sequence[int]) -> None:
+    if not len(examples):
+        raise DataError("nothing is shown: give one example or more")

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nandlib.errors import DataError
 from nandlib.surfaces.clouds import Cloud
 
 BINS = 11  # of each of the three angles
@@ -66,7 +67,13 @@ def fpfh(cloud: Cloud, neighbours: int) -> np.ndarray:
 
 
 def described(clouds: Sequence[Cloud], neighbours: Sequence[int]) -> list[Tensor]:
-    """Square roots of the histograms of several neighbourhoods, side by side (distances are Hellinger's): each ``(P, 33 · n)`` float32."""
+    """Square roots of the histograms of several neighbourhoods, side by side (distances are Hellinger's): each ``(P, 33 · n)`` float32.
+
+    Raises:
+        DataError: If they are no clouds.
+    """
+    if isinstance(clouds, Cloud) or not all(isinstance(own, Cloud) for own in clouds):
+        raise DataError("surfaces are a list of clouds: as_cloud(array) or read_cloud(path) gives one")
 
     def one(cloud: Cloud) -> Tensor:
         parts = [np.sqrt(fpfh(cloud, count)) for count in neighbours]

@@ -36,10 +36,12 @@ class SurfaceMemory:
     def fit(cls, normals: Sequence[Cloud], config: MemoryConfig = MemoryConfig()) -> SurfaceMemory:
         """From clouds without a fault.
 
+        They and those whose `map` is asked for must be of one density, and all organised or none: either changes what descriptors see.
+
         Raises:
-            DataError: If there are none, or so few points that the coreset is empty.
+            DataError: If there are none, one is no cloud, or so few points that the coreset is empty.
         """
-        if not normals:
+        if not len(normals):
             raise DataError("there are no normal surfaces to train on")
         return cls.of(torch.cat(described(normals, config.neighbours)), config)
 

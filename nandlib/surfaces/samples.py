@@ -89,6 +89,8 @@ def _scanned(root: Path, name: str, points: int) -> SurfaceSplit:
         for path in _files(base / "test" / kind / "xyz"):
             cloud, cells, size = scan(path, points)
             drawn = base / "test" / kind / "gt" / f"{path.stem}.png"
+            if kind != GOOD and not drawn.is_file():
+                raise DataError(f"{drawn} is missing: every faulty scan needs its mask")
             mask = np.zeros(size, bool) if kind == GOOD else load_mask(drawn)
             if mask.shape != size:
                 raise DataError(f"{drawn} has {mask.shape} pixels, its scan {size}: they must be of one size")
@@ -97,7 +99,7 @@ def _scanned(root: Path, name: str, points: int) -> SurfaceSplit:
 
 
 def _files(folder: Path) -> list[Path]:
-    found = sorted(path for path in folder.glob("*.tiff") if not is_hidden(path.name))
+    found = sorted(path for path in folder.glob("*.tif*") if path.suffix in (".tif", ".tiff") and not is_hidden(path.name))
     if not found:
         raise DataError(f"{folder} holds no .tiff")
     return found

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from nandlib.data.groups import ALWAYS_ABNORMAL, GOOD
 from nandlib.errors import DataError
+from nandlib.numbers import as_numbers
 
 ECG5000_TYPES = {1: GOOD, 2: "r_on_t", 3: "premature_ventricular", 4: "supraventricular", 5: "unclassified"}  # as UCR numbers them
 PTBXL_TEST_FOLD = 10  # the published split: folds 1 to 8 train, 9 validates, 10 is tested
@@ -72,13 +73,7 @@ def check_signals(signals: np.ndarray, source: str = "the signals") -> np.ndarra
         DataError: If there is none, a value is missing, not finite or complex, a record is constant in every lead, float32 would round it
             coarsely, or the unit makes numbers too small or too large to compute with.
     """
-    try:
-        given = np.ma.filled(signals.astype(float), np.nan) if isinstance(signals, np.ma.MaskedArray) else np.asarray(signals)
-        if given.dtype.kind in "cmM":
-            raise TypeError("complex ones, or times")
-        given = given if given.dtype.kind in "biuf" else np.asarray(signals, np.float64)
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{source}: no numbers ({error})") from error
+    given = as_numbers(signals, source)
     with np.errstate(over="ignore"):
         found = given.astype(np.float32)
     if found.ndim == 2:

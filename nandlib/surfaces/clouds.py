@@ -12,6 +12,7 @@ import tifffile
 from scipy.spatial import cKDTree
 
 from nandlib.errors import DataError
+from nandlib.numbers import as_numbers
 from nandlib.surfaces.normals import NEIGHBOURS, normals_of
 
 FEWEST = 16  # points that make a surface
@@ -69,13 +70,8 @@ def as_cloud(points: np.ndarray, source: str = "the cloud") -> Cloud:
     Raises:
         DataError: If it is no such array, too few points are left, or all lie in one place or on one line.
     """
-    try:
-        given = np.ma.filled(points.astype(float), np.nan) if isinstance(points, np.ma.MaskedArray) else np.asarray(points)
-        if given.dtype.kind in "cmM":
-            raise TypeError("complex ones, or times")
-        array = given.astype(np.float64)
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{source}: no numbers ({error})") from error
+    given = as_numbers(points, source)
+    array = given.astype(np.float64)
     if array.ndim not in (2, 3) or array.shape[-1] != 3:
         raise DataError(f"{source}: expected points (P, 3) or an organised cloud (H, W, 3), got an array {array.shape}")
     valid = np.asarray(np.isfinite(array).all(-1))

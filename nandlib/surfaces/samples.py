@@ -88,14 +88,18 @@ def _scanned(root: Path, name: str, points: int) -> SurfaceSplit:
         group = ALWAYS_ABNORMAL if kind == "combined" else kind
         for path in _files(base / "test" / kind / "xyz"):
             cloud, cells, size = scan(path, points)
-            drawn = base / "test" / kind / "gt" / f"{path.stem}.png"
-            if kind != GOOD and not drawn.is_file():
-                raise DataError(f"{drawn} is missing: every faulty scan needs its mask")
-            mask = np.zeros(size, bool) if kind == GOOD else load_mask(drawn)
-            if mask.shape != size:
-                raise DataError(f"{drawn} has {mask.shape} pixels, its scan {size}: they must be of one size")
+            mask = np.zeros(size, bool) if kind == GOOD else _mask(base / "test" / kind / "gt" / f"{path.stem}.png", size)
             test.append(Sample(cloud, group, mask[tuple(cells.T)]))
     return SurfaceSplit(train, test)
+
+
+def _mask(path: Path, size: tuple[int, int]) -> np.ndarray:
+    if not path.is_file():
+        raise DataError(f"{path} is missing: every faulty scan needs its mask")
+    mask = load_mask(path)
+    if mask.shape != size:
+        raise DataError(f"{path} has {mask.shape} pixels, its scan {size}: they must be of one size")
+    return mask
 
 
 def _files(folder: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from nandlib.evaluation import robustness as measured
 from nandlib.evaluation.perturbations import PERTURBATIONS, STRENGTHS, perturbed
 from nandlib.method.normality import add_normality
 from nandlib.method.operators import resize_map
-from nandlib.show.charts import robustness_curves
+from nandlib.show.condition_charts import robustness_curves
 from nandlib.study.fitted import fitted_detectors
 from nandlib.study.model import model_of
 from nandlib.study.open_study import OpenStudy, open_study

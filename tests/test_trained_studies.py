@@ -16,7 +16,7 @@ from nandlib.detectors.uniad import UniAd
 from nandlib.evaluation import trained_selection
 from nandlib.evaluation.protocol import auroc
 from nandlib.method.operators import resize_map
-from nandlib.show.charts import edge_scatter
+from nandlib.show.condition_charts import edge_scatter
 from nandlib.stages.maps import write_maps
 from nandlib.stages.protocol import write_protocol
 from nandlib.stages.scores import write_scores

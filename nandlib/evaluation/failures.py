@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 WEAK = 30.0  # percent of its own score that a text must at least remove
+PICTURED = -1.0  # points: groups that lose less are not shown
 SELECTIVE = 2.0  # times as much of its own score as of the others'
 COLUMNS = ["detector", "class", "group", "delta", "removed_own", "removed_other", "most_damped", "retrieval_auroc", "why"]
 REASONS = {

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from nandlib.data.groups import load_grouping
+from nandlib.evaluation.statistics import rank_correlation
 from nandlib.settings import RESOURCES
 
 # image AUROC on MVTec AD in their papers (UniAD's: of its repository's checkpoint; its paper says 96.5)
@@ -183,12 +184,14 @@ def by_class(compared: pd.DataFrame, base: pd.DataFrame) -> pd.DataFrame:
 
 
 def agreement(compared: pd.DataFrame) -> dict[str, float]:
-    """How far Table 2 of ours agrees with the paper's: number of groups, rank correlations, mean absolute differences, signs."""
+    """How far Table 2 of ours agrees with the paper's: number of groups, rank correlations with their intervals, mean absolute
+    differences, signs."""
     own = compared[compared["table"] == 2]
     found: dict[str, float] = {"n_groups": len(own)}
     for what in ("before", "after", "delta"):
         ours, theirs = own[f"ours_{what}"], own[f"paper_{what}"]
-        found[f"spearman_{what}"] = float(ours.corr(theirs, method="spearman"))
+        names = (f"spearman_{what}{end}" for end in ("", "_low", "_high"))
+        found |= zip(names, rank_correlation(ours, theirs), strict=True)
         found[f"mean_absolute_difference_{what}"] = float((ours - theirs).abs().mean())
     found["same_sign"] = int((np.sign(own["ours_delta"]) == np.sign(own["paper_delta"])).sum())
     return found

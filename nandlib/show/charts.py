@@ -10,10 +10,13 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from seaborn.utils import relative_luminance
 
-from nandlib.show.style import DELTA_COLOURS, LABELS, OURS, PAPER, SUPPRESSION_COLOURS, WIDTH, colour_of, pretty
+from nandlib.evaluation.statistics import rank_correlation
+from nandlib.show.style import DELTA_COLOURS, LABELS, MINUS, OURS, PAPER, SUPPRESSION_COLOURS, WIDTH, pretty, signed
 
+OVER_CLASSES = "mean Δ AUROC over classes (points)"
 MID = 0.2  # luminance of a ground on which black and white are read alike
 
 
@@ -43,7 +46,7 @@ def delta_heatmap(ours: pd.DataFrame, paper: pd.DataFrame | None = None, detecto
             for row in frame[frame["class"] == class_name].itertuples():
                 c = columns[class_name].index(row.group)
                 values[r, c] = row.delta
-                words[r, c] = f"{pretty(row.group)}\n{row.delta:+z.1f}" + ("*" if getattr(row, "p_holm", 1) < 0.05 else "")
+                words[r, c] = f"{pretty(row.group)}\n{signed(row.delta)}" + ("*" if getattr(row, "p_holm", 1) < 0.05 else "")
                 sure[r, c] = getattr(row, "ci_low", 0) > 0 or getattr(row, "ci_high", 0) < 0
         sns.heatmap(
             values,
@@ -66,7 +69,7 @@ def delta_heatmap(ours: pd.DataFrame, paper: pd.DataFrame | None = None, detecto
                 text.set_fontweight("bold")
         for text, colour in zip(ax.texts, ax.collections[0].get_facecolors()[np.isfinite(values).ravel()], strict=True):
             text.set_color(".1" if relative_luminance(colour) > MID else "white")
-        ax.set_title(f"{title}: mean Δ {frame.groupby('class')['delta'].mean().mean():+z.1f}", fontsize=10)
+        ax.set_title(f"{title}: mean of the classes' mean Δ {signed(frame.groupby('class')['delta'].mean().mean())}", fontsize=10)
         ax.tick_params(axis="y", rotation=0)
         ax.set_facecolor("0.92")  # where a class has no more groups
     bar: dict[str, Any] = {"location": "bottom", "shrink": 0.5, "aspect": 35, "pad": 0.06 / size[1], "extend": "both"}
@@ -87,7 +90,8 @@ def before_after_scatter(frame: pd.DataFrame, title: str) -> Figure:
 
 
 def agreement_scatter(compared: pd.DataFrame) -> Figure:
-    """Ours against the paper's for AUROC before, after and Δ: a point a group; on the line they agree.
+    """Ours against the paper's for AUROC before, after and Δ: a point a group; on the line they agree. In brackets 95 % intervals, as if
+    groups were independent.
 
     Args:
         compared: Rows of Table 2 of `nandlib.evaluation.paper.comparison`.
@@ -103,8 +107,11 @@ def agreement_scatter(compared: pd.DataFrame) -> Figure:
             ax.axvline(0, color="0.8", lw=0.8, zorder=0)
         ax.scatter(x, y, s=20, color=OURS, alpha=0.75, edgecolor="white", linewidth=0.5)
         unit = "Δ AUROC (points)" if what == "delta" else f"AUROC {what} (%)"
-        rank = f"rank correlation {x.corr(y, method='spearman'):+.2f}" if len(x) > 2 else f"{len(x)} groups"
-        ax.set(xlabel=f"paper: {unit}", ylabel=f"this study: {unit}", title=rank, aspect="equal")
+        rank, *ends = rank_correlation(x, y) if len(x) > 3 else (np.nan, np.nan, np.nan)
+        title = f"rank correlation {rank:+.2f}\n[{ends[0]:+.2f}, {ends[1]:+.2f}]".replace("-", MINUS) if len(x) > 3 else f"{len(x)} groups"
+        ax.set(xlabel=f"paper: {unit}", ylabel=f"this study: {unit}", title=title, aspect="equal")
+        ax.xaxis.set_major_locator(MaxNLocator(4))
+        ax.yaxis.set_major_locator(MaxNLocator(4))
     sns.despine(figure)
     return figure
 
@@ -136,11 +143,12 @@ def control_bars(table: pd.DataFrame) -> Figure:
         part = table[table["detector"] == detector]
         colours = [OURS if c == "its text" else PAPER if c == "mask oracle" else "0.7" for c in part["control"]]
         bars = ax.barh(part["control"], part["delta"], color=colours)
-        ax.bar_label(bars, fmt="{:+z.1f}", fontsize=8, padding=3)
+        ax.bar_label(bars, [signed(delta) for delta in part["delta"]], fontsize=8, padding=3)
         ax.axvline(0, color="0.4", lw=0.8)
-        ax.margins(x=0.22)
-        ax.set(xlabel="mean Δ AUROC (points)", title=LABELS.get(detector, detector))
+        ax.margins(x=0.3)
+        ax.set(title=LABELS.get(detector, detector))
     axes[0].invert_yaxis()
+    figure.supxlabel(OVER_CLASSES, fontsize="medium")
     sns.despine(figure, left=True)
     return figure
 
@@ -180,7 +188,7 @@ def choice_dots(table: pd.DataFrame) -> Figure:
         ax.scatter(cast(float, row.delta), place, s=34, color=OURS if row.is_default else "white", edgecolor=OURS, zorder=3)
         side = -1 if row.delta < own else 1  # the number on the far side of the line
         place_text: dict[str, Any] = {"xytext": (7 * side, 0), "textcoords": "offset points", "ha": "right" if side < 0 else "left"}
-        ax.annotate(f"{row.delta:+.1f}", (row.delta, place), va="center", fontsize=8, **place_text)
+        ax.annotate(signed(cast(float, row.delta)), (row.delta, place), va="center", fontsize=8, **place_text)
     labels = [f"{row.choice}: {row.value}" for row in table.itertuples()]
     ax.set(yticks=y, yticklabels=labels, xlabel="mean Δ AUROC (points)")
     ax.tick_params(axis="y", labelsize=8)
@@ -211,11 +219,12 @@ def ablation_steps(table: pd.DataFrame) -> Figure:
         names = shown.loc[shown["detector"] == detector, "step"].tolist()
         ax.set_yticks(range(len(names)), names)
         ax.axvline(0, color="0.4", lw=0.8)
-        ax.set(xlabel="mean Δ AUROC (points)", title=LABELS.get(detector, detector), ylim=(len(names) - 0.5, -0.7))
-        ax.margins(x=0.12)
+        ax.set(title=LABELS.get(detector, detector), ylim=(len(names) - 0.5, -0.7))
+        ax.margins(x=0.25)
     shown_once = {label: handle for handle, label in zip(*axes[0].get_legend_handles_labels(), strict=True)}
     title = "with 95 % intervals; numbers: share of the gap to good against the others alone that is closed, where there is one"
     place: dict[str, Any] = {"loc": "outside upper center", "ncols": 4, "frameon": False}
+    figure.supxlabel(OVER_CLASSES, fontsize="medium")
     figure.legend(shown_once.values(), shown_once.keys(), title=title, fontsize=8, title_fontsize=8, **place)
     sns.despine(figure, left=True)
     return figure
@@ -244,63 +253,22 @@ def frontier(table: pd.DataFrame) -> Figure:
             ("open", PAPER, "X", PAPER, "half of the names wrong"),
         ):
             point, size = own[own["kind"] == kind], 10 if inside == "none" else 7  # it goes around what lies in the same place
-            ax.plot(point["removed_own"], point["removed_other"], marker, color=colour, mfc=inside, ms=size, label=label, zorder=3)
+            ax.plot(
+                point["removed_own"],
+                point["removed_other"],
+                marker,
+                color=colour,
+                mfc=inside,
+                ms=size,
+                label=label,
+                zorder=3,
+                clip_on=False,
+            )
         ax.set(xlabel="removed of the added type (%)", title=LABELS.get(detector, detector))
     axes[0].set(xlim=(0, None), ylim=(0, None))  # of all panels, once all are drawn
     figure.supylabel("removed of other types (%)", fontsize="medium")
     handles, labels = axes[-1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=8, frameon=False)
-    sns.despine(figure)
-    return figure
-
-
-def edge_scatter(table: pd.DataFrame) -> Figure:
-    """AUROC against multiplications an image, both of any defect; beside the names milliseconds and parameters.
-
-    Args:
-        table: `nandlib.benchmarks.edge.edge_cost`.
-    """
-    figure, ax = plt.subplots(figsize=(7, 3.6))
-    for row in table.to_dict("records"):
-        colour = colour_of(row["detector"])
-        label = f"{LABELS[row['detector']]} ({row['image_ms']:.0f} ms, {row['parameters'] / 1e6:.1f} M parameters)"
-        ax.scatter(row["mflops"], row["auroc"], 70, color=colour, edgecolor="white", label=label)
-    ax.set_xscale("log", subs=[])
-    ticks = [
-        tick for tick in (50, 100, 200, 500, 1000, 2000, 5000, 10_000) if 0.7 * table["mflops"].min() < tick < 1.4 * table["mflops"].max()
-    ]
-    ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
-    ax.set(
-        xlabel="million multiplications and additions an image (logarithmic),\nwithout the search in a memory",
-        ylabel="AUROC, any defect (%)",
-    )
-    figure.legend(loc="outside right upper", fontsize=8, frameon=False)
-    sns.despine(figure)
-    return figure
-
-
-def robustness_curves(table: pd.DataFrame) -> Figure:
-    """Ordinary AUROC, and what a text gains, against the strength of every perturbation: a column each, a line a detector.
-
-    Args:
-        table: `nandlib.evaluation.robustness.robustness`.
-    """
-    names, detectors = list(dict.fromkeys(table["perturbation"])), list(dict.fromkeys(table["detector"]))
-    figure, axes = plt.subplots(2, len(names), figsize=(2.7 * len(names), 6.6), sharex=True, sharey="row", squeeze=False)
-    for column, name in zip(axes.T, names, strict=True):
-        own = table[table["perturbation"] == name]
-        for detector, marker in zip(detectors, "osD^vP<>*Xhdp", strict=False):
-            line = own[own["detector"] == detector].sort_values("strength")
-            how = {"ls": "--", "lw": 0.9} if detector.startswith("winclip") else {"ls": "-", "lw": 1.4}
-            for ax, value in zip(column, ("auroc", "delta"), strict=True):
-                ax.plot(line["strength"], line[value], marker, color=colour_of(detector), ms=5, label=LABELS[detector], **how)
-        column[0].axhline(50, color="0.6", lw=0.8, ls=":")
-        column[1].axhline(0, color="0.6", lw=0.8)
-        column[0].set_title(name)
-        column[1].set_xlabel("strength")
-    axes[0, 0].set_ylabel("AUROC, any defect (%)")
-    axes[1, 0].set_ylabel("Δ AUROC of a text (points)")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=8, frameon=False)
     sns.despine(figure)
     return figure
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,11 +15,10 @@ from matplotlib.lines import Line2D
 
 from nandlib.errors import DataError
 from nandlib.evaluation.paper import PUBLISHED_A0
-from nandlib.show.style import LABELS, OURS, PAPER, colour_of
+from nandlib.show.style import LABELS, OURS, PAPER, colour_of, level
 from nandlib.study.frames import read_table
 
 WAYS = {  # column → name, colour and marker
-    "auroc_before": ("nothing added", "0.45", "o"),
     "auroc_after": ("a text, the paper's rule", PAPER, "s"),
     "auroc_plus": ("a text, nand_plus", OURS, "D"),
     "auroc_both": ("text and one example", "#009E73", "^"),
@@ -41,6 +41,7 @@ TABLE3 = {  # columns of `every_way` → heads
     "removed_examples": "of others: example",
     "removed_both": "of others: both",
 }
+INTERVALS = {"auroc_after": "delta", "auroc_plus": "delta_plus"}  # of what these columns gain
 COST = ["train_s", "peak_gb", "image_ms", "backbone_ratio", "state_mb"]
 
 
@@ -55,7 +56,8 @@ def comparison(figures: Path, studies: Sequence[str]) -> pd.DataFrame:
         ``study``, ``detector``; any defect against normal images, by the map's maximum (``auroc_any``) and by the official score, and by
         what lies far from the defect alone (`nandlib.evaluation.background`; missing without masks), all image AUROC in percent, and the
         published value on MVTec AD; mean over groups before (``auroc_before``) and with a text by the paper's rule
-        (``auroc_after``, ``delta`` with its interval) and by `nand_plus` (``auroc_plus``), and with text and one example
+        (``auroc_after``, ``delta`` with its interval) and by `nand_plus` (``auroc_plus``, ``delta_plus`` with its interval), and with text
+        and one example
         (``auroc_both``, over ten draws); by how much less other groups score then (``removed_plus``, inside masks, ``removed_both``, of
         the image score, in percent); `COST` as in `nandlib.benchmarks.detectors.COLUMNS`.
     """
@@ -81,6 +83,8 @@ def _rows(folder: Path) -> Iterator[dict[str, object]]:
             **paper[["auroc_before", "auroc_after", "delta", "delta_low", "delta_high", "n_improved", "n_better", "n_worse", "n_groups"]],
             "auroc_plus": own["auroc_after"],
             "delta_plus": own["delta"],
+            "delta_plus_low": own["delta_low"],
+            "delta_plus_high": own["delta_high"],
             "removed_plus": own["removed_other"],
             "auroc_both": paper["auroc_before"] + both["auroc_after"] - both["auroc_before"],  # whose test set lacks the example
             "delta_both": both["auroc_after"] - both["auroc_before"],
@@ -131,7 +135,7 @@ def _ways(folder: Path) -> pd.DataFrame:
 
 
 def gains_chart(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
-    """AUROC before and after for every detector, a panel a study.
+    """AUROC before and after for every detector, a panel a study; lines: 95 % intervals over images of what a text gains.
 
     Args:
         table: Of `comparison`.
@@ -144,15 +148,20 @@ def gains_chart(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
     for ax, study in zip(axes.flat, studies, strict=False):
         own = table[table["study"] == study].reset_index(drop=True)
         y = np.arange(len(own))[::-1]
-        ax.hlines(y, own[list(WAYS)].min(axis=1), own[list(WAYS)].max(axis=1), color="0.8", lw=1.2, zorder=0)
-        for shift, (column, (label, colour, marker)) in zip((0.0, 0.14, -0.14, -0.28), WAYS.items(), strict=True):
-            ax.plot(own[column], y + shift, marker, color=colour, ms=5.5, label=label)
+        ax.plot(own["auroc_before"], y, "|", color="0.4", ms=14, mew=1.5, label="nothing added")
+        for shift, (column, (label, colour, marker)) in zip((0.2, 0.0, -0.2), WAYS.items(), strict=True):
+            ax.plot(own[column], y + shift, marker, color=colour, ms=5, label=label)
+            if column in INTERVALS:
+                ends = (own["auroc_before"] + own[f"{INTERVALS[column]}_{end}"] for end in ("low", "high"))
+                ax.hlines(y + shift, *ends, color=colour, lw=1)
         ax.set(yticks=y, yticklabels=[LABELS[name] for name in own["detector"]], ylim=(-0.6, len(own) - 0.4))
         ax.set(xlabel="AUROC (%)", title=titles[study])
+    level([ax for ax, _ in zip(axes.flat, studies, strict=False)], "x")
     for ax in axes.flat[len(studies) :]:
         ax.set_axis_off()
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4 if columns > 1 else 2, fontsize=8, frameon=False)
+    place: dict[str, Any] = {"loc": "outside upper center", "ncols": 4 if columns > 1 else 2, "frameon": False}
+    figure.legend(handles, labels, title="lines: 95 % intervals of a text's gain", fontsize=8, title_fontsize=8, **place)
     sns.despine(figure)
     return figure
 
@@ -161,11 +170,12 @@ def cost_chart(table: pd.DataFrame, titles: dict[str, str]) -> Figure:
     """What any defect's AUROC costs: seconds to fit, and milliseconds an image; a marker a study, a colour a detector."""
     figure, axes = plt.subplots(1, 2, figsize=(8.4, 3.6), sharey=True)
     markers = dict(zip(titles, "osD^vP", strict=False))
-    for ax, column, label in zip(axes, ("train_s", "image_ms"), ("seconds to fit, all classes", "milliseconds an image"), strict=True):
+    names = {"train_s": "seconds to fit, all classes (logarithmic)", "image_ms": "milliseconds an image, in batches of eight"}
+    for ax, (column, label) in zip(axes, names.items(), strict=True):
         for row in table.to_dict("records"):
             ax.plot(row[column], row["auroc_any"], markers[row["study"]], color=colour_of(row["detector"]), ms=7, mec="white", alpha=0.8)
         ax.set(xlabel=label)
-    axes[0].set(xscale="log", xlabel="seconds to fit, all classes (logarithmic)", ylabel="any defect: AUROC (%)")
+    axes[0].set(xscale="log", ylabel="any defect: AUROC (%)")
     kinds = [Line2D([], [], ls="", marker="o", color=colour_of(name), label=LABELS[name]) for name in dict.fromkeys(table["detector"])]
     kinds += [Line2D([], [], ls="", marker=markers[name], color="0.4", label=titles[name]) for name in dict.fromkeys(table["study"])]
     figure.legend(handles=kinds, loc="outside upper center", ncols=5, fontsize=8, frameon=False)

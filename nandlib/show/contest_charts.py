@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nandlib.errors import DataError
-from nandlib.show.style import CONTEST, LABELS, OURS, PAPER, parted
+from nandlib.show.style import CONTEST, LABELS, OURS, PAPER, level, parted
 
 MARKS = {  # method of the contest → colour, marker and line
     "nothing": ("0.6", "s-"),
@@ -40,7 +41,7 @@ def kshot_curves(summaries: Mapping[str, pd.DataFrame], intervals: Mapping[str, 
     figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns if columns > 1 else 5.6, 3.1 * rows), squeeze=False)
     for ax, (title, table) in zip(axes.flat, summaries.items(), strict=False):
         _panel(ax, table, intervals[title], CONTEST, title)
-        ax.set_ylabel("AUROC after (%)")
+    level([ax for ax, _ in zip(axes.flat, summaries, strict=False)], "y")
     for ax in axes.flat[len(summaries) :]:
         ax.set_axis_off()
     return _finished(figure, 3)
@@ -60,7 +61,6 @@ def contest_figure(summary: pd.DataFrame, intervals: pd.DataFrame, things: str) 
     for ax, detector in zip(axes.flat, detectors, strict=True):
         own, ends = (frame[frame["detector"] == detector] for frame in (summary, intervals))
         _panel(ax, own, ends, labels, LABELS[detector])
-    axes[0, 0].set_ylabel("AUROC after (%)")
     return _finished(figure, 4)
 
 
@@ -82,6 +82,8 @@ def _panel(ax: Axes, summary: pd.DataFrame, intervals: pd.DataFrame, labels: Map
 def _finished(figure: Figure, columns: int) -> Figure:
     """With one legend of all that any panel shows."""
     shown = {label: handle for ax in figure.axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(shown.values(), shown.keys(), loc="outside upper center", ncols=columns, fontsize=8, frameon=False)
+    place: dict[str, Any] = {"loc": "outside upper center", "ncols": columns, "frameon": False}
+    figure.legend(shown.values(), shown.keys(), title="upright lines: 95 % intervals", fontsize=8, title_fontsize=8, **place)
+    figure.supylabel("AUROC (%), of what was not shown", fontsize="medium")
     sns.despine(figure)
     return figure

@@ -11,7 +11,7 @@ import torch
 from nandlib.data.images import load_image, load_mask
 from nandlib.method.config import NandConfig
 from nandlib.method.operators import resize_map
-from nandlib.show.style import LABELS, MAP_COLOURS, SUPPRESSION_COLOURS, pretty
+from nandlib.show.style import LABELS, MAP_COLOURS, SUPPRESSION_COLOURS, pretty, signed
 from nandlib.study.class_maps import ClassMaps
 from nandlib.study.open_study import OpenStudy
 
@@ -113,5 +113,7 @@ def failures(study: OpenStudy, worst: pd.DataFrame) -> list[dict[str, Any]]:
         maps, detector, added = ClassMaps.of(study, row["class"]), row["detector"], row["group"]
         shown = [(added, f"{pretty(added)}\n(added)"), (row["most_damped"], None)]
         rows = [adaptation(study, maps, detector, added, first_image(study, row["class"], g), label) for g, label in shown]
-        blocks.append({"title": f"{pretty(row['class'])}: add “{pretty(added)}” ({LABELS[detector]}, Δ {row['delta']:+.1f})", "rows": rows})
+        blocks.append(
+            {"title": f"{pretty(row['class'])}: add “{pretty(added)}” ({LABELS[detector]}, Δ {signed(row['delta'])})", "rows": rows}
+        )
     return blocks

@@ -14,15 +14,16 @@ from scipy.ndimage import binary_dilation
 
 from nandlib.show.style import MAP_COLOURS, OUTLINE, SUPPRESSION_COLOURS, WIDTH
 
-MARGIN = 0.015  # of an image's side, between a mask and its outline in small panels
+MARGIN = 0.015  # of an image's side, between a mask and its outline
 
 
-def show_image(ax: Axes, image: np.ndarray, mask: np.ndarray | None = None, title: str = "", line: float = 0.7) -> None:
-    """An image with the outline of its ground-truth mask, `line` points wide."""
+def show_image(ax: Axes, image: np.ndarray, mask: np.ndarray | None = None, title: str = "") -> None:
+    """An image with its ground-truth mask outlined at a little distance: an outline on its rim would hide a thread."""
     ax.imshow(image, extent=(0, 1, 1, 0))
-    if mask is not None and mask.any() and not mask.all():
-        places = (np.linspace(0, 1, side) for side in mask.shape[::-1])
-        ax.contour(*places, mask, levels=[0.5], colors=OUTLINE, linewidths=line)
+    if mask is not None and mask.any():
+        around = binary_dilation(mask, iterations=max(1, round(MARGIN * max(mask.shape))))
+        if not around.all():
+            ax.contour(*(np.linspace(0, 1, side) for side in mask.shape[::-1]), around, levels=[0.5], colors=OUTLINE, linewidths=0.6)
     _frame(ax, title)
 
 
@@ -83,14 +84,8 @@ def before_after(rows: Sequence[dict[str, Any]], suppression: bool = True) -> Fi
     return figure
 
 
-def _around(mask: np.ndarray | None) -> np.ndarray | None:
-    """A mask and what lies near: in a small panel its outline would hide a thread."""
-    return None if mask is None else binary_dilation(mask, iterations=round(MARGIN * max(mask.shape)))
-
-
 def pairs(blocks: Sequence[dict[str, Any]], columns: int = 2) -> Figure:
-    """Figure 5: per class an image of the added type and one of another type, before and after, side by side; masks are outlined at a
-    little distance.
+    """Figure 5: per class an image of the added type and one of another type, before and after, side by side, with their scores.
 
     Args:
         blocks: Each has ``title``, ``rows`` (as for `before_after`), and is scaled by its own largest map value.
@@ -100,17 +95,17 @@ def pairs(blocks: Sequence[dict[str, Any]], columns: int = 2) -> Figure:
     n_rows = -(-len(blocks) // columns)
     figure = plt.figure(figsize=(WIDTH / 2 * columns, 2.45 * n_rows))
     for block, sub in zip(blocks, figure.subfigures(n_rows, columns, squeeze=False).flat, strict=False):
-        sub.suptitle(block["title"], fontsize=9)
         axes = sub.subplots(len(block["rows"]), 3, squeeze=False)
         vmin = min(0.0, *(float(row["before"].min()) for row in block["rows"]))
         vmax = max(float(row["before"].max()) for row in block["rows"])
+        sub.suptitle(f"{block['title']}; maps {vmin:.3g} to {vmax:.3g}", fontsize=9)
         for k, row in enumerate(block["rows"]):
-            show_image(axes[k, 0], row["image"], _around(row["mask"]), line=0.5)
+            show_image(axes[k, 0], row["image"], row["mask"])
             _row_label(axes[k, 0], row["label"])
             show_map(axes[k, 1], row["before"], vmin=vmin, vmax=vmax, title="before" if k == 0 else "")
             show_map(axes[k, 2], row["after"], vmin=vmin, vmax=vmax, title="after" if k == 0 else "")
-            axes[k, 1].set_xlabel(_score(row["before"]), fontsize=8)
-            axes[k, 2].set_xlabel(_score(row["after"]), fontsize=8)
+            axes[k, 1].set_xlabel(f"score {_score(row['before'])}", fontsize=8)
+            axes[k, 2].set_xlabel(f"score {_score(row['after'])}", fontsize=8)
     return figure
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.rcsetup import cycler
 from numpy.typing import ArrayLike
@@ -19,6 +21,7 @@ SUPPRESSION_COLOURS = "viridis"  # suppression maps, always on [0, 1]
 DELTA_COLOURS = "PuOr"  # losses orange-brown, gains purple, symmetric about 0
 OURS, PAPER = "#0072B2", "#D55E00"  # Okabe-Ito blue and vermilion
 WIDTH = 7.2  # of the widest figures, in inches: at half the width of a page their text is still readable
+MINUS = "\N{MINUS SIGN}"  # as on axes
 OUTLINE = "#00E5FF"  # of ground-truth masks
 LABELS = {
     "aprilgan": "APRIL-GAN",
@@ -40,7 +43,7 @@ LABELS = {
 }
 COLOURS = {  # of detectors, in every figure that tells them by colour (`colour_of`)
     "aprilgan": "black",
-    "winclip_0": "#FBAFE4",
+    "winclip_0": "#6A3D9A",
     "winclip_1": "#949494",
     "winclip_5": "#9A9000",
     "patchcore": "#0173B2",
@@ -117,12 +120,29 @@ def pretty(name: str) -> str:
     return WRITTEN.get(name, name.replace("_", " "))
 
 
+def signed(value: float) -> str:
+    """Points gained or lost, to a tenth, with the minus sign of the axes."""
+    return f"{value:+z.1f}".replace("-", MINUS)
+
+
 def mark(figure: Figure, watermark: str) -> Figure:
     """The figure with a word across it, unless the word is empty."""
     if watermark:
         place: dict[str, Any] = {"ha": "center", "va": "center", "rotation": 25, "zorder": 10, "in_layout": False}
         figure.text(0.5, 0.5, watermark, color="#CC0000", alpha=0.45, fontsize=26, fontweight="bold", **place)
     return figure
+
+
+def level(panels: Sequence[Axes], axis: str, top: float = 101) -> None:
+    """As many points to an inch in all panels of percentages: no difference looks larger in one than in another.
+
+    Each panel keeps its own middle, unless it would then reach beyond `top`.
+    """
+    limits = [getattr(ax, f"get_{axis}lim")() for ax in panels]
+    reach = max(abs(high - low) for low, high in limits) / 2
+    for ax, (low, high) in zip(panels, limits, strict=True):
+        middle = min((low + high) / 2, max(high, top) - reach)
+        ax.set(**{f"{axis}lim": (middle - reach, middle + reach)})
 
 
 def parted(x: ArrayLike, y: ArrayLike, counts: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

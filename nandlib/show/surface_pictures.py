@@ -133,7 +133,7 @@ def areas_figure(objects: pd.DataFrame, types: pd.DataFrame) -> Figure:
     means = types.groupby(["group", "detector"], sort=False)[["auroc_object", "auroc_point"]].mean()
     every = objects.groupby("detector")[["auroc_object", "auroc_point"]].mean()
     names = [*dict.fromkeys(types["group"]), POOLED]
-    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.6), sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(WIDTH, 2.6), sharey=True, sharex=True)
     for ax, column, title in zip(axes, ("auroc_object", "auroc_point"), ("per object", "per point"), strict=True):
         for y, name in enumerate(names):
             untuned, tuned = ((every if name == POOLED else means.loc[name]).loc[own, column] for own in ("untuned", "tuned"))
@@ -142,6 +142,7 @@ def areas_figure(objects: pd.DataFrame, types: pd.DataFrame) -> Figure:
             ax.plot(tuned, y, "o", color=OURS, label="tuned on Perlin anomalies" if y == 0 else None)
         ax.set(title=f"AUROC {title} (%)", yticks=range(len(names)), yticklabels=[pretty(name) for name in names])
         ax.grid(axis="x", lw=0.5)
+        ax.axhline(len(names) - 1.5, color="0.6", lw=0.8)  # above the row that all types share
     axes[0].invert_yaxis()
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=8, frameon=False)
     sns.despine(figure)

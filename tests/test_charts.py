@@ -10,11 +10,14 @@ from bs4 import BeautifulSoup
 from tiny_project import ROOT
 
 from nandlib.errors import DataError
+from nandlib.evaluation.statistics import rank_correlation
 from nandlib.show.charts import delta_heatmap
+from nandlib.show.condition_charts import robustness_curves
 from nandlib.show.contest_charts import kshot_curves
 from nandlib.show.contests import write_contests
+from nandlib.show.pictures import show_image
 from nandlib.show.report import _MATH, _disarm, _mathml
-from nandlib.show.style import CONTEST
+from nandlib.show.style import CONTEST, MINUS, level, signed
 
 
 def table(*rows):
@@ -72,8 +75,8 @@ def test_both_panels_of_the_heatmap_have_the_papers_order():
         ("carpet", 1): "hole\n+5.0", ("carpet", 2): "own\n+4.0",
     }  # fmt: skip
     assert cells(lower) == {
-        ("grid", 0): "glue\n-3.0", ("grid", 1): "bent\n-4.0", ("grid", 2): "thread\n-5.0",
-        ("carpet", 0): "cut\n-1.0", ("carpet", 1): "hole\n-2.0",
+        ("grid", 0): f"glue\n{MINUS}3.0", ("grid", 1): f"bent\n{MINUS}4.0", ("grid", 2): f"thread\n{MINUS}5.0",
+        ("carpet", 0): f"cut\n{MINUS}1.0", ("carpet", 1): f"hole\n{MINUS}2.0",
     }  # fmt: skip
 
 
@@ -100,3 +103,53 @@ def test_the_contests_of_all_studies_are_one_figure(tmp_path, monkeypatch):
     panels = [ax for ax in drawn[0][0].axes if ax.get_title()]
     assert [ax.get_title() for ax in panels] == ["drawn images", "MVTec AD's bottle", "circuit boards"]  # as pages order and name them
     assert all(len(ax.lines) == 6 and len(ax.collections) == 5 for ax in panels)  # five methods and the others alone; intervals
+
+
+def test_what_ties_all_images_is_hollow_and_named():
+    rows = [("blur", strength, "pbas", 50.0 + 10 * (strength < 2), 0.5, 70, 70 if strength < 2 else 1) for strength in range(4)]
+    table = pd.DataFrame(rows, columns=["perturbation", "strength", "detector", "auroc", "delta", "n_images", "n_scores"])
+    figure = robustness_curves(table)
+    hollow = [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "white"]
+    assert [list(line.get_xdata()) for line in hollow] == [[2, 3]]
+    assert figure.legends[0].get_texts()[-1].get_text() == "one score for all images: 50 by ties"
+    figure = robustness_curves(table[table["strength"] < 2])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["PBAS"]
+
+
+def test_panels_on_one_scale_show_all_and_nothing_beyond_a_hundred_percent():
+    _figure, axes = plt.subplots(1, 3)
+    given = [(80.0, 101.0), (40.0, 80.0), (97.0, 100.0)]
+    for ax, limits in zip(axes, given, strict=True):
+        ax.set_ylim(limits)
+    level(axes, "y")
+    found = [ax.get_ylim() for ax in axes]
+    assert np.ptp(found, axis=1) == pytest.approx([40.0] * 3)
+    assert all(low <= own[0] and own[1] <= high <= 101 for (low, high), own in zip(found, given, strict=True))
+
+
+def test_points_have_one_minus_sign_and_zero_has_none():
+    assert [signed(value) for value in (-1.25, -0.01, 0.0, 3.0)] == [f"{MINUS}1.2", "+0.0", "+0.0", "+3.0"]
+
+
+def test_an_outline_leaves_what_it_surrounds_to_be_seen():
+    mask = np.zeros((256, 256), bool)
+    mask[128, 50:200] = True  # a thread one pixel thin
+    _figure, ax = plt.subplots()
+    show_image(ax, np.zeros((256, 256, 3)), mask)
+    rim = np.concatenate([path.vertices for path in ax.collections[0].get_paths()])
+    middle = rim[(rim[:, 0] > 0.3) & (rim[:, 0] < 0.7), 1] * 255
+    assert np.abs(middle - 128).min() > 3
+    _figure, ax = plt.subplots()
+    show_image(ax, np.zeros((8, 8, 3)), np.ones((8, 8), bool))
+    assert not ax.collections
+
+
+def test_the_interval_of_a_rank_correlation_covers_what_it_should():
+    rng, inside = np.random.default_rng(0), 0
+    for _ in range(400):  # of normal pairs with correlation 0.5 the rank correlation is 6/pi asin(1/4)
+        x, noise = rng.normal(size=(2, 40))
+        _, low, high = rank_correlation(x, 0.5 * x + np.sqrt(0.75) * noise)
+        inside += low <= 6 / np.pi * np.arcsin(0.25) <= high
+    assert 0.92 < inside / 400 < 0.98
+    assert rank_correlation([1, 2, 3, 4], [2, 4, 6, 8]) == (1.0, 1.0, 1.0)
+    assert rank_correlation([1, 2, 3], [3, 1, 2])[1:] == (-1.0, 1.0)

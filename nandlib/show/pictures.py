@@ -93,12 +93,12 @@ def pairs(blocks: Sequence[dict[str, Any]], columns: int = 2) -> Figure:
     """
     columns = min(columns, len(blocks))
     n_rows = -(-len(blocks) // columns)
-    figure = plt.figure(figsize=(WIDTH / 2 * columns, 2.45 * n_rows))
+    figure = plt.figure(figsize=(WIDTH / 2 * columns, 2.6 * n_rows))
     for block, sub in zip(blocks, figure.subfigures(n_rows, columns, squeeze=False).flat, strict=False):
         axes = sub.subplots(len(block["rows"]), 3, squeeze=False)
         vmin = min(0.0, *(float(row["before"].min()) for row in block["rows"]))
         vmax = max(float(row["before"].max()) for row in block["rows"])
-        sub.suptitle(f"{block['title']}; maps {vmin:.3g} to {vmax:.3g}", fontsize=9)
+        sub.suptitle(f"{block['title']}\nmaps from {vmin:.3g} to {vmax:.3g}", fontsize=9)
         for k, row in enumerate(block["rows"]):
             show_image(axes[k, 0], row["image"], row["mask"])
             _row_label(axes[k, 0], row["label"])

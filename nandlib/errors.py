@@ -44,6 +44,10 @@ class ModelError(NandError):
     """A model's weights are missing or do not fit."""
 
 
+class UnheardWarning(UserWarning):
+    """No word of a text is among those that trained the embedded model."""
+
+
 _SHORT = reprlib.Repr()
 _SHORT.maxother = _SHORT.maxstring = 80
 

@@ -7,8 +7,9 @@ from nandlib.data.drawn import auxiliary, disjoint
 from nandlib.data.drawn.catalogue import CATALOGUE
 from nandlib.data.drawn.validation import VALIDATION
 from nandlib.evaluation.overlap import overlap_table
+from nandlib.models.vocabulary import core
 from nandlib.study.fingerprint import import_closure
-from nandlib.training.vocabulary import core, training_phrases
+from nandlib.training.vocabulary import training_phrases
 
 ROOMS = {"nandlib", "nandlib.data", "nandlib.data.drawn"}  # which import nothing
 

@@ -12,8 +12,8 @@ from nandlib.errors import DataError
 from nandlib.evaluation import wordings
 from nandlib.evaluation.failures import COLUMNS, REASONS, failure_table, judged
 from nandlib.evaluation.seeds import MEASURES, seed_table
+from nandlib.models import vocabulary
 from nandlib.models.mini import CHANNELS, STAGE_WIDTHS
-from nandlib.training import vocabulary
 from nandlib.training.heads import PatchSet
 
 

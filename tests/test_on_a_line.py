@@ -1,6 +1,7 @@
 """On somebody's own line: files that lie among others, names that are taken, detectors that know their images, and what is loaded again."""
 
 import os
+import warnings
 
 import numpy as np
 import pytest
@@ -10,19 +11,20 @@ from test_examples import BARS, NORMALS, SQUARES, plate
 from test_no_silence import contrast
 from typer.testing import CliRunner
 
-from nandlib import AdaptedDetector, Example, add_normality, fit_detector
+from nandlib import AdaptedDetector, Example, add_normality, fit_detector, load_model
 from nandlib.cli import app
 from nandlib.cli.asked import Setting
 from nandlib.data.maps import MapFolder, check_map
-from nandlib.errors import DataError, ModelError
+from nandlib.errors import DataError, ModelError, UnheardWarning
 from nandlib.integrations.anomalib import AnomalibDetector, adapt_module
 from nandlib.integrations.sklearn import NormalityDetector
 from nandlib.method.check import Scores, check
 from nandlib.method.prompts import free_name
 from nandlib.method.threshold import Threshold
+from nandlib.models.mini import MiniModel
+from nandlib.models.vocabulary import unheard
 from nandlib.streaming.listing import Listing
 from nandlib.streaming.map_files import map_folder
-from nandlib.training.vocabulary import unheard
 
 
 @pytest.fixture
@@ -79,6 +81,21 @@ def test_words_that_the_model_was_never_told(folder):
         found = CliRunner().invoke(app, [*words, "-t", text], catch_exceptions=False)
         assert (f"“{text}”: no word of it is among those that trained the embedded model" in found.stderr) == said
         assert "no word" not in found.stdout
+
+
+def test_python_warns_of_words_that_the_model_was_never_told(folder):
+    from nandlib.cli.asked import adapted_detector
+
+    model = load_model("mini")  # with the heads of the package
+    with pytest.warns(UnheardWarning, match="“zzqx”: no word of it") as told:
+        adapted = add_normality(contrast, ["zzqx", "scratch"], model=model)
+    assert len(told) == 1
+    with pytest.warns(UnheardWarning, match="“blorf”"):
+        adapted.add("blorf")
+    with warnings.catch_warnings(action="error"):
+        add_normality(contrast, "loose threads", model=model)
+        add_normality(contrast, "zzqx", model=MiniModel(model.heads))  # of other heads nobody knows what trained them
+        adapted_detector(asked(folder, "zzqx"), None)  # the commands say it once
 
 
 def test_a_fit_that_failed_changes_nothing(model):

@@ -11,7 +11,8 @@ import torch
 from nandlib.data.drawn import auxiliary
 from nandlib.errors import ModelError
 from nandlib.models.mini import CHANNELS, GRID, STAGE_WIDTHS, ImageTower, TextTower
-from nandlib.training import heads, vocabulary
+from nandlib.models.vocabulary import phrases
+from nandlib.training import heads
 from nandlib.training.heads import N_FAMILIES, PatchSet, cell_labels, collect_patches, text_bank, train_heads
 
 
@@ -32,7 +33,7 @@ def test_text_bank_names_every_family_in_the_studys_templates():
     bank = text_bank()
     assert set(bank) == {*auxiliary.FAMILIES, "normal", "abnormal"}
     for name in auxiliary.FAMILIES:
-        assert all(any(phrase in sentence for sentence in bank[name]) for phrase in vocabulary.phrases()[name]["train"])
+        assert all(any(phrase in sentence for sentence in bank[name]) for phrase in phrases()[name]["train"])
     assert not any("carpet" in sentence for sentences in bank.values() for sentence in sentences)
 
 

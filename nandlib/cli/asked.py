@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from nandlib.cli.app import progress
-from nandlib.errors import DataError
+from nandlib.errors import DataError, UnheardWarning
 from nandlib.settings import EMBEDDED_HEADS, RESOURCES
 
 if TYPE_CHECKING:
@@ -127,15 +128,11 @@ class Setting:
     def warn(self) -> None:
         """Say on stderr which texts the embedded model was never told anything like."""
         from nandlib.method.prompts import read_texts
-        from nandlib.training.vocabulary import unheard
+        from nandlib.models.vocabulary import unheard, warning
 
         told = [] if self.weights else unheard(phrase for phrases in read_texts(self.texts) for phrase in phrases)
         for phrase in told:
-            typer.echo(
-                f"“{phrase}”: no word of it is among those that trained the embedded model, so that what falls may be anything: look, "
-                "or ask 'nand check'",
-                err=True,
-            )
+            typer.echo(f"{warning(phrase)} with 'nand check'", err=True)
 
     def record(self, maps: MapFolder | None = None) -> dict[str, Any]:
         """What results depend on, as JSON: files and folders by what they hold; `maps`, where they are the detector."""
@@ -263,7 +260,8 @@ def adapted_detector(s: Setting, listing: Listing | None) -> Any:
     together = examples if len(texts) <= 1 else []  # several texts: which of them the examples show is not said
     first = texts[0] if texts else ()
     method = cast(Any, s.method)  # checked above
-    adapted = add_normality(detector, first, examples=together, model=model, noun=s.noun, method=method, normals=normals)
-    for phrases in texts[1:]:
-        adapted = adapted.add(phrases)
+    with warnings.catch_warnings(action="ignore", category=UnheardWarning):  # `Setting.warn` says it once for all processes
+        adapted = add_normality(detector, first, examples=together, model=model, noun=s.noun, method=method, normals=normals)
+        for phrases in texts[1:]:
+            adapted = adapted.add(phrases)
     return adapted if together or not examples else adapted.add(name=free_name(adapted.names), examples=examples)

@@ -12,8 +12,8 @@ from nandlib.data.drawn.auxiliary import FAMILIES
 from nandlib.method.config import PromptConfig
 from nandlib.method.detection import text_feature
 from nandlib.method.prompts import load_prompts
+from nandlib.models import vocabulary
 from nandlib.models.mini import LAYER_STARTS, MiniModel
-from nandlib.training import vocabulary
 from nandlib.training.heads import N_FAMILIES, PatchSet
 
 COLUMNS = ["family", "phrase", "held_out", "nearest", "rank", "retrieval_auroc"]

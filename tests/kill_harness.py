@@ -67,7 +67,8 @@ fitted.save(Path("out/state.safetensors"))
 """
 FETCH = """
 from pathlib import Path
-from nandlib.data.sources import Source, fetch
+from nandlib.data.published import Source
+from nandlib.data.sources import fetch
 check, counts = {check!r}, {{"cloth": ({normals}, {tests})}}
 entry = Source(name="cloth", title="Cloth", licence="CC0-1.0", file="cloth.tar", urls=({url!r},), check=check, megabytes=2,
                path=Path("data/cloth"), install="extract", images=counts)

@@ -19,7 +19,8 @@ from nandlib.data.images import load_image, load_mask, marked
 from nandlib.data.layouts import LAYOUTS, layout_of
 from nandlib.data.manifest import build_manifest
 from nandlib.data.maps import MapFolder
-from nandlib.data.sources import Source, fetch
+from nandlib.data.published import Source
+from nandlib.data.sources import fetch
 from nandlib.errors import DataError, PresetError
 
 

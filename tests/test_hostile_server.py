@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from nandlib.data import download as module
-from nandlib.data.sources import Source, download
+from nandlib.data.published import Source
+from nandlib.data.sources import download
 from nandlib.errors import DataError
 
 CONTENT = random.Random(0).randbytes(600_000)

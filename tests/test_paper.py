@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nandlib.data.sources import source
+from nandlib.data.published import source
 from nandlib.evaluation import paper
 from nandlib.evaluation.protocol import base_table, delta_table
 

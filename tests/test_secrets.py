@@ -18,7 +18,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from nandlib.cli import app
-from nandlib.data.sources import Source, fetch
+from nandlib.data.published import Source
+from nandlib.data.sources import fetch
 from nandlib.errors import DataError, without_secrets
 from nandlib.study.prompt_generator import Endpoint, generate
 

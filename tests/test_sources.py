@@ -21,7 +21,8 @@ import nandlib.data.sources
 from nandlib.cli import app
 from nandlib.data.archives import extract
 from nandlib.data.images import load_mask
-from nandlib.data.sources import Source, download, fetch, source, source_of, sources, state, verify
+from nandlib.data.published import Source, source, source_of, sources, verify
+from nandlib.data.sources import download, fetch, state
 from nandlib.detectors.config import TRAINED_NAMES
 from nandlib.errors import DataError, PresetError
 from nandlib.settings import RANDOM

@@ -30,21 +30,26 @@ def fetch(
     accept_licences: Annotated[bool, typer.Option("--accept-licences", help="accept the licences that are shown")] = False,
 ) -> None:
     """Bring weights and data to their places: from this machine where they are, else from the network; always verified."""
-    from nandlib.data.sources import Source, source, source_of
+    from nandlib.data.published import Source, source, source_of
     from nandlib.data.sources import fetch as fetch_source
+    from nandlib.data.sources import state
     from nandlib.errors import DataError
     from nandlib.study.open_study import open_study, project_root
-    from nandlib.study.registry import missing_files, read_registry
+    from nandlib.study.registry import missing_files, read_registry, there, unfit_files
 
     root = project_root()
     entries = [source(name) for name in names or ()]
+    problems = []
     if study is not None:
-        missing = missing_files(open_study(study, root), read_registry(root))
+        opened = open_study(study, root)
+        missing = missing_files(opened, read_registry(root))
+        problems += list(unfit_files(opened).values())
+        entries += [entry for path in there(opened) if (entry := source_of(path)) is not None and state(entry, root) == "changed"]
         needed = dict.fromkeys(missing.values())  # several keys may name one file
         entries += [entry for path in needed if (entry := source_of(path)) is not None]
         if own := [f"{key}: {path}" for key, path in missing.items() if source_of(path) is None]:
             typer.echo(f"not here, and of no known source (put it there yourself): {'; '.join(own)}", err=True)
-    if not entries:
+    if not entries and not problems:
         typer.echo("nothing to fetch")
 
     def accept(entry: Source) -> bool:
@@ -54,7 +59,6 @@ def fetch(
     for place in local or ():
         if not place.exists():
             raise DataError(f"--from {place}: there is no such folder or file")
-    problems = []
     for entry in entries:
         try:
             typer.echo(fetch_source(entry, root, local=local or (), accept=accept, progress=progress()))

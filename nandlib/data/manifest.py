@@ -22,6 +22,7 @@ from nandlib.data.config import DataConfig
 from nandlib.data.groups import GOOD, PLAIN_NAME, Grouping
 from nandlib.data.images import PICTURE_SUFFIXES, is_hidden, load_image, load_mask, pixel_key
 from nandlib.data.layouts import Item, Layout, layout_of
+from nandlib.data.layouts.base import folders
 from nandlib.errors import DataError, nearest
 
 SCANS = ("xyz", "gt")  # folders of MVTec 3D-AD that hold no photographs
@@ -129,6 +130,8 @@ def build_manifest(root: Path, config: DataConfig, grouping: Grouping, progress:
 def _classes(root: Path, layout: Layout, config: DataConfig, grouping: Grouping) -> list[str]:
     found = layout.classes(root)
     if not found:
+        if within := next((below for below in folders(root) if layout.classes(below)), None):
+            raise DataError(f"data.root: {root} holds a data set in its folder '{within.name}': give that one, {within}, or link it there")
         raise DataError(f"data.root: {root} holds no class folder ({'; '.join(layout.lacking(root)) or layout.described})")
     for key, names in (("classes", config.classes or ()), ("exclude_classes", config.exclude_classes)):
         for name in names:

@@ -6,7 +6,7 @@ the file is downloaded (resumed where the server allows), verified, unpacked or 
 
 from __future__ import annotations
 
-import hashlib
+import glob
 import json
 import os
 import shutil
@@ -14,111 +14,18 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Any
 
 from nandlib.data.archives import extract
-from nandlib.data.download import BLOCK, FAILURES, retrieve
+from nandlib.data.download import FAILURES, retrieve
 from nandlib.data.held import held, written
-from nandlib.data.images import is_hidden, is_image
-from nandlib.errors import DataError, PresetError, nearest, without_secrets
-from nandlib.settings import RESOURCES, read_yaml
+from nandlib.data.images import is_hidden
+from nandlib.data.published import Source, check_images, digest, verify
+from nandlib.errors import DataError, without_secrets
 
 LOCAL = "NAND_LOCAL"  # environment: folders with files that are here already, separated as in PATH
-MIRROR = "NAND_MIRROR"  # environment: addresses under which the files lie by name, separated by blanks; tried first
 
 OF_WINDOWS = ("thumbs.db", "desktop.ini")  # which it puts into folders that are looked at
-
-
-class Source(BaseModel):
-    """One entry of ``resources/sources.yaml``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str
-    title: str
-    licence: str
-    accept: bool = Field(False, description="whether the licence must be accepted before a download")
-    file: str = ""
-    urls: tuple[str, ...] = Field(description="of the file; of its authors' page, where it is brought by hand")
-    check: dict[Literal["sha256", "sha256_prefix", "git_blob", "md5"], str] = Field({}, description="empty where nothing is published")
-    parts: dict[str, str] = Field({}, description="in place of one file: name of each archive → sha256; addresses are then of their folder")
-    megabytes: int = 0
-    path: Path
-    install: Literal["extract", "visa", "convert", "by_hand"]
-    images: dict[str, tuple[int, int]] | None = None
-    pattern: str = Field("*/*", description="where images lie below <class>/<split>")
-
-    def addresses(self) -> list[str]:
-        """Where to download from, in order."""
-        mirrors = os.environ.get(MIRROR, "").split()
-        return [f"{mirror.rstrip('/')}/{self.file}" for mirror in mirrors] + list(self.urls)
-
-    def alone(self) -> list[Source]:
-        """One source for each of its `parts`, which goes to a folder of its stem."""
-        return [
-            self.model_copy(
-                update={
-                    "name": f"{self.name}/{Path(file).stem}",
-                    "file": file,
-                    "urls": tuple(f"{url}{file}" for url in self.urls),
-                    "check": {"sha256": digest},
-                    "parts": {},
-                    "megabytes": self.megabytes // len(self.parts),
-                    "path": self.path / Path(file).stem,
-                }
-            )
-            for file, digest in self.parts.items()
-        ]
-
-    def describe(self) -> str:
-        return f"{self.title}; {self.licence}" + (f"; about {self.megabytes} MB" if self.megabytes else "")
-
-
-@cache
-def sources() -> dict[str, Source]:
-    """Every source by name."""
-    return {name: Source(name=name, **entry) for name, entry in read_yaml(RESOURCES / "sources.yaml").items()}
-
-
-def source(name: str) -> Source:
-    """The source of that name.
-
-    Raises:
-        PresetError: If there is none.
-    """
-    if name not in sources():
-        raise PresetError(f"no source '{name}': {nearest(name, sources())}")
-    return sources()[name]
-
-
-def source_of(path: Path) -> Source | None:
-    """The source that belongs at a path of a preset."""
-    return next((entry for entry in sources().values() if entry.path == path), None)
-
-
-def verify(path: Path, entry: Source) -> None:
-    """Compare a file with what is published of its content.
-
-    Raises:
-        DataError: If it is another file; the message has both hashes.
-    """
-    for kind, expected in entry.check.items():
-        found = _digest(path, kind)
-        if not found.startswith(expected):
-            raise DataError(f"{path} is not {entry.file}: {kind} is {found}, published is {expected}. Delete it and fetch it again")
-
-
-def _digest(path: Path, kind: str) -> str:
-    if kind == "git_blob":
-        digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
-    else:
-        digest = hashlib.new("md5" if kind == "md5" else "sha256", usedforsecurity=False)
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def state(entry: Source, root: Path) -> str:
@@ -148,24 +55,8 @@ def state(entry: Source, root: Path) -> str:
 def _installed(target: Path) -> str:
     """What a later look at a place is compared with."""
     if target.is_file():
-        return _digest(target, "sha256")
+        return digest(target, "sha256")
     return f"{sum(path.is_file() and not is_hidden(path.name) and path.name.lower() not in OF_WINDOWS for path in target.rglob('*'))} files"
-
-
-def check_images(root: Path, entry: Source) -> None:
-    """Compare a data set with its published numbers of images.
-
-    Raises:
-        DataError: If a class is missing or has another number of images.
-    """
-    for class_name, published in (entry.images or {}).items():
-        parts = (root / class_name / split for split in ("train", "test"))
-        found = tuple(sum(1 for path in part.glob(entry.pattern) if is_image(path.name)) for part in parts)
-        if found != published:
-            raise DataError(
-                f"{root} is not {entry.title}: class '{class_name}' has {found[0]} training and {found[1]} test images, "
-                f"published are {published[0]} and {published[1]}"
-            )
 
 
 def fetch(
@@ -223,7 +114,8 @@ def fetch(
         _record(entry, root, str(found))
         return f"{entry.path} from {found}"
     if entry.accept and not accept(entry):
-        raise DataError(f"{entry.name}: its licence, {entry.licence}, was not accepted: nothing was downloaded")
+        looked = f" ({', '.join(map(str, local))}: neither {entry.file} nor what was unpacked from it was found there)" if local else ""
+        raise DataError(f"{entry.name}: its licence, {entry.licence}, was not accepted: nothing was downloaded{looked}")
     with held(root / "data" / "downloads"):  # several sources may be one file
         file, url = download(entry, root / "data" / "downloads", progress)
         _install(entry, file, target)
@@ -236,8 +128,28 @@ def fetch(
 def _report(entry: Source, root: Path) -> str:
     found = state(entry, root)
     if found == "changed":
-        raise DataError(f"{entry.path} is not what was fetched, or is incomplete: delete it and fetch {entry.name} again")
+        raise DataError(f"{entry.path} {_why_changed(entry, root / entry.path)}")
     return f"{entry.path} is there, {found}"
+
+
+def _why_changed(entry: Source, target: Path) -> str:
+    """What is wrong with what lies in a source's place, and what to do."""
+    again = f"is not what was fetched, or is incomplete: delete it and fetch {entry.name} again"
+    if not (entry.images and target.is_dir()):
+        return again
+    if (within := next((folder for folder in sorted(target.iterdir()) if _looks_like(entry, folder)), None)) is not None:
+        return f"holds it in its folder '{within.name}': move what is in there to {entry.path}, or make {entry.path} a link to it"
+    try:
+        check_images(target, entry)
+    except DataError as error:
+        return f"{again} ({error})"
+    return again
+
+
+def _looks_like(entry: Source, folder: Path) -> bool:
+    """Whether a folder has most of a data set's classes."""
+    names = entry.images or {}
+    return 2 * sum((folder / name / "train").is_dir() for name in names) > len(names)
 
 
 def _local_folders(root: Path) -> list[Path]:
@@ -252,12 +164,13 @@ def _find(entry: Source, places: Iterable[Path], named: bool = True) -> Path | N
         DataError: If a file has the name but not the content; or if a data set is incomplete, in a place that was `named` for this.
     """
     for place in places:
-        path = place if place.is_file() else place / entry.file
-        if entry.file and path.is_file() and (path.name == entry.file or _fits(path, entry)):
-            verify(path, entry)
-            return path
-        for folder in (place, place / entry.path.name, place / entry.file.split(".")[0]):
-            if entry.images and (folder / next(iter(entry.images)) / "train").is_dir():
+        for path in [place] if place.is_file() else _named_alike(place, entry):
+            if path.name == entry.file or _fits(path, entry):
+                verify(path, entry)
+                return path
+        stem = entry.file.split(".")[0]
+        for folder in dict.fromkeys((place, place / entry.path.name, place / stem, *(sorted(place.glob(f"*/{stem}")) if stem else ()))):
+            if _looks_like(entry, folder):
                 try:
                     check_images(folder, entry)
                     return folder
@@ -267,8 +180,17 @@ def _find(entry: Source, places: Iterable[Path], named: bool = True) -> Path | N
     return None
 
 
+def _named_alike(folder: Path, entry: Source) -> list[Path]:
+    """Files of a folder that may be the source's: that of its name first, then those that a browser has numbered."""
+    if not entry.file:
+        return []
+    stem, ending = entry.file.split(".")[0], "".join(Path(entry.file).suffixes[-1:])
+    found = sorted(path for path in folder.glob(f"{glob.escape(stem)}*{ending}") if path.is_file() and path.name != entry.file)
+    return [*([folder / entry.file] if (folder / entry.file).is_file() else []), *found]
+
+
 def _fits(path: Path, entry: Source) -> bool:
-    return all(_digest(path, kind).startswith(expected) for kind, expected in entry.check.items())
+    return all(digest(path, kind).startswith(expected) for kind, expected in entry.check.items())
 
 
 def _check_disk(entry: Source, root: Path) -> None:

@@ -23,7 +23,7 @@ from nandlib.detectors.coreset import coreset, coreset_of_shards
 from nandlib.errors import DataError, ModelError
 from nandlib.models import Placement, VisionLanguageModel
 from nandlib.models.base import own_randomness, whole_float32
-from nandlib.models.checkpoints import read_state
+from nandlib.models.checkpoints import read_state, refuse_infinite
 from nandlib.settings import RANDOM
 
 MEAN, STD, SIZE = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 256  # of ImageNet; the input at full size, uncropped
@@ -76,8 +76,9 @@ def _full_network(weights: Path, placement: Placement) -> PatchcoreModel:
         torch.manual_seed(0)
         network = PatchcoreModel(layers=["layer2", "layer3"], backbone="wide_resnet50_2", pre_trained=False, num_neighbors=1)
     if weights != RANDOM:
+        refuse_infinite(state := read_state(weights), weights)
         try:
-            missing = network.feature_extractor.feature_extractor.load_state_dict(read_state(weights), strict=False).missing_keys
+            missing = network.feature_extractor.feature_extractor.load_state_dict(state, strict=False).missing_keys
         except RuntimeError as error:  # of other shapes
             raise ModelError(f"{weights} does not hold the weights of wide_resnet50_2: {error}") from error
         if missing:

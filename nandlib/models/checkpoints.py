@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -51,11 +52,22 @@ def read_state(path: Path, *, verified: bool = False) -> dict[str, Tensor]:
     return {name.removeprefix("module."): tensor for name, tensor in state.items() if name not in _ARCHIVE_EXTRAS}
 
 
+def unreadable(path: Path) -> str:
+    """Why a file cannot be one of weights, by its first bytes; empty: it may be one."""
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, "pt") as file:
+                return "" if file.keys() else "it holds no weights"
+        return "" if path.stat().st_size else "it is empty"
+    except (OSError, SafetensorError) as error:
+        return str(error)
+
+
 def refuse_infinite(state: Mapping[str, Tensor], what: object) -> None:
     """Raise ModelError where weights are no numbers: maps made with them would be none, and let every image pass."""
     for name, tensor in state.items():
         if not tensor.isfinite().all():
-            raise ModelError(f"{what}: '{name}' holds NaN or infinity, as a training leaves that diverged: train at a lower rate")
+            raise ModelError(f"{what}: '{name}' holds NaN or infinity: it is damaged, or a training diverged, which a lower rate mends")
 
 
 def _is_torchscript(path: Path) -> bool:

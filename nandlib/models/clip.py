@@ -69,22 +69,26 @@ def load_clip(architecture: str, weights: Path, **arguments: object) -> CLIP:
     518 px, and open_clip where weights come from a file.
 
     Raises:
-        ModelError: If the file is missing or does not hold this architecture.
+        ModelError: If the file is missing, does not hold this architecture, or holds what is no number.
     """
     import open_clip
 
     with own_randomness():
         torch.manual_seed(0)
-        try:
-            if weights == RANDOM:
-                return open_clip.create_model(architecture, pretrained=None, **arguments)
-            if not weights.is_file():
-                read_state(weights)  # raises
-            return open_clip.create_model(architecture, pretrained=str(weights), **arguments)
-        except ModelError:
-            raise
-        except Exception as error:  # a damaged file can raise anything
-            raise ModelError(f"{weights} does not hold the weights of CLIP {architecture}: {error}") from error
+        clip = open_clip.create_model(architecture, pretrained=None, **arguments)
+    if weights == RANDOM:
+        return clip
+    # in float32, whatever the file holds: positions of half precision could not be brought to another size
+    state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in read_state(weights).items()}
+    refuse_infinite(state, weights)
+    try:
+        open_clip.model.resize_pos_embed(state, clip)
+        open_clip.model.resize_text_pos_embed(state, clip)
+        state["logit_scale"] = state["logit_scale"].reshape(clip.logit_scale.shape)
+        clip.load_state_dict(state)
+    except Exception as error:  # a damaged file can raise anything
+        raise ModelError(f"{weights} does not hold the weights of CLIP {architecture}: {error}") from error
+    return clip
 
 
 def tokens_first(tower: VisionTransformer, first: bool = True) -> VisionTransformer:

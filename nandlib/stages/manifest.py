@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nandlib.data.manifest import build_manifest
+from nandlib.data.published import check_images, source_of
 from nandlib.evaluation.origin import type_origins
 from nandlib.study.open_study import OpenStudy
 
@@ -10,8 +11,17 @@ from nandlib.study.open_study import OpenStudy
 def write_manifest(study: OpenStudy, progress: bool = True) -> list[str]:
     """Scan and check the images; write ``manifest.csv`` and ``manifest_notes.txt``. Returns the notes.
 
-    Everything that the preset says of the data is checked here, before any long stage runs.
+    Everything that the preset says of the data is checked here, before any long stage runs; of a data set with published numbers of images,
+    these, so that no half of it passes for the whole.
+
+    Raises:
+        DataError: If the preset and the images do not agree, or images are missing.
     """
+    entry = source_of(study.config.data.root)
+    if entry is not None:
+        config = study.config.data
+        left_out = {*config.exclude_classes, *(set(entry.images or ()) - set(config.classes) if config.classes else ())}
+        check_images(study.images, entry, sorted(left_out))
     manifest, notes = build_manifest(study.images, study.config.data, study.grouping, progress)
     study.data.mkdir(parents=True, exist_ok=True)
     manifest.to_csv(study.data / "manifest.csv", index=False)

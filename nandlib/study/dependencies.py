@@ -21,7 +21,7 @@ from nandlib.study.fingerprint import import_closure, module_path
 PIPELINES = (Path("dvc.yaml"), Path("studies/on_demand/dvc.yaml"))
 COMMANDS = "nandlib.cli.stages"
 FILES_OF = {  # module → what it reads of the package without being told by a preset
-    "nandlib.data.sources": ("sources.yaml",),
+    "nandlib.data.published": ("sources.yaml",),
     "nandlib.evaluation.paper": ("groups/mvtec_ad.yaml", "paper"),
     "nandlib.evaluation.sensitivity": ("prompts/type_name.yaml", "prompts/type_templates.yaml"),
     "nandlib.method.prompts": ("defect_bank.yaml", "prompts/aprilgan.yaml"),

@@ -12,11 +12,12 @@ from typing import Any
 import psutil
 import torch
 
-from nandlib.data.sources import source_of, sources, state
+from nandlib.data.published import source_of, sources
+from nandlib.data.sources import state
 from nandlib.errors import NandError, PresetError
 from nandlib.models.base import why_not
 from nandlib.study.open_study import open_study
-from nandlib.study.registry import missing_files, presets, read_registry, registry_entry
+from nandlib.study.registry import missing_files, presets, read_registry, registry_entry, there, unfit_files
 
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "anomalib", "timm", "transformers", "scikit-learn", "dvc", "papermill", "jupyterlab")
 
@@ -54,6 +55,7 @@ def examine(root: Path) -> dict[str, Any]:
         ``studies`` (name → missing: key → path and the source that has it; or problem: why the preset cannot be read).
     """
     studies: dict[str, Any] = {}
+    states = {name: state(entry, root) for name, entry in sources().items()}
     registry = read_registry(root)
     for preset in presets(root):
         try:
@@ -62,6 +64,11 @@ def examine(root: Path) -> dict[str, Any]:
             if why := why_not(study.config.model.device):
                 raise PresetError(f"studies/{study.name}.yaml: model.device '{study.config.model.device}' cannot be used here ({why})")
             missing = missing_files(study, registry)
+            for path in there(study):
+                if (entry := source_of(path)) is not None and states[entry.name] == "changed":
+                    raise PresetError(f"{path} is not what was fetched, or is incomplete ('nand fetch {entry.name}' says more)")
+            if unfit := unfit_files(study):
+                raise PresetError("; ".join(f"{key}: {why}" for key, why in unfit.items()))
             needs = {key: {"path": str(path), "source": getattr(source_of(path), "name", None)} for key, path in missing.items()}
             studies[preset.stem] = {"ready": not needs, "missing": needs}
         except NandError as error:
@@ -73,7 +80,7 @@ def examine(root: Path) -> dict[str, Any]:
         "device": _device(),
         "disk_free_gb": round(shutil.disk_usage(root).free / 1e9, 1),
         "sources": {
-            name: {"title": entry.title, "path": str(entry.path), "state": state(entry, root), "megabytes": entry.megabytes}
+            name: {"title": entry.title, "path": str(entry.path), "state": states[name], "megabytes": entry.megabytes}
             for name, entry in sources().items()
         },
         "studies": studies,

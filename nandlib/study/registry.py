@@ -10,8 +10,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from nandlib.data.held import held, written
-from nandlib.data.sources import source_of
+from nandlib.data.published import source_of
 from nandlib.errors import DataError, NandError, PresetError
+from nandlib.models.checkpoints import unreadable
 from nandlib.settings import EMBEDDED_HEADS, RANDOM, RESOURCES, read_yaml, resource
 from nandlib.study.fingerprint import file_digest
 from nandlib.study.open_kind import KINDS, NOTEBOOKS, is_kind, load_kind
@@ -207,6 +208,35 @@ def _check_files(study: OpenStudy, registry: dict[str, Any]) -> None:
                 lines.append(f"      put it there (or a link to it), or change {key}")
         fetched = any((entry := source_of(path)) is not None and entry.install != "by_hand" for path in missing.values())
         raise DataError("\n".join([*lines, *([f"All at once: nand fetch --study {study.name}"] if fetched else [])]))
+    if unfit := unfit_files(study):
+        raise DataError("\n".join(f"{preset}: {key}: {why}" for key, why in unfit.items()))
+    _refuse_leaks(study, preset)
+
+
+def _refuse_leaks(study: OpenStudy, preset: str) -> None:
+    """Raise if weights of a known source were trained on the images of the study."""
+    images = getattr(source_of(study.config.data.root), "name", "")
+    for key, path in study.config.weight_files().items():
+        entry = source_of(path)
+        if entry is not None and images in entry.trained_on:
+            raise PresetError(f"{preset}: {key}: {path} was trained on {images}, the images of this study: results would say nothing")
+
+
+def there(study: OpenStudy) -> list[Path]:
+    """The images and weights that the study names and that are there."""
+    named = dict.fromkeys([study.config.data.root, *study.config.weight_files().values()])
+    return [path for path in named if path != RANDOM and (study.root / path).exists()]
+
+
+def unfit_files(study: OpenStudy) -> dict[str, str]:
+    """Key of the preset → what is wrong, and what to do, of images and weights that are there: found before any long stage runs."""
+    found = {}
+    for key, path in study.config.weight_files().items():
+        if path != RANDOM and (study.root / path).exists() and (why := unreadable(study.root / path)):
+            entry = source_of(path)
+            how = "give other weights" if entry is None else f"delete it, and 'nand fetch {entry.name}'"
+            found[key] = f"{path} holds no weights that can be read ({why}): {how}"
+    return found
 
 
 def missing_files(study: OpenStudy, registry: dict[str, Any]) -> dict[str, Path]:

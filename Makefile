@@ -6,7 +6,7 @@
 # make control   the embedded study with a model that shares no drawing code with it, three seeds, and the choice between the two
 # make numbers   every committed number made again from the committed csv files; ARGS=--write writes the pages' tables
 # make validation   the products on which nand_plus was chosen, and the values that were considered
-# make test    run the tests, in two processes (ARGS=... goes to pytest); make lint checks style, floors, types and doors
+# make test    run the tests, in two processes (ARGS=... goes to pytest); make lint checks style, layers of imports, types and security
 # make test-browser   the tests in a real browser alone; says what to install if there is no Chromium
 # make fuzz   some thousand hostile inputs of every kind (the tests try some hundred); the counts go into figures/fuzz.csv
 # make kills   runs killed at random moments, finished, and compared with undisturbed ones: figures/kills.csv

@@ -111,7 +111,7 @@ def test_what_ties_all_images_is_hollow_and_named():
     figure = robustness_curves(table)
     hollow = [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "white"]
     assert [list(line.get_xdata()) for line in hollow] == [[2, 3]]
-    assert figure.legends[0].get_texts()[-1].get_text() == "one score for all images: 50 by ties"
+    assert figure.legends[0].get_texts()[-1].get_text() == "one score for all images before a text: 50 by ties"
     figure = robustness_curves(table[table["strength"] < 2])
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["PBAS"]
 

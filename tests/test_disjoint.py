@@ -7,7 +7,7 @@ from nandlib.data.drawn import auxiliary, disjoint
 from nandlib.data.drawn.catalogue import CATALOGUE
 from nandlib.data.drawn.validation import VALIDATION
 from nandlib.evaluation.overlap import overlap_table
-from nandlib.models.vocabulary import core
+from nandlib.heard import core
 from nandlib.study.fingerprint import import_closure
 from nandlib.training.vocabulary import training_phrases
 

@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 import torch
 
+from nandlib import heard
 from nandlib.data.drawn.auxiliary import FAMILIES
 from nandlib.errors import DataError
 from nandlib.evaluation import wordings
 from nandlib.evaluation.failures import COLUMNS, REASONS, failure_table, judged
 from nandlib.evaluation.seeds import MEASURES, seed_table
-from nandlib.models import vocabulary
 from nandlib.models.mini import CHANNELS, STAGE_WIDTHS
 from nandlib.training.heads import PatchSet
 
@@ -55,7 +55,7 @@ def test_spread_over_seeds():
 
 
 def test_no_phrase_trains_and_is_held_out():
-    phrases = vocabulary.phrases()
+    phrases = heard.phrases()
     every = [phrase for words in phrases.values() for kind in ("train", "held_out") for phrase in words[kind]]
     assert len(every) == len(set(every))
     assert set(phrases) == set(FAMILIES)
@@ -65,9 +65,9 @@ def test_no_phrase_trains_and_is_held_out():
 def test_wordings_rank_their_family(model, monkeypatch):
     """The untrained text map is near the identity: held-out words are nearer to their own family than chance."""
     names = ("thread", "print", "dust", "burn")
-    phrases = vocabulary.phrases()
+    phrases = heard.phrases()
     few = {name: {"train": phrases[name]["train"][:2], "held_out": phrases[name]["held_out"][:1]} for name in names}
-    monkeypatch.setattr(vocabulary, "phrases", lambda: few)
+    monkeypatch.setattr(heard, "phrases", lambda: few)
     monkeypatch.setattr(wordings, "FAMILIES", dict.fromkeys(names))
     labels = torch.arange(4).repeat_interleave(3)
     channels = torch.randn(12, CHANNELS, generator=torch.Generator().manual_seed(0)).half()
@@ -94,7 +94,7 @@ def test_wordings_by_plain_steps(model, monkeypatch):
         angle = np.deg2rad(angles[phrase])
         return float(np.cos(angle)) * directions[0] + float(np.sin(angle)) * directions[1]
 
-    monkeypatch.setattr(vocabulary, "phrases", lambda: few)
+    monkeypatch.setattr(heard, "phrases", lambda: few)
     monkeypatch.setattr(wordings, "FAMILIES", dict.fromkeys(few))
     monkeypatch.setattr(wordings, "load_prompts", lambda _: SimpleNamespace(fill=list))
     monkeypatch.setattr(wordings, "text_feature", lambda _model, sentences, _prompts: feature(*sentences))

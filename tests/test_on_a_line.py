@@ -16,13 +16,13 @@ from nandlib.cli import app
 from nandlib.cli.asked import Setting
 from nandlib.data.maps import MapFolder, check_map
 from nandlib.errors import DataError, ModelError, UnheardWarning
+from nandlib.heard import unheard
 from nandlib.integrations.anomalib import AnomalibDetector, adapt_module
 from nandlib.integrations.sklearn import NormalityDetector
 from nandlib.method.check import Scores, check
 from nandlib.method.prompts import free_name
 from nandlib.method.threshold import Threshold
 from nandlib.models.mini import MiniModel
-from nandlib.models.vocabulary import unheard
 from nandlib.streaming.listing import Listing
 from nandlib.streaming.map_files import map_folder
 

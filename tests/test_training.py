@@ -10,8 +10,8 @@ import torch
 
 from nandlib.data.drawn import auxiliary
 from nandlib.errors import ModelError
+from nandlib.heard import phrases
 from nandlib.models.mini import CHANNELS, GRID, STAGE_WIDTHS, ImageTower, TextTower
-from nandlib.models.vocabulary import phrases
 from nandlib.training import heads
 from nandlib.training.heads import N_FAMILIES, PatchSet, cell_labels, collect_patches, text_bank, train_heads
 

@@ -127,8 +127,8 @@ class Setting:
 
     def warn(self) -> None:
         """Say on stderr which texts the embedded model was never told anything like."""
+        from nandlib.heard import unheard, warning
         from nandlib.method.prompts import read_texts
-        from nandlib.models.vocabulary import unheard, warning
 
         told = [] if self.weights else unheard(phrase for phrases in read_texts(self.texts) for phrase in phrases)
         for phrase in told:

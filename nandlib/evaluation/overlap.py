@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from nandlib.models.vocabulary import core
+from nandlib.heard import core
 from nandlib.settings import RESOURCES, read_yaml
 from nandlib.training.vocabulary import training_phrases
 
@@ -17,7 +17,7 @@ COLUMNS = ["study", "model", "phrases", "equal", "contain", "types", "types_equa
 def overlap_table() -> pd.DataFrame:
     """Per study and model, `COLUMNS`: how many phrases, names of types and names of the defect bank there are, and how many of them equal
     a training phrase (``equal``) or contain one (``contain``, the equal ones among them), once the class's name and empty words are
-    taken off both (`nandlib.models.vocabulary.core`)."""
+    taken off both (`nandlib.heard.core`)."""
     bank = read_yaml(RESOURCES / "defect_bank.yaml")["names"]
     rows = []
     for study, file in STUDIES.items():

@@ -8,11 +8,11 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
+from nandlib import heard
 from nandlib.data.drawn.auxiliary import FAMILIES
 from nandlib.method.config import PromptConfig
 from nandlib.method.detection import text_feature
 from nandlib.method.prompts import load_prompts
-from nandlib.models import vocabulary
 from nandlib.models.mini import LAYER_STARTS, MiniModel
 from nandlib.training.heads import N_FAMILIES, PatchSet
 
@@ -39,14 +39,14 @@ def wording_table(model: MiniModel, patches: PatchSet) -> pd.DataFrame:
     def feature(phrases: list[str]) -> Tensor:
         return text_feature(model, prompts.fill(phrases), prompts)
 
-    own_features = {name: {phrase: feature([phrase]) for phrase in vocabulary.phrases()[name]["train"]} for name in names}
+    own_features = {name: {phrase: feature([phrase]) for phrase in heard.phrases()[name]["train"]} for name in names}
     defects = patches.labels < N_FAMILIES
     labels = patches.labels[defects].numpy()
     channels = patches.channels[defects].float()
     token = torch.stack([model.heads.project(layer, channels) for layer in range(len(LAYER_STARTS))]).mean(0)
     rows = []
     for index, name in enumerate(names):
-        for kind, phrases in vocabulary.phrases()[name].items():
+        for kind, phrases in heard.phrases()[name].items():
             for phrase in phrases:
                 text = own_features[name][phrase] if kind == "train" else feature([phrase])
                 kept = {n: [f for p, f in known.items() if p != phrase] for n, known in own_features.items()}

@@ -15,6 +15,7 @@ from nandlib.data.batch import Batch, in_batches
 from nandlib.data.images import ImageLike, refuse_single
 from nandlib.data.maps import Detector, check_maps
 from nandlib.errors import DataError, nearest
+from nandlib.heard import warn_of_unheard
 from nandlib.method import saved
 from nandlib.method.batches import BATCH, encoded
 from nandlib.method.check import Check, Scores, as_kinds, check, refuse_contradictions
@@ -29,7 +30,6 @@ from nandlib.method.shown import Shown, as_example
 from nandlib.method.suppression import Similarities, Texts, suppression
 from nandlib.method.threshold import Threshold, certain_threshold, lasting, promised_threshold
 from nandlib.models import ImageFeatures, VisionLanguageModel, load_model, whole_float32
-from nandlib.models.vocabulary import warn_of_unheard
 
 
 @dataclass(frozen=True, eq=False)

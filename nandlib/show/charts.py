@@ -214,7 +214,7 @@ def ablation_steps(table: pd.DataFrame) -> Figure:
         for k, row in enumerate(shown[shown["detector"] == detector].itertuples()):
             ax.plot([row.delta_low, row.delta_high], [k, k], color=colours[row.kind], lw=2)
             ax.plot(row.delta, k, "o", color=colours[row.kind], ms=7, label=kinds.get(row.kind))
-            closed = "" if np.isnan(row.gap_closed) else f"{round(row.gap_closed)} %"
+            closed = "" if np.isnan(row.gap_closed) else f"{round(row.gap_closed)} %".replace("-", MINUS)
             ax.annotate(closed, (max(row.delta, row.delta_high, 0), k), (8, 0), textcoords="offset points", va="center", fontsize=8)
         names = shown.loc[shown["detector"] == detector, "step"].tolist()
         ax.set_yticks(range(len(names)), names)

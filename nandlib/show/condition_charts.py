@@ -41,7 +41,7 @@ def edge_scatter(table: pd.DataFrame) -> Figure:
 
 def robustness_curves(table: pd.DataFrame) -> Figure:
     """Ordinary AUROC, and what a text gains, against the strength of every perturbation: a column each, a line a detector. Hollow: all
-    images have one score, and AUROC is 50 by ties.
+    images have one score before a text, AUROC is 50 by ties, and Δ tells how the text parts them.
 
     Args:
         table: `nandlib.evaluation.robustness.robustness`.
@@ -66,7 +66,7 @@ def robustness_curves(table: pd.DataFrame) -> Figure:
     handles, labels = axes[0, 0].get_legend_handles_labels()
     if (table["n_scores"] == 1).any():
         handles.append(Line2D([], [], ls="", marker="o", color="0.3", mfc="white"))
-        labels.append("one score for all images: 50 by ties")
+        labels.append("one score for all images before a text: 50 by ties")
     title = f"{table['n_images'].max()} images in every point, the same at every strength"
     figure.legend(handles, labels, title=title, loc="outside upper center", ncols=4, fontsize=8, title_fontsize=8, frameon=False)
     sns.despine(figure)

@@ -44,7 +44,7 @@ def kshot_curves(summaries: Mapping[str, pd.DataFrame], intervals: Mapping[str, 
     level([ax for ax, _ in zip(axes.flat, summaries, strict=False)], "y")
     for ax in axes.flat[len(summaries) :]:
         ax.set_axis_off()
-    return _finished(figure, 3)
+    return _finished(figure, 3 if columns > 1 else 2)
 
 
 def contest_figure(summary: pd.DataFrame, intervals: pd.DataFrame, things: str) -> Figure:
@@ -84,6 +84,6 @@ def _finished(figure: Figure, columns: int) -> Figure:
     shown = {label: handle for ax in figure.axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     place: dict[str, Any] = {"loc": "outside upper center", "ncols": columns, "frameon": False}
     figure.legend(shown.values(), shown.keys(), title="upright lines: 95 % intervals", fontsize=8, title_fontsize=8, **place)
-    figure.supylabel("AUROC (%), of what was not shown", fontsize="medium")
+    figure.supylabel("AUROC (%),\nof what was not shown", fontsize="medium", ma="center")
     sns.despine(figure)
     return figure

@@ -24,8 +24,8 @@ FILES_OF = {  # module → what it reads of the package without being told by a 
     "nandlib.data.published": ("sources.yaml",),
     "nandlib.evaluation.paper": ("groups/mvtec_ad.yaml", "paper"),
     "nandlib.evaluation.sensitivity": ("prompts/type_name.yaml", "prompts/type_templates.yaml"),
+    "nandlib.heard": ("auxiliary_phrases.yaml",),
     "nandlib.method.prompts": ("defect_bank.yaml", "prompts/aprilgan.yaml"),
-    "nandlib.models.vocabulary": ("auxiliary_phrases.yaml",),
     "nandlib.show.report": ("report.html.jinja",),
     "nandlib.training.vocabulary": ("prompts",),
 }

@@ -12,7 +12,6 @@ from ruamel.yaml.error import YAMLError
 from nandlib.data.held import held, written
 from nandlib.data.published import source_of
 from nandlib.errors import DataError, NandError, PresetError
-from nandlib.models.checkpoints import unreadable
 from nandlib.settings import EMBEDDED_HEADS, RANDOM, RESOURCES, read_yaml, resource
 from nandlib.study.fingerprint import file_digest
 from nandlib.study.open_kind import KINDS, NOTEBOOKS, is_kind, load_kind
@@ -230,6 +229,8 @@ def there(study: OpenStudy) -> list[Path]:
 
 def unfit_files(study: OpenStudy) -> dict[str, str]:
     """Key of the preset → what is wrong, and what to do, of images and weights that are there: found before any long stage runs."""
+    from nandlib.models.checkpoints import unreadable
+
     found = {}
     for key, path in study.config.weight_files().items():
         if path != RANDOM and (study.root / path).exists() and (why := unreadable(study.root / path)):

@@ -15,12 +15,12 @@ import torch
 from PIL import Image
 
 from nandlib.data.drawn import auxiliary
+from nandlib.heard import phrases
 from nandlib.method.config import NandConfig, PromptConfig
 from nandlib.method.detection import suppression_map, text_features
 from nandlib.method.operators import similarities
 from nandlib.method.prompts import load_prompts
 from nandlib.models.mini import MiniModel, load_heads, save_heads
-from nandlib.models.vocabulary import phrases
 from nandlib.settings import EMBEDDED_HEADS
 
 PROVENANCE = EMBEDDED_HEADS.with_suffix(".json")

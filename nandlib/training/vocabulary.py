@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from nandlib.models.vocabulary import core, phrases
+from nandlib.heard import core, phrases
 from nandlib.settings import RESOURCES, read_yaml
 
 NOUNS = (

@@ -15,7 +15,7 @@ from nandlib.benchmarks.images import image_cost
 from nandlib.benchmarks.texts import text_latency
 from nandlib.cli import app
 from nandlib.data.held import held
-from nandlib.evaluation.verify import CHECKS, verify
+from nandlib.evaluation.verify import CHECKS, beside, verify
 from nandlib.models.mini import ImageTower
 from nandlib.study.compare import compare, differing_settings
 from nandlib.study.open_study import open_study
@@ -73,6 +73,18 @@ def test_verify_tells_what_differs(twin):
     assert run(twin, "nand", "study", "verify", "tiny", "--against", str(twin / "figures/tiny"), "--json").returncode == 0
     nothing = run(twin, "nand", "study", "verify", "tiny", check=False)
     assert nothing.returncode == 1 and "--against FOLDER" in nothing.stderr
+
+
+def test_what_two_machines_give_stands_side_by_side(twin, tmp_path):
+    tiny, other = open_study("tiny", twin), twin / "figures/twin"
+    table = beside(tiny, other).set_index("detector")
+    here, there = (pd.read_csv(folder / "detectors.csv").set_index("detector") for folder in (tiny.figures, other))
+    for column in ("auroc_before", "delta"):
+        assert table[f"{column}_difference"].to_numpy() == pytest.approx((here[column] - there[column]).to_numpy())
+        assert table[f"{column}_expected"].equals(there[column].rename(f"{column}_expected"))
+    assert table["delta_low_expected"].to_numpy() == pytest.approx(there["delta_low"].to_numpy())
+    run(twin, "nand", "study", "verify", "tiny", "--against", str(other), "--beside", str(tmp_path / "b.csv"), check=False)
+    assert list(pd.read_csv(tmp_path / "b.csv")["detector"]) == list(table.index)
 
 
 def test_a_missing_number_differs(twin, tmp_path):

@@ -265,12 +265,16 @@ def compare_studies(
 def verify_study(
     name: Annotated[str, typer.Argument(metavar="STUDY", help="name of a study that has been run")],
     against: Annotated[Path | None, typer.Option(help="folder with the expected tables; default: what git has of figures/<study>")] = None,
+    beside: Annotated[Path | None, typer.Option(help="csv to write: means of every detector, as expected and as computed here")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Whether the results agree with the expected ones: largest difference of every table; exit code 1 if one is too large."""
-    from nandlib.evaluation.verify import verify
+    from nandlib.evaluation import verify as verification
 
-    table = verify(image_study(name), against)
+    study = image_study(name)
+    table = verification.verify(study, against)
+    if beside is not None:
+        verification.beside(study, against).to_csv(beside, index=False)
     if as_json:
         print_json(records(table))
     else:

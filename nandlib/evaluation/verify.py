@@ -50,6 +50,32 @@ def verify(study: OpenStudy, expected: Path | None = None) -> pd.DataFrame:
     return pd.DataFrame([_check(study, name, *check, expected) for name, check in CHECKS.items()])
 
 
+def beside(study: OpenStudy, expected: Path | None = None) -> pd.DataFrame:
+    """Means over groups of every detector, as expected and as computed here: what the same training gives on two machines.
+
+    Args:
+        study: That has been run.
+        expected: As for `verify`.
+
+    Returns:
+        detector; ``auroc_before`` and ``delta`` as expected (``_expected``), here (``_here``) and their difference (``_difference``), in
+        percent and points; ``delta_low_expected`` and ``delta_high_expected``, the interval that the expected Δ has over images.
+
+    Raises:
+        DataError: As `verify`.
+    """
+    if not has_been_run(study):
+        raise DataError(f"'{study.name}' has not been run here: run 'nand study run {study.name}' first")
+    name, keys = "detectors.csv", ["detector"]
+    here, there = _read((study.figures / name).read_text(), keys), _read(_expected(study, name, expected), keys)
+    table = there[["delta_low", "delta_high"]].add_suffix("_expected")
+    for column in ("delta", "auroc_before"):
+        table.insert(0, f"{column}_difference", here[column] - there[column])
+        table.insert(0, f"{column}_here", here[column])
+        table.insert(0, f"{column}_expected", there[column])
+    return table.reset_index()
+
+
 def has_been_run(study: OpenStudy) -> bool:
     """Whether the tables are of scores that were computed here, and did not come with the project alone."""
     scores, deltas = study.data / SCORES, study.figures / DELTAS

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,6 +64,20 @@ def load_projections(path: Path, width: int = 1024, embed_dim: int = 768) -> Pro
     return projections
 
 
+@contextmanager
+def _unsaid(message: str) -> Iterator[None]:
+    """Context in which the root logger passes over a message."""
+
+    def other(record: logging.LogRecord) -> bool:
+        return message not in record.getMessage()
+
+    logging.getLogger().addFilter(other)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeFilter(other)
+
+
 def load_clip(architecture: str, weights: Path, **arguments: object) -> CLIP:
     """A CLIP of open_clip with the weights of a file, or random ones (always the same).
 
@@ -73,7 +89,7 @@ def load_clip(architecture: str, weights: Path, **arguments: object) -> CLIP:
     """
     import open_clip
 
-    with own_randomness():
+    with own_randomness(), _unsaid("Model initialized randomly"):  # of real weights untrue, of random ones known
         torch.manual_seed(0)
         clip = open_clip.create_model(architecture, pretrained=None, **arguments)
     if weights == RANDOM:

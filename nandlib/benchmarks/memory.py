@@ -68,7 +68,7 @@ def _apply(folder: Path, count: int) -> Callable[[], None]:
     rng = np.random.default_rng(0)
     for first in range(0, count, 1000):
         _images(folder / f"images/{first:06d}", min(1000, count - first), rng)
-    adapted = add_normality(_darkness, "x", model=load_model("mini")).remove("x")
+    adapted = add_normality(_darkness, "thread", model=load_model("mini")).remove("thread")
     how = How(store="shards", overlays=False)
     return lambda: apply(lambda: adapted, Listing.of([folder / "images"]), folder / "out", {}, how, engine=Here(1))
 

@@ -56,7 +56,7 @@ def streaming_rates(study: OpenStudy, images: int = IMAGES, repeats: int = REPEA
     detector = PatchCore(model, normals, study.resolved(study.config.patchcore), placement(study))
     with tempfile.TemporaryDirectory() as folder:
         listing = copies(image_paths(study, class_name), images, Path(folder) / "images")
-        nothing = add_normality(detector, "x", model=model).remove("x")
+        nothing = add_normality(detector, "thread", model=model).remove("thread")
         noun = class_name.replace("_", " ")
         one = add_normality(detector, TEXTS[0], model=model, noun=noun)
         five = one

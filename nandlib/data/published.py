@@ -52,13 +52,13 @@ class Source(BaseModel):
                     "name": f"{self.name}/{Path(file).stem}",
                     "file": file,
                     "urls": tuple(f"{url}{file}" for url in self.urls),
-                    "check": {"sha256": digest},
+                    "check": {"sha256": published},
                     "parts": {},
                     "megabytes": self.megabytes // len(self.parts),
                     "path": self.path / Path(file).stem,
                 }
             )
-            for file, digest in self.parts.items()
+            for file, published in self.parts.items()
         ]
 
     def describe(self) -> str:

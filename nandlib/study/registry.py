@@ -228,7 +228,7 @@ def there(study: OpenStudy) -> list[Path]:
 
 
 def unfit_files(study: OpenStudy) -> dict[str, str]:
-    """Key of the preset → what is wrong, and what to do, of images and weights that are there: found before any long stage runs."""
+    """Key of the preset → what is wrong, and what to do, of weights that are there: found before any long stage runs."""
     from nandlib.models.checkpoints import unreadable
 
     found = {}

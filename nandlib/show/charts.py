@@ -107,8 +107,9 @@ def agreement_scatter(compared: pd.DataFrame) -> Figure:
             ax.axvline(0, color="0.8", lw=0.8, zorder=0)
         ax.scatter(x, y, s=20, color=OURS, alpha=0.75, edgecolor="white", linewidth=0.5)
         unit = "Δ AUROC (points)" if what == "delta" else f"AUROC {what} (%)"
-        rank, *ends = rank_correlation(x, y) if len(x) > 3 else (np.nan, np.nan, np.nan)
-        title = f"rank correlation {rank:+.2f}\n[{ends[0]:+.2f}, {ends[1]:+.2f}]".replace("-", MINUS) if len(x) > 3 else f"{len(x)} groups"
+        title = f"{len(x)} groups"
+        if len(x) > 3:
+            title = "rank correlation {:+.2f}\n[{:+.2f}, {:+.2f}]".format(*rank_correlation(x, y)).replace("-", MINUS)
         ax.set(xlabel=f"paper: {unit}", ylabel=f"this study: {unit}", title=title, aspect="equal")
         ax.xaxis.set_major_locator(MaxNLocator(4))
         ax.yaxis.set_major_locator(MaxNLocator(4))

@@ -99,10 +99,14 @@ def register(given: str | Path, root: Path) -> str:
         raise PresetError(f"{preset} must lie in {root / 'studies'}: dvc.yaml looks for studies/<name>.yaml")
     study = open_study(name, root)
     _check_files(study, read_registry(root))
+    _write(study, root)
+    return name
+
+
+def _write(study: OpenStudy, root: Path) -> None:
     entry = registry_entry(study) | {"fetched": _fetched(study)}
     with held(root / ".dvc" / "tmp" / "registry"):  # of two that write it at once, the second would undo the first
         _enter(study, entry, root)
-    return name
 
 
 def renew(root: Path) -> list[str]:
@@ -114,7 +118,7 @@ def renew(root: Path) -> list[str]:
             with suppress(NandError):  # an invalid preset is said when its own study is run
                 study = open_study(name, root)
                 if not missing_files(study, read_registry(root)) and _fetched(study) != known:
-                    register(root / "studies" / f"{name}.yaml", root)
+                    _write(study, root)  # also what cannot be read: its stage says so when it runs
                     found.append(name)
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,18 +12,23 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from typer.testing import CliRunner
 
 import nandlib.stages.manifest
+from nandlib.cli import app
 from nandlib.data.config import DataConfig
 from nandlib.data.manifest import build_manifest
 from nandlib.data.published import Source, source, verify
 from nandlib.data.sources import fetch, state
-from nandlib.errors import DataError, ModelError, PresetError
+from nandlib.errors import DataError, ModelError
 from nandlib.models.checkpoints import unreadable
 from nandlib.models.clip import load_clip
 from nandlib.settings import RANDOM
 from nandlib.stages.manifest import write_manifest
-from nandlib.study.registry import _refuse_leaks, there, unfit_files
+from nandlib.study.needs import damaged_files, leaks
+from nandlib.study.preset import load_study
+
+ROOT = Path(__file__).parents[1]
 
 COUNTS = {"bolt": (2, 1), "nut": (1, 2), "washer": (1, 1)}
 entry = partial(Source, name="thing", title="Things", licence="CC BY 4.0", urls=("http://127.0.0.1:9/",), file="thing.tar.xz")
@@ -43,7 +49,7 @@ def images(tmp_path):
 
 
 def study(root, images=Path("data/sets/thing"), **weights):
-    data = SimpleNamespace(root=images, classes=None, exclude_classes=["washer"])
+    data = DataConfig(root=images, exclude_classes=("washer",))
     config = SimpleNamespace(data=data, weight_files=lambda: {key.replace("__", "."): path for key, path in weights.items()})
     return SimpleNamespace(root=root, images=root / images, config=config, grouping=None, data=root)
 
@@ -55,7 +61,7 @@ def test_half_a_data_set_does_not_pass_for_the_whole(images, tmp_path, monkeypat
     (images / "nut/test/good/1.png").unlink()
     with pytest.raises(DataError, match="class 'nut' has 1 training and 1 test images, published are 1 and 2: unpack it again"):
         write_manifest(own)
-    own.config.data.classes = ["bolt"]
+    own.config.data = own.config.data.model_copy(update={"classes": ("bolt",)})
     with pytest.raises(TypeError):  # the classes that the study takes are whole
         write_manifest(own)
 
@@ -108,21 +114,20 @@ def test_weights_that_cannot_be_read_are_found_by_their_first_bytes(tmp_path):
     (tmp_path / path).parent.mkdir(parents=True)
     (tmp_path / "pointer.safetensors").rename(tmp_path / path)
     own = study(tmp_path, patchcore__backbone_weights=path, model__weights=RANDOM, winclip__weights=Path("good.safetensors"))
-    assert there(own) == [path, Path("good.safetensors")]
-    found = unfit_files(own)
+    found = damaged_files(own)
     assert list(found) == ["patchcore.backbone_weights"]
     assert found["patchcore.backbone_weights"].endswith("delete it, and 'nand fetch wide_resnet50_2'")
 
 
 def test_projections_are_not_used_on_the_images_that_trained_them():
     path = source("aprilgan_mvtec").path
-    with pytest.raises(PresetError, match=r"p: model.weights: .*mvtec.safetensors was trained on mvtec_ad, the images of this study"):
-        _refuse_leaks(study(Path(), source("mvtec_ad").path, model__weights=path), "p")
-    _refuse_leaks(study(Path(), source("visa_typed").path, model__weights=path), "p")
-    _refuse_leaks(study(Path(), Path("data/mine"), model__weights=path), "p")
+    found = leaks(study(Path(), source("mvtec_ad").path, model__weights=path))
+    assert list(found) == ["model.weights"] and "was trained on mvtec_ad, the images of this study" in found["model.weights"]
+    assert not leaks(study(Path(), source("visa_typed").path, model__weights=path))
+    assert not leaks(study(Path(), Path("data/mine"), model__weights=path))
     for name in ("visa", "visa_typed"):
-        with pytest.raises(PresetError, match=f"was trained on {name}"):
-            _refuse_leaks(study(Path(), source(name).path, model__weights=source("aprilgan_visa").path), "p")
+        own = study(Path(), source(name).path, model__weights=source("aprilgan_visa").path)
+        assert f"was trained on {name}" in leaks(own)["model.weights"]
 
 
 def test_clip_weights_of_half_precision_fit_and_damaged_ones_do_not(tmp_path, monkeypatch, caplog):
@@ -145,3 +150,36 @@ def test_clip_weights_of_half_precision_fit_and_damaged_ones_do_not(tmp_path, mo
     torch.jit.script(torch.nn.Linear(2, 2)).save(tmp_path / "archive.pt")
     with pytest.raises(ModelError, match="archive.pt is a TorchScript archive, .*'nand fetch' verifies and converts"):
         load_clip("tiny-clip", tmp_path / "archive.pt")
+
+
+def test_the_commands_say_what_is_damaged_and_need_no_class_that_is_left_out(tmp_path, monkeypatch):
+    for name in ("dvc.yaml", "params.yaml", "studies/mvtec_ad.yaml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    monkeypatch.chdir(tmp_path)
+    data, projections = source("mvtec_ad"), source("aprilgan_visa")
+    for name, counts in data.images.items():
+        for split, count in zip(("train", "test"), counts, strict=True):
+            folder = tmp_path / data.path / name / split / "good"
+            folder.mkdir(parents=True)
+            for k in range(count if name != "toothbrush" else 0):
+                (folder / f"{k:03d}.png").touch()
+    for key, path in load_study(tmp_path / "studies/mvtec_ad.yaml").weight_files().items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        save_file({key: torch.zeros(1)}, tmp_path / path)
+    assert CliRunner().invoke(app, ["doctor", "mvtec_ad"]).exit_code == 0
+    assert "nothing to fetch" in CliRunner().invoke(app, ["fetch", "--study", "mvtec_ad"]).stdout
+
+    (tmp_path / data.path / "cable/test/good/000.png").unlink()
+    (tmp_path / projections.path).write_text("version https://git-lfs.github.com/spec/v1")
+    found = CliRunner().invoke(app, ["doctor", "mvtec_ad", "--json"])
+    problem = json.loads(found.stdout)["studies"]["mvtec_ad"]["problem"]
+    for words in (
+        "data.root: data/sets/mvtec_ad is not what was fetched, or is incomplete: delete it and fetch mvtec_ad again",
+        "class 'cable' has 224 training and 149 test images, published are 224 and 150",
+        "model.weights: data/models/aprilgan/visa.safetensors holds no weights that can be read",
+    ):
+        assert words in problem
+        for command in (["fetch", "--study", "mvtec_ad"], ["use", "mvtec_ad"]):
+            assert words.partition(": ")[2] in str(CliRunner().invoke(app, command).exception)
+    assert found.exit_code == 1 and "is not what was fetched" in CliRunner().invoke(app, ["doctor"]).stdout

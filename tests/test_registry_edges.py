@@ -70,6 +70,13 @@ def test_groups_and_prompts_that_are_not_there_are_named_at_once(root):
         register(path, root)
 
 
+def test_all_weights_that_a_full_size_preset_does_not_name_are_told_at_once(root):
+    text = (ROOT / "studies/mvtec_ad_random.yaml").read_text().replace(", weights: random", "").replace("{weights: random}", "{}")
+    (root / "studies/mvtec_ad_random.yaml").write_text(text)
+    with pytest.raises(PresetError, match="model.weights, winclip.weights: missing; the full-size study needs a file's path"):
+        register("mvtec_ad_random", root)
+
+
 def test_images_that_another_study_draws_are_not_missing(root):
     shutil.copy(ROOT / "studies/mini.yaml", root / "studies")
     register(root / "studies/mini.yaml", root)

@@ -32,10 +32,10 @@ def fetch(
     """Bring weights and data to their places: from this machine where they are, else from the network; always verified."""
     from nandlib.data.published import Source, source, source_of
     from nandlib.data.sources import fetch as fetch_source
-    from nandlib.data.sources import state
     from nandlib.errors import DataError
+    from nandlib.study.needs import damaged_files, missing_files
     from nandlib.study.open_study import open_study, project_root
-    from nandlib.study.registry import missing_files, read_registry, there, unfit_files
+    from nandlib.study.registry import read_registry
 
     root = project_root()
     entries = [source(name) for name in names or ()]
@@ -43,8 +43,7 @@ def fetch(
     if study is not None:
         opened = open_study(study, root)
         missing = missing_files(opened, read_registry(root))
-        problems += list(unfit_files(opened).values())
-        entries += [entry for path in there(opened) if (entry := source_of(path)) is not None and state(entry, root) == "changed"]
+        problems += list(damaged_files(opened).values())
         needed = dict.fromkeys(missing.values())  # several keys may name one file
         entries += [entry for path in needed if (entry := source_of(path)) is not None]
         if own := [f"{key}: {path}" for key, path in missing.items() if source_of(path) is None]:
@@ -130,9 +129,10 @@ app.add_typer(study_app, name="study", rich_help_panel=STUDIES)
 def list_studies(as_json: AsJson = False) -> None:
     """All presets: what they are, whether they can be run, whether they have been; last those of signals and surfaces."""
     from nandlib.evaluation.verify import has_been_run
+    from nandlib.study.needs import missing_files
     from nandlib.study.open_kind import KINDS, load_kind
     from nandlib.study.open_study import open_study, project_root
-    from nandlib.study.registry import missing_files, presets, read_registry
+    from nandlib.study.registry import presets, read_registry
 
     root = project_root()
     registry, rows = read_registry(root), list[dict[str, Any]]()

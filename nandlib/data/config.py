@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -52,3 +53,7 @@ class DataConfig(Section):
     def products(self) -> Catalogue | None:
         """The catalogue that the images were drawn from, here or by another study; None if they are not drawn."""
         return self.drawn.catalogue if self.drawn else self.catalogue
+
+    def left_out(self, known: Collection[str]) -> set[str]:
+        """Those of a data set's classes that the study does not take."""
+        return {name for name in known if name in self.exclude_classes or (self.classes is not None and name not in self.classes)}

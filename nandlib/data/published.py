@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -111,7 +111,7 @@ def digest(path: Path, kind: str) -> str:
     return found.hexdigest()
 
 
-def check_images(root: Path, entry: Source, left_out: Sequence[str] = ()) -> None:
+def check_images(root: Path, entry: Source, left_out: Collection[str] = ()) -> None:
     """Compare a data set with its published numbers of images, but for classes that are `left_out`.
 
     Raises:

@@ -10,7 +10,7 @@ import glob
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -20,6 +20,7 @@ from nandlib.data.archives import extract
 from nandlib.data.download import FAILURES, retrieve
 from nandlib.data.held import held, written
 from nandlib.data.images import is_hidden
+from nandlib.data.layouts.base import folders
 from nandlib.data.published import Source, check_images, digest, verify
 from nandlib.errors import DataError, without_secrets
 
@@ -41,11 +42,7 @@ def state(entry: Source, root: Path) -> str:
     if not target.exists():
         return "missing"
     if entry.images and target.is_dir():
-        try:
-            check_images(target, entry)
-        except DataError:
-            return "changed"
-        return "verified"
+        return "changed" if wrong_images(entry, root) else "verified"
     recorded = _records(root).get(entry.name, {}).get("installed")
     if recorded is None:
         return "unverified"
@@ -128,22 +125,29 @@ def fetch(
 def _report(entry: Source, root: Path) -> str:
     found = state(entry, root)
     if found == "changed":
-        raise DataError(f"{entry.path} {_why_changed(entry, root / entry.path)}")
+        raise DataError(f"{entry.path} {why_changed(entry, root)}")
     return f"{entry.path} is there, {found}"
 
 
-def _why_changed(entry: Source, target: Path) -> str:
-    """What is wrong with what lies in a source's place, and what to do."""
-    again = f"is not what was fetched, or is incomplete: delete it and fetch {entry.name} again"
-    if not (entry.images and target.is_dir()):
-        return again
-    if (within := next((folder for folder in sorted(target.iterdir()) if _looks_like(entry, folder)), None)) is not None:
-        return f"holds it in its folder '{within.name}': move what is in there to {entry.path}, or make {entry.path} a link to it"
+def why_changed(entry: Source, root: Path) -> str:
+    """What is wrong with a source's place that is ``changed`` (`state`), and what to do; the place itself is not named."""
+    return (wrong_images(entry, root) if entry.images else "") or _again(entry)
+
+
+def _again(entry: Source) -> str:
+    return f"is not what was fetched, or is incomplete: delete it and fetch {entry.name} again"
+
+
+def wrong_images(entry: Source, root: Path, left_out: Collection[str] = ()) -> str:
+    """What is wrong with a known data set in its place, and what to do, but for classes that are `left_out`; empty if nothing is."""
+    target = root / entry.path
     try:
-        check_images(target, entry)
+        check_images(target, entry, left_out)
     except DataError as error:
-        return f"{again} ({error})"
-    return again
+        if within := next((folder for folder in folders(target) if _looks_like(entry, folder)), None):
+            return f"holds it in its folder '{within.name}': move what is in there to {entry.path}, or make {entry.path} a link to it"
+        return f"{_again(entry)} ({error})"
+    return ""
 
 
 def _looks_like(entry: Source, folder: Path) -> bool:

@@ -17,11 +17,8 @@ def write_manifest(study: OpenStudy, progress: bool = True) -> list[str]:
     Raises:
         DataError: If the preset and the images do not agree, or images are missing.
     """
-    entry = source_of(study.config.data.root)
-    if entry is not None:
-        config = study.config.data
-        left_out = {*config.exclude_classes, *(set(entry.images or ()) - set(config.classes) if config.classes else ())}
-        check_images(study.images, entry, sorted(left_out))
+    if (entry := source_of(study.config.data.root)) is not None:
+        check_images(study.images, entry, study.config.data.left_out(entry.images or ()))
     manifest, notes = build_manifest(study.images, study.config.data, study.grouping, progress)
     study.data.mkdir(parents=True, exist_ok=True)
     manifest.to_csv(study.data / "manifest.csv", index=False)

@@ -14,10 +14,11 @@ import torch
 
 from nandlib.data.published import source_of, sources
 from nandlib.data.sources import state
-from nandlib.errors import NandError, PresetError
+from nandlib.errors import DataError, NandError, PresetError
 from nandlib.models.base import why_not
+from nandlib.study.needs import damaged_files, missing_files, where_from
 from nandlib.study.open_study import open_study
-from nandlib.study.registry import missing_files, presets, read_registry, registry_entry, there, unfit_files
+from nandlib.study.registry import presets, read_registry, registry_entry
 
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "anomalib", "timm", "transformers", "scikit-learn", "dvc", "papermill", "jupyterlab")
 
@@ -64,11 +65,8 @@ def examine(root: Path) -> dict[str, Any]:
             if why := why_not(study.config.model.device):
                 raise PresetError(f"studies/{study.name}.yaml: model.device '{study.config.model.device}' cannot be used here ({why})")
             missing = missing_files(study, registry)
-            for path in there(study):
-                if (entry := source_of(path)) is not None and states[entry.name] == "changed":
-                    raise PresetError(f"{path} is not what was fetched, or is incomplete ('nand fetch {entry.name}' says more)")
-            if unfit := unfit_files(study):
-                raise PresetError("; ".join(f"{key}: {why}" for key, why in unfit.items()))
+            if damaged := damaged_files(study, lambda entry, _: states[entry.name]):
+                raise DataError("\n".join(f"{key}: {why}" for key, why in damaged.items()))
             needs = {key: {"path": str(path), "source": getattr(source_of(path), "name", None)} for key, path in missing.items()}
             studies[preset.stem] = {"ready": not needs, "missing": needs}
         except NandError as error:
@@ -113,8 +111,5 @@ def describe(report: dict[str, Any]) -> str:
             continue
         lines.append(f"  {name:24} {'ready' if study['ready'] else 'needs'}")
         for key, need in study["missing"].items():
-            source, how = sources().get(need["source"] or ""), "put it there, or change the preset"
-            if source is not None:
-                how = f"put it there, from {source.urls[0]}" if source.install == "by_hand" else f"nand fetch {source.name}"
-            lines.append(f"      {key}: {need['path']} ({how})")
+            lines.append(f"      {key}: {need['path']} ({where_from(Path(need['path']))})")
     return "\n".join(lines)

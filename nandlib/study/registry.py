@@ -10,10 +10,10 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from nandlib.data.held import held, written
-from nandlib.data.published import source_of
 from nandlib.errors import DataError, NandError, PresetError
 from nandlib.settings import EMBEDDED_HEADS, RANDOM, RESOURCES, read_yaml, resource
 from nandlib.study.fingerprint import file_digest
+from nandlib.study.needs import asked_for, damaged_files, leaks, missing_files
 from nandlib.study.open_kind import KINDS, NOTEBOOKS, is_kind, load_kind
 from nandlib.study.open_study import OpenStudy, open_study, preset_path
 from nandlib.study.preset import load_study
@@ -189,71 +189,14 @@ def _check_files(study: OpenStudy, registry: dict[str, Any]) -> None:
         weights = config.model.weights
         if config.model.name != "mini" or weights is None or weights != Path("data/models") / weights.parent.name / "heads.safetensors":
             raise PresetError(f"{preset}: model.training needs name: mini and weights: data/models/<name>/heads.safetensors")
-    if config.model.name == "clip":
-        for key, path in config.required_for_clip().items():
-            if path is None:
-                raise PresetError(f"{preset}: {key} is missing: the full-size study needs the file's path (or 'random')")
-    missing = missing_files(study, registry)
-    if missing:
-        lines = [f"{preset} names {len(missing)} file(s) or folder(s) that are not here:"]
-        for key, path in missing.items():
-            entry = source_of(path)
-            lines.append(f"  {key}: {path}")
-            if entry is not None:
-                lines.append(f"      {entry.describe()}; from {entry.urls[0]}")
-            if entry is not None and entry.install == "by_hand":
-                lines.append(f"      get it there, and put it at {entry.path} (or a link to it)")
-            elif entry is not None:
-                lines.append(f"      nand fetch {entry.name}              downloads it, or, without a network,")
-                unpacked = " or what was unpacked from it" if entry.images else ""
-                lines.append(f"      nand fetch {entry.name} --from PATH  takes {entry.file or ', '.join(entry.parts)}{unpacked}")
-            else:
-                lines.append(f"      put it there (or a link to it), or change {key}")
-        fetched = any((entry := source_of(path)) is not None and entry.install != "by_hand" for path in missing.values())
-        raise DataError("\n".join([*lines, *([f"All at once: nand fetch --study {study.name}"] if fetched else [])]))
-    if unfit := unfit_files(study):
-        raise DataError("\n".join(f"{preset}: {key}: {why}" for key, why in unfit.items()))
-    _refuse_leaks(study, preset)
-
-
-def _refuse_leaks(study: OpenStudy, preset: str) -> None:
-    """Raise if weights of a known source were trained on the images of the study."""
-    images = getattr(source_of(study.config.data.root), "name", "")
-    for key, path in study.config.weight_files().items():
-        entry = source_of(path)
-        if entry is not None and images in entry.trained_on:
-            raise PresetError(f"{preset}: {key}: {path} was trained on {images}, the images of this study: results would say nothing")
-
-
-def there(study: OpenStudy) -> list[Path]:
-    """The images and weights that the study names and that are there."""
-    named = dict.fromkeys([study.config.data.root, *study.config.weight_files().values()])
-    return [path for path in named if path != RANDOM and (study.root / path).exists()]
-
-
-def unfit_files(study: OpenStudy) -> dict[str, str]:
-    """Key of the preset → what is wrong, and what to do, of weights that are there: found before any long stage runs."""
-    from nandlib.models.checkpoints import unreadable
-
-    found = {}
-    for key, path in study.config.weight_files().items():
-        if path != RANDOM and (study.root / path).exists() and (why := unreadable(study.root / path)):
-            entry = source_of(path)
-            how = "give other weights" if entry is None else f"delete it, and 'nand fetch {entry.name}'"
-            found[key] = f"{path} holds no weights that can be read ({why}): {how}"
-    return found
-
-
-def missing_files(study: OpenStudy, registry: dict[str, Any]) -> dict[str, Path]:
-    """Key of the preset → path, of the images, weights, groups and prompts that are neither there nor made by the pipeline."""
-    config = study.config
-    made = {Path(f"data/models/{name}/heads.safetensors") for name in registry.get("models") or {}} | {RANDOM}
-    made |= {config.model.weights or EMBEDDED_HEADS} if config.model.training is not None else set()
-    made |= {Path(own["root"]) for key, own in (registry.get("drawn") or {}).items() if key != study.name}
-    named = config.weight_files() if config.data.drawn is not None else {"data.root": config.data.root, **config.weight_files()}
-    words = {"data.groups": config.data.groups, "prompts.file": config.prompts.file}  # those of the package are there
-    named |= {key: Path(name) for key, name in words.items() if name.endswith((".yaml", ".yml"))}
-    return {key: path for key, path in named.items() if path not in made and not (study.root / path).exists()}
+    if config.model.name == "clip" and (lacking := [key for key, path in config.required_for_clip().items() if path is None]):
+        each = "the file's path (or 'random')" if len(lacking) == 1 else "a file's path (or 'random') for each"
+        raise PresetError(f"{preset}: {', '.join(lacking)}: missing; the full-size study needs {each}")
+    if missing := missing_files(study, registry):
+        raise DataError(asked_for(missing, study.name))
+    for wrong, error in ((damaged_files(study), DataError), (leaks(study), PresetError)):
+        if wrong:
+            raise error("\n".join(f"{preset}: {key}: {why}" for key, why in wrong.items()))
 
 
 def registered(name: str, root: Path) -> OpenStudy:

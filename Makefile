@@ -19,8 +19,8 @@ SHELL := $(shell command -v bash || echo /bin/sh) # another than make's own: GNU
 STUDY ?= studies/mini.yaml
 BIN := .venv/bin
 NAME = $(basename $(notdir $(STUDY)))
-MODULES = $(filter-out nandlib,$(subst /,.,$(patsubst %/__init__,%,$(basename $(wildcard nandlib/*.py nandlib/*/__init__.py nandlib/models/[a-z]*.py)))))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+unexport PYTHONDONTWRITEBYTECODE # stages, notebooks and tests are processes of their own: each would compile the package anew
 
 .PHONY: fuzz kills study sensitivity seeds detectors kinds control numbers validation model test test-browser lint lab docs clean
 
@@ -99,7 +99,7 @@ lab: .venv/installed
 
 docs: .venv/installed
 	rm -rf site
-	python -m pdoc --docformat google --math --output-directory site $(MODULES)
+	python -m nandlib.show.reference site
 	@echo "Open site/index.html"
 
 clean:

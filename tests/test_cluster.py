@@ -36,11 +36,13 @@ QUIET = {"include_log_monitor": False}  # a process a node that sends what worke
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[Nodes]:
-    """A head without processors of its own, and a node of one."""
+    """A head without processors of its own, and a node of one; connected once, so that tests find each other's workers. (A command that
+    connects for itself is `test_a_study_passes_through_networks_on_a_cluster`.)"""
     soon = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 500, "health_check_failure_threshold": 4}  # not 30 seconds
     head = {"num_cpus": 0, "include_dashboard": False, "no_monitor": True, "_system_config": soon}
     cluster = Nodes(initialize_head=True, head_node_args=head | QUIET)
     cluster.add_node(num_cpus=1, **QUIET)
+    ray.init(cluster.address, log_to_driver=False, configure_logging=False)
     yield cluster
     ray.shutdown()
     cluster.shutdown()
@@ -81,6 +83,12 @@ def run(adapted, images: Path, out: Path, engine) -> None:
     apply(lambda: adapted, Listing.of([images]), out, {"of": "a test"}, HOW, engine=engine)
 
 
+def test_a_cluster_that_is_not_there_is_named(images, model, tmp_path):
+    """First: later tests are connected already."""
+    with pytest.raises(EngineError, match="Ray cluster 127.0.0.1:1 failed"):
+        run(detector(model), images, tmp_path / "out", Cluster("127.0.0.1:1"))
+
+
 def test_a_node_that_is_killed_costs_nothing_but_time(nodes, images, model, tmp_path, monkeypatch):
     """The same bytes as here, though one node of two dies in the middle, and workers stand in another folder than the run."""
     monkeypatch.chdir(tmp_path)
@@ -103,11 +111,6 @@ def test_a_node_that_is_killed_costs_nothing_but_time(nodes, images, model, tmp_
 def test_what_a_worker_says_is_said_here(nodes, images, model, tmp_path):
     with pytest.raises(DataError, match="the lamp is off"):
         run(detector(model, stop="the lamp is off"), images, tmp_path / "out", Cluster(nodes.address, workers=1))
-
-
-def test_a_cluster_that_is_not_there_is_named(images, model, tmp_path):
-    with pytest.raises(EngineError, match="Ray cluster 127.0.0.1:1 failed"):
-        run(detector(model), images, tmp_path / "out", Cluster("127.0.0.1:1"))
 
 
 def _without_passes(project: Path, folder: Path) -> OpenStudy:

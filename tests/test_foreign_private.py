@@ -24,7 +24,7 @@ NEEDED = [
         KCenterGreedy,
         "update_distances",
         ["self", "cluster_center"],
-        "nandlib/detectors/patchcore.py overrides it to save memory: copy the new arithmetic into _KCenterGreedy, or drop it",
+        "nandlib/detectors/coreset.py overrides it to save time and memory: copy the new arithmetic into _KCenterGreedy, or drop it",
     ),
 ]
 

@@ -75,8 +75,19 @@ def test_map_by_plain_steps(resnet, images, interpolation):
     assert np.abs(got - expected).max() < 2e-3 * expected.max()
 
 
-def test_the_coreset_is_anomalibs():
-    bank = torch.randn(2500, 24, generator=torch.Generator().manual_seed(2))
+@pytest.mark.parametrize("kind", ["plain", "alike", "on a plane", "far away", "on a grid"])
+def test_the_coreset_is_anomalibs(kind):
+    """Also where distances are near each other, and where products of descriptors have lost them."""
+    random = torch.Generator().manual_seed(2)
+    bank = torch.randn(2500, 24, generator=random)
+    if kind == "alike":
+        bank = bank[torch.randint(800, (2500,), generator=random)]
+    elif kind == "on a plane":
+        bank = bank[:, :2] @ torch.randn(2, 24, generator=random)
+    elif kind == "far away":
+        bank = 1e-3 * bank + 30
+    elif kind == "on a grid":
+        bank = bank.round()
     torch.manual_seed(7)
     expected = KCenterGreedy(embedding=bank[:, None], sampling_ratio=0.1).sample_coreset()[:, 0]
     assert torch.equal(bank[coreset(bank, 0.1, seed=7)], expected)

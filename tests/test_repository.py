@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from typer.testing import CliRunner
 
+import nandlib
 from nandlib.cli import app
 from nandlib.errors import DataError, PresetError
 from nandlib.evaluation.selection import START, best_candidate, chosen_values
@@ -24,6 +25,7 @@ from nandlib.settings import read_yaml
 from nandlib.show.notebooks import check_parameters, notebook_of
 from nandlib.show.pages import PAGES as PAGES_WITH_TABLES
 from nandlib.show.pages import TABLES, stale_tables, write_tables
+from nandlib.show.reference import WITH_PUBLIC_NAMES, show_all, write_reference
 from nandlib.study.dependencies import PIPELINES
 from nandlib.study.frames import read_table
 from nandlib.study.preset import load_study
@@ -165,14 +167,22 @@ def test_the_registered_studies_are_in_step():
         registered(name, ROOT)
 
 
-def test_the_reference_is_built(tmp_path):
+def test_the_reference_is_built(tmp_path, monkeypatch):
     import_module("nandlib.integrations.anomalib")  # other libraries warn when they are first imported, in whichever test that is
-    pdoc.render.configure(docformat="google", math=True)
+    public = list(nandlib.__all__)
+    packages = {path.parent for path in (ROOT / "nandlib").rglob("__init__.py") if "\n__all__ = " in path.read_text()}
+    assert {path.relative_to(ROOT).as_posix().replace("/", ".") for path in packages} == set(WITH_PUBLIC_NAMES)
+    for name in WITH_PUBLIC_NAMES:
+        monkeypatch.setattr(import_module(name), "__all__", import_module(name).__all__)  # and restored
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        pdoc.pdoc("nandlib.method.operators", "nandlib.method.adapt", "nandlib.integrations", "nandlib.cli", output_directory=tmp_path)
+        write_reference(tmp_path, "nandlib.method.operators", "nandlib.method.adapt", "nandlib.integrations", "nandlib.cli")
     text = (tmp_path / "nandlib/integrations/sklearn.html").read_text()
     assert "NormalityDetector" in text and "contamination" in text and (tmp_path / "search.js").is_file()
+    show_all()
+    shown = pdoc.doc.Module(nandlib)
+    assert {*public, "method", "models"} <= {*shown.members, *(own.name for own in shown.submodules)}
+    assert all(shown.members[name].docstring for name in public)
 
 
 def test_no_machine_paths_are_tracked():

@@ -18,26 +18,30 @@ WITHIN = 2  # times the share that is kept at last: what a shard gives to the ch
 
 
 class _KCenterGreedy(KCenterGreedy):
-    """anomalib's sampler with the same choices, without a temporary copy of all features for every one of them.
+    """anomalib's sampler with the same choices and the same distances, bit for bit, several times faster.
 
-    glibc cannot reuse the room of such a copy once a small tensor lies behind it, so the original's memory can grow with every
-    choice.
+    A new centre changes the distances of the few features that lie nearer to it than to all others before. Which these are, ``|x|² -
+    2 x·c + |c|²`` tells up to rounding, in one pass over the features; only their distances are computed as anomalib does, without a
+    temporary copy of all features (whose room glibc cannot reuse once a small tensor lies behind it).
     """
 
     rows = 4096  # of the features at a time
-    buffer: Tensor
-    distances: Tensor
+    slack = 1e-5  # of |x|² + |c|²: more than the rounding of the products, so that no feature is missed
+    fewest = 64  # rows at a time: a sum over a row alone may be parted among threads, and then rounded otherwise
+    squares: Tensor
 
     def update_distances(self, cluster_center: int | Tensor | None) -> None:
         features, center = self.features, self.features[cluster_center].squeeze()
         if self.min_distances is None:
             self.min_distances = features.new_full((len(features), 1), torch.inf)
-            self.buffer, self.distances = torch.empty_like(features[: self.rows]), torch.empty_like(self.min_distances)
-        for start in range(0, len(features), self.rows):
-            block = features[start : start + self.rows]
-            difference = torch.sub(block, center, out=self.buffer[: len(block)])
-            torch.linalg.norm(difference, ord=2, dim=1, keepdim=True, out=self.distances[start : start + self.rows])
-        torch.minimum(self.min_distances, self.distances, out=self.min_distances)
+            self.squares = torch.cat([block.square().sum(1) for block in features.split(self.rows)])
+        both = self.squares + self.squares[cluster_center].squeeze()
+        bound = self.min_distances[:, 0].square() + self.slack * (both + self.min_distances[:, 0].square())
+        near = (torch.addmv(both, features, center, alpha=-2) <= bound).nonzero()[:, 0]
+        for places in near.split(self.rows):
+            padded = torch.cat([places, places[:1].expand(self.fewest - len(places))]) if len(places) < self.fewest else places
+            distances = torch.linalg.norm(features[padded].sub_(center), ord=2, dim=1)[: len(places)]
+            self.min_distances[places, 0] = torch.minimum(self.min_distances[places, 0], distances)
 
 
 def coreset(bank: Tensor, ratio: float, seed: int, projected: bool = False) -> Tensor:

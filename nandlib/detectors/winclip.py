@@ -29,7 +29,7 @@ SCALES = (2, 3)  # sides of the windows in patches
 Embeddings = tuple[Tensor, list[Tensor], Tensor]  # (N, D), one (N, n_windows, D) a scale, (N, P, C)
 
 
-class _Encoder:
+class Encoder:
     """Remembers the embeddings of the last batch (`LastAnswer`) and the texts of the last class, which several detectors share.
 
     Attributes:
@@ -68,7 +68,7 @@ class _Encoder:
         return self._last_texts[1]
 
 
-class WindowEncoder(_Encoder):
+class WindowEncoder(Encoder):
     """Windows as means of the patch tokens of a vision-language model of the study.
 
     Args:
@@ -119,7 +119,7 @@ class RepairedWinClip(WinClipModel):
         return (pooled @ visual.proj).unflatten(0, (-1, n_windows))
 
 
-class ClipWindowEncoder(_Encoder):
+class ClipWindowEncoder(Encoder):
     """WinCLIP's own encoder, ViT-B-16-plus-240; images are squashed to 240 px, so that maps and A_sup align.
 
     Args:
@@ -153,7 +153,7 @@ class EncodedWinClip(WinClipModel):
 
     masks: list[Tensor]
 
-    def __init__(self, encoder: _Encoder, class_name: str, reference_images: Tensor | None = None) -> None:
+    def __init__(self, encoder: Encoder, class_name: str, reference_images: Tensor | None = None) -> None:
         nn.Module.__init__(self)  # not WinClipModel's, which would download CLIP
         self.encoder, self.scales, self.k_shot = encoder, SCALES, 0
         self.class_name = self.reference_images = None
@@ -191,7 +191,7 @@ class WinClip(TorchDetector):
         references: Normal images of the class; none: zero-shot.
     """
 
-    def __init__(self, encoder: _Encoder, class_name: str, references: Sequence[Image.Image] = ()) -> None:
+    def __init__(self, encoder: Encoder, class_name: str, references: Sequence[Image.Image] = ()) -> None:
         shots = torch.stack([encoder.preprocess(image) for image in references]) if references else None
         super().__init__(encoder.preprocess)
         self._network = EncodedWinClip(encoder, class_name, shots).eval()

@@ -362,6 +362,9 @@ def test_report_fits_a_window(report):
     for box in (".scroll:has(.glance)", "math[display=block]"):
         seen, needed = report.locator(box).first.evaluate("b => [[b.clientWidth, b.clientHeight], [b.scrollWidth, b.scrollHeight]]")
         assert seen == needed, box  # nothing to scroll
+    wide = "all => all.filter(b => b.scrollWidth > b.clientWidth).map(b => b.closest('section').querySelector('h2').innerText)"
+    assert set(report.locator(".scroll").evaluate_all(wide)) <= {"Can the same text do more?"}  # some twenty columns
+    assert report.evaluate("document.documentElement.scrollWidth") <= 1200
     screenshot(report, "report_1200")
 
 

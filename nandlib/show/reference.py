@@ -19,18 +19,19 @@ def write_reference(folder: Path, *specifications: str) -> None:
 
     Args:
         folder: Where to.
-        specifications: Modules, as pdoc names them; all but commands if not given.
+        specifications: Modules, as pdoc names them; the whole package if not given.
     """
     show_all()
     pdoc.render.configure(docformat="google", math=True)
-    pdoc.pdoc(*(specifications or ("nandlib", "!nandlib.*__main__")), output_directory=folder)
+    pdoc.pdoc(*(specifications or ("nandlib",)), output_directory=folder)
 
 
 def show_all() -> None:
     """Have pdoc see what is imported on first use, and the modules of packages that say what is public of them."""
     vars(nandlib).update({name: getattr(nandlib, name) for name in nandlib.__all__})
     for package in map(import_module, WITH_PUBLIC_NAMES):
-        package.__all__ = list(dict.fromkeys([*package.__all__, *(own.name for own in iter_modules(package.__path__))]))
+        modules = (own.name for own in iter_modules(package.__path__) if not own.name.startswith("_"))
+        package.__all__ = list(dict.fromkeys([*package.__all__, *modules]))
 
 
 if __name__ == "__main__":

@@ -100,6 +100,11 @@ def _body(notebook: NotebookNode, exporter: HTMLExporter, number: int) -> str:
     _disarm(soup)
     for image, caption in zip(soup.find_all("img"), captions, strict=True):
         image["alt"], image["loading"] = caption, "lazy"
+    for cell in soup.select("thead th"):
+        if cell.string:  # a long name of a column may break behind its underscores
+            first, *rest = cell.string.split("_")
+            cell.string = first
+            cell.extend(piece for part in rest for piece in ("_", soup.new_tag("wbr"), part))
     for table in soup.find_all("table"):
         table.wrap(soup.new_tag("div", attrs={"class": "scroll", "tabindex": "0", "role": "group", "aria-label": "table"}))
     for code in soup.select("div.highlight"):

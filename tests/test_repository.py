@@ -25,7 +25,7 @@ from nandlib.settings import read_yaml
 from nandlib.show.notebooks import check_parameters, notebook_of
 from nandlib.show.pages import PAGES as PAGES_WITH_TABLES
 from nandlib.show.pages import TABLES, stale_tables, write_tables
-from nandlib.show.reference import WITH_PUBLIC_NAMES, show_all, write_reference
+from nandlib.show.reference import WITH_PUBLIC_NAMES, write_reference
 from nandlib.study.dependencies import PIPELINES
 from nandlib.study.frames import read_table
 from nandlib.study.preset import load_study
@@ -179,7 +179,6 @@ def test_the_reference_is_built(tmp_path, monkeypatch):
         write_reference(tmp_path, "nandlib.method.operators", "nandlib.method.adapt", "nandlib.integrations", "nandlib.cli")
     text = (tmp_path / "nandlib/integrations/sklearn.html").read_text()
     assert "NormalityDetector" in text and "contamination" in text and (tmp_path / "search.js").is_file()
-    show_all()
     shown = pdoc.doc.Module(nandlib)
     assert {*public, "method", "models"} <= {*shown.members, *(own.name for own in shown.submodules)}
     assert all(shown.members[name].docstring for name in public)

@@ -21,17 +21,12 @@ def write_reference(folder: Path, *specifications: str) -> None:
         folder: Where to.
         specifications: Modules, as pdoc names them; the whole package if not given.
     """
-    show_all()
-    pdoc.render.configure(docformat="google", math=True)
-    pdoc.pdoc(*(specifications or ("nandlib",)), output_directory=folder)
-
-
-def show_all() -> None:
-    """Have pdoc see what is imported on first use, and the modules of packages that say what is public of them."""
-    vars(nandlib).update({name: getattr(nandlib, name) for name in nandlib.__all__})
-    for package in map(import_module, WITH_PUBLIC_NAMES):
+    vars(nandlib).update({name: getattr(nandlib, name) for name in nandlib.__all__})  # imported on first use, and not found before
+    for package in map(import_module, WITH_PUBLIC_NAMES):  # what is public there would hide their modules
         modules = (own.name for own in iter_modules(package.__path__) if not own.name.startswith("_"))
         package.__all__ = list(dict.fromkeys([*package.__all__, *modules]))
+    pdoc.render.configure(docformat="google", math=True)
+    pdoc.pdoc(*(specifications or ("nandlib",)), output_directory=folder)
 
 
 if __name__ == "__main__":

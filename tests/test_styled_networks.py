@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nandlib.detectors.fader_network import Gates, InpaintingUNet, chequerboard, dissimilarity, gate_losses, gradient_magnitude
+from nandlib.detectors.fader_network import Gates, InpaintingUNet, chequerboard, dissimilarity, errors, gate_losses, gradient_magnitude
 from nandlib.detectors.hetnet_network import (
     Fusion,
     HetNetwork,
@@ -144,9 +144,11 @@ def test_gates_weigh_the_skips_and_close_where_the_network_errs():
     assert (blind - network(images)).abs().max() > 1e-4
     gates = Gates((4, 6))
     steps = torch.optim.Adam(gates.parameters(), 0.05)
+    error = errors(network, images, 1)
+    torch.testing.assert_close(error, dissimilarity(images, network(images)))
     for level, wanted in ((1e-6, 0.0), (1e6, 1.0)):  # every error is too high; none is
         for _ in range(150):
             steps.zero_grad()
-            gate_losses(network, gates, images, images, level)["close"].backward()
+            gate_losses(network, gates, images, images, error, level)["close"].backward()
             steps.step()
         assert float(gates.weights(skips[1], 1).mean().detach()) == pytest.approx(wanted, abs=0.1)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nandlib.data.images import ImageLike
 from nandlib.detectors.config import FaderConfig, TrainedConfig
-from nandlib.detectors.fader_network import Gates, InpaintingUNet, dissimilarity, gate_losses, inpainting_loss
+from nandlib.detectors.fader_network import Gates, InpaintingUNet, dissimilarity, errors, gate_losses, inpainting_loss
 from nandlib.detectors.features import FrozenFeatures, pixel_features
 from nandlib.detectors.fitted import Fit, FittedDetector, Images, one_class, restored, settings, state_of
 from nandlib.detectors.synthesis import synthetic_image
@@ -71,21 +71,27 @@ class FaderStyle(FittedDetector[FaderConfig]):
         network.to(features.device)
         gates.to(features.device)
         first, second = (torch.optim.Adam(part.parameters(), config.rate) for part in (network, gates))
-        level = dict[str, float]()  # known once the U-Net is
+        wrong, level = (
+            list[Tensor](),
+            0.0,
+        )  # of the corrupted versions, and the error that few normal patches exceed: once the U-Net is known
 
         def epoch(number: int) -> float:
-            filling = number < config.epochs
+            nonlocal level
+            filling, version = number < config.epochs, number % config.versions
             network.train(filling).requires_grad_(filling)
-            if not filling and not level:
-                level["patches"] = _level(network, seen, config.batch_size)
+            if not filling and not wrong:
+                wrong.extend(errors(network, made, config.batch_size) for made in corrupted)
+                patches = F.adaptive_avg_pool2d(errors(network, seen, config.batch_size), PATCHES)
+                level = float(patches.flatten().quantile(SHUT_FROM))
             total, steps = 0.0, first if filling else second
             for batch in shuffled(len(seen), config.batch_size, config.seed, number):
                 clean = seen[batch].to(features.device)
                 if filling:
                     loss = inpainting_loss(clean, network(clean))
                 else:
-                    made = corrupted[number % config.versions][batch].to(features.device)
-                    loss = torch.stack(list(gate_losses(network, gates, made, clean, level["patches"]).values())).sum()
+                    made, error = (own[version][batch].to(features.device) for own in (corrupted, wrong))
+                    loss = torch.stack(list(gate_losses(network, gates, made, clean, error, level).values())).sum()
                 steps.zero_grad()
                 loss.backward()
                 steps.step()
@@ -105,12 +111,3 @@ def _corrupted(images: Sequence[ImageLike], config: FaderConfig, version: int) -
     """
     made = [synthetic_image(k, images, config.seed + 1000 * version, config.side)[0] for k in range(len(images))]
     return torch.from_numpy(np.stack(made)).permute(0, 3, 1, 2).float() / 255
-
-
-@torch.no_grad()
-def _level(network: InpaintingUNet, seen: Tensor, batch_size: int) -> float:
-    """The error that few patches of normal images exceed."""
-    device = network.mask.device
-    parts = (part.to(device) for part in seen.split(batch_size))
-    errors = [F.adaptive_avg_pool2d(dissimilarity(part, network(part)), PATCHES).flatten().cpu() for part in parts]
-    return float(torch.cat(errors).quantile(SHUT_FROM))

@@ -128,7 +128,14 @@ def inpainting_loss(images: Tensor, rebuilt: Tensor) -> Tensor:
     return F.mse_loss(rebuilt, images) + dissimilarity(images, rebuilt).mean()
 
 
-def gate_losses(network: InpaintingUNet, gates: Gates, corrupted: Tensor, clean: Tensor, level: float) -> dict[str, Tensor]:
+@torch.no_grad()
+def errors(network: InpaintingUNet, images: Tensor, batch_size: int) -> Tensor:
+    """`dissimilarity` of images ``(n, 3, S, S)`` and what the network makes of them, without gates: ``(n, 1, S, S)``, in main memory."""
+    parts = (part.to(network.mask.device) for part in images.split(batch_size))
+    return torch.cat([dissimilarity(part, network(part)).cpu() for part in parts])
+
+
+def gate_losses(network: InpaintingUNet, gates: Gates, corrupted: Tensor, clean: Tensor, error: Tensor, level: float) -> dict[str, Tensor]:
     """How the gates are trained; the network is frozen.
 
     Args:
@@ -136,15 +143,15 @@ def gate_losses(network: InpaintingUNet, gates: Gates, corrupted: Tensor, clean:
         gates: Its gates.
         corrupted: Images with synthetic corruptions ``(N, 3, S, S)``.
         clean: The same without.
+        error: The frozen network's on the corrupted images (`errors`).
         level: The error of patches from which on a gate should be shut: a high quantile over normal images.
 
     Returns:
         ``rebuild``: `inpainting_loss` of the gated network against the clean image; ``close``: binary cross-entropy of every position's
-        mean gate against 1 - min(1, error / level), the error being the frozen network's on the corrupted image.
+        mean gate against 1 - min(1, error / level).
     """
     with torch.no_grad():
         encoded = network.encoded(corrupted)
-        error = dissimilarity(corrupted, network.rebuilt(encoded))
     close = []
     for number, skip in enumerate(encoded[:-1]):
         target = 1 - (F.adaptive_avg_pool2d(error, skip.shape[-1]) / level).clamp_max(1)

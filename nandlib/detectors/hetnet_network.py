@@ -88,7 +88,8 @@ class PositionNoise:
     def __init__(self, features: Tensor, epsilon: float) -> None:
         some = features[np.linspace(0, len(features) - 1, min(len(features), MOST_DRAWN)).astype(int)]
         self.mean = features.mean(0)
-        self.deviations = (some - some.mean(0)) / max(1, len(some) - 1) ** 0.5
+        deviations = (some - some.mean(0)) / max(1, len(some) - 1) ** 0.5
+        self.deviations = deviations.contiguous(memory_format=torch.channels_last)  # as `draw` multiplies them: several times faster
         over_images, over_places = (features.var(axes, correction=0).mean() for axes in (0, (0, 2, 3)))
         self.spread = float((epsilon * (over_images if over_images > 0 else over_places)).sqrt())
 

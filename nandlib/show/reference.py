@@ -24,7 +24,7 @@ def write_reference(folder: Path, *specifications: str) -> None:
     vars(nandlib).update({name: getattr(nandlib, name) for name in nandlib.__all__})  # imported on first use, and not found before
     for package in map(import_module, WITH_PUBLIC_NAMES):  # what is public there would hide their modules
         modules = (own.name for own in iter_modules(package.__path__) if not own.name.startswith("_"))
-        package.__all__ = list(dict.fromkeys([*package.__all__, *modules]))
+        vars(package)["__all__"] = list(dict.fromkeys([*vars(package)["__all__"], *modules]))
     pdoc.render.configure(docformat="google", math=True)
     pdoc.pdoc(*(specifications or ("nandlib",)), output_directory=folder)
 

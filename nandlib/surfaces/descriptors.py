@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from nandlib.errors import DataError
@@ -62,7 +63,8 @@ def fpfh(cloud: Cloud, neighbours: int) -> np.ndarray:
     away = points[nearest] - points[:, None]
     weights = 1 / np.maximum(np.sqrt(np.einsum("pki,pki->pk", away, away)), TINY)
     weights /= weights.sum(1, keepdims=True)
-    found: np.ndarray = own + np.einsum("pk,pkb->pb", weights, own[nearest])
+    mean = csr_array((weights.ravel(), nearest.ravel(), np.arange(0, weights.size + 1, weights.shape[1])), shape=(len(own), len(own)))
+    found: np.ndarray = own + mean @ own
     return found
 
 

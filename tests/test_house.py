@@ -145,3 +145,13 @@ def test_executed_stages_name_the_command_without_an_activated_environment():
     for pipeline in PIPELINES:
         text = (ROOT / pipeline).read_text()
         assert 'PATH="$PATH:.venv/bin" nand' in text and not re.search(r"cmd: nand ", text)
+
+
+def test_the_floors_of_contributing_are_those_of_the_contract():
+    (layers,) = (own["layers"] for own in PROJECT["tool"]["importlinter"]["contracts"] if own["type"] == "layers")
+    floors = {room.strip(): str(number) for number, row in enumerate(reversed(layers), start=1) for room in row.split("|")}
+    rows = re.findall(r"^\| (\d+(?: to \d+)?) \| (.+?) \| (.+) \|$", (ROOT / "CONTRIBUTING.md").read_text(), flags=re.MULTILINE)
+    told = {name: number for number, rooms, _ in rows for name in re.findall(r"`(\w+)/`", rooms)}
+    (corridor,) = (named for number, rooms, named in rows if rooms == "corridor" and number == "1 to 3")
+    told |= {name: floors[name] for name in re.findall(r"`(\w+)`", corridor)}
+    assert told == {room: number for room, number in floors.items() if room != "__main__"}

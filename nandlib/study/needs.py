@@ -36,19 +36,20 @@ def damaged_files(study: OpenStudy, state_of: Callable[[Source, Path], str] = st
     """
     from nandlib.models.checkpoints import unreadable  # wants torch, which a list of studies does not
 
-    found = {}
-    for key, path in {"data.root": study.config.data.root, **study.config.weight_files()}.items():
-        place, entry = study.root / path, source_of(path)
+    found, data = {}, study.config.data
+    for key, path in {"data.root": data.root, **study.config.weight_files()}.items():
+        place, entry, why = study.root / path, source_of(path), ""
         if path == RANDOM or not place.exists():
             continue
-        if key == "data.root":
-            if entry is not None and (why := wrong_images(entry, study.root, study.config.data.left_out(entry.images or ()))):
-                found[key] = f"{path} {why}"
+        if entry is not None and entry.images:
+            why = wrong_images(entry, study.root, data.left_out(entry.images))
         elif entry is not None and state_of(entry, study.root) == "changed":
-            found[key] = f"{path} {why_changed(entry, study.root)}"
-        elif why := unreadable(place):
+            why = why_changed(entry, study.root)
+        elif key != "data.root" and (reason := unreadable(place)):
             how = "give other weights" if entry is None else f"delete it, and 'nand fetch {entry.name}'"
-            found[key] = f"{path} holds no weights that can be read ({why}): {how}"
+            why = f"holds no weights that can be read ({reason}): {how}"
+        if why:
+            found[key] = f"{path} {why}"
     return found
 
 

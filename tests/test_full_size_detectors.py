@@ -75,7 +75,7 @@ def test_map_by_plain_steps(resnet, images, interpolation):
     assert np.abs(got - expected).max() < 2e-3 * expected.max()
 
 
-@pytest.mark.parametrize("kind", ["plain", "alike", "on a plane", "far away", "on a grid"])
+@pytest.mark.parametrize("kind", ["plain", "alike", "on a plane", "far away", "on a grid", "huge", "not a number"])
 def test_the_coreset_is_anomalibs(kind):
     """Also where distances are near each other, and where products of descriptors have lost them."""
     random = torch.Generator().manual_seed(2)
@@ -88,9 +88,27 @@ def test_the_coreset_is_anomalibs(kind):
         bank = 1e-3 * bank + 30
     elif kind == "on a grid":
         bank = bank.round()
+    elif kind == "huge":
+        bank = 1e19 * bank
+    elif kind == "not a number":
+        bank[7] = torch.nan
     torch.manual_seed(7)
     expected = KCenterGreedy(embedding=bank[:, None], sampling_ratio=0.1).sample_coreset()[:, 0]
-    assert torch.equal(bank[coreset(bank, 0.1, seed=7)], expected)
+    assert torch.equal(bank[coreset(bank, 0.1, seed=7)].nan_to_num(), expected.nan_to_num())
+
+
+def test_the_coreset_is_the_same_whatever_products_are_rounded_to():
+    bank = torch.randn(800, 64, generator=torch.Generator().manual_seed(2)) + 2
+    expected = coreset(bank, 0.2, seed=7)
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        assert torch.equal(coreset(bank, 0.2, seed=7), expected)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(coreset(bank, 0.2, seed=7), expected)
+        assert len(coreset(bank, 0.2, seed=7, projected=True)) == 160
 
 
 def test_a_normal_image_is_scored_without_its_own_descriptors(model, images):

@@ -15,11 +15,12 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 import nandlib.stages.manifest
+import nandlib.study.needs
 from nandlib.cli import app
 from nandlib.data.config import DataConfig
 from nandlib.data.manifest import build_manifest
 from nandlib.data.published import Source, source, verify
-from nandlib.data.sources import fetch, state
+from nandlib.data.sources import fetch, state, why_changed
 from nandlib.errors import DataError, ModelError
 from nandlib.models.checkpoints import unreadable
 from nandlib.models.clip import load_clip
@@ -182,4 +183,28 @@ def test_the_commands_say_what_is_damaged_and_need_no_class_that_is_left_out(tmp
         assert words in problem
         for command in (["fetch", "--study", "mvtec_ad"], ["use", "mvtec_ad"]):
             assert words.partition(": ")[2] in str(CliRunner().invoke(app, command).exception)
-    assert found.exit_code == 1 and "is not what was fetched" in CliRunner().invoke(app, ["doctor"]).stdout
+    told = CliRunner().invoke(app, ["doctor"]).stdout
+    assert found.exit_code == 1 and "is not what was fetched" in told and "holds no weights that can be read" in told
+
+
+def test_of_a_source_in_parts_the_one_is_named_that_is_wrong(tmp_path, monkeypatch):
+    whole = entry(name="many", images=None, parts={"one.zip": "", "two.zip": ""}, file="", path=Path("data/sets/many"))
+    monkeypatch.setattr(nandlib.study.needs, "source_of", lambda path: whole if path == whole.path else None)
+    own = study(tmp_path, whole.path)
+    (tmp_path / whole.path / "one").mkdir(parents=True)
+    assert damaged_files(own) == {"data.root": "data/sets/many lacks 'two': nand fetch many"}
+    (tmp_path / whole.path / "two").mkdir()
+    assert not damaged_files(own)  # brought by hand
+    (tmp_path / "data/sources.json").write_text(json.dumps({"many/two": {"installed": "7 files"}}))
+    (why,) = damaged_files(own).values()
+    assert why == "data/sets/many holds 'two', which is not what was fetched, or is incomplete: delete it and fetch many again"
+
+
+def test_a_file_or_a_closed_folder_in_a_data_sets_place_is_no_data_set(tmp_path):
+    place = tmp_path / entry().path
+    place.parent.mkdir(parents=True)
+    place.touch()
+    assert state(entry(), tmp_path) == "changed"
+    with pytest.raises(DataError, match="is not what was fetched, or is incomplete"):
+        fetch(entry(), tmp_path, progress=False)
+    assert "get it again from http://127" in why_changed(entry(install="by_hand"), tmp_path)

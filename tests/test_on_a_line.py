@@ -225,3 +225,46 @@ def test_what_is_loaded_warns_as_before_and_fits_its_detector(model, tmp_path):
         DataError, match=r"holds examples by \d+ features a patch, and the detector that is given has 7: load the right one"
     ):
         AdaptedDetector.load(tmp_path / "lent", other, model)
+
+
+def test_a_crop_without_a_pixel_is_no_good_part(model):
+    adapted = add_normality(fit_detector("aprilgan", model), "hair", model=model)
+    for empty in (np.zeros((0, 16, 3), np.uint8), np.zeros((16, 0), np.uint8), Image.new("RGB", (0, 8))):
+        with pytest.raises(DataError, match="an image without a pixel, .*: look at where it was cut out"):
+            adapted([empty])
+
+
+def test_a_noun_that_cannot_be_read_is_refused_before_any_image_comes(model):
+    with pytest.raises(DataError, match="^noun: .*holds what the embedded model cannot read"):
+        add_normality(contrast, "hair", model=model, noun="地毯")
+
+
+def test_texts_from_a_file_lose_their_ends(model):
+    adapted = add_normality(contrast, "loose thread\n", model=model).add(["a\u00a0hole ", "\thole"])
+    assert adapted.normalities == {"loose thread": ("loose thread",), "a hole": ("a hole", "hole")}
+    assert adapted.remove("loose thread\n").names == adapted.remove("loose thread").names == ["a hole"]
+
+
+def test_an_opened_picture_may_stand_several_times_in_a_list(model, tmp_path):
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 255, (900, 900, 3), dtype=np.uint8)).save(tmp_path / "0.png")
+    opened = Image.open(tmp_path / "0.png")
+    maps = fit_detector("aprilgan", model, noun="cloth")([opened] * 4)
+    assert all(np.array_equal(maps[0], own) for own in maps)
+
+
+def test_an_image_that_moves_on_keeps_its_map(tmp_path):
+    for name in ("in", "done", "maps"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "in/x.png").touch()
+    (tmp_path / "maps/x.npy").write_bytes(b"cut")
+    detector = MapFolder(tmp_path / "maps")
+    with pytest.raises(DataError, match=r"x.npy cannot be read as an anomaly map \(it does not begin as a .npy file\): write it anew"):
+        detector([tmp_path / "in/x.png"])
+    np.save(tmp_path / "maps/x.npy", np.ones((4, 4), np.float32))
+    assert detector([tmp_path / "in/x.png"])[0].shape == (4, 4)
+    (tmp_path / "in/x.png").rename(tmp_path / "done/x.png")
+    assert detector([tmp_path / "done/x.png"])[0].shape == (4, 4)
+    (tmp_path / "in/x.png").touch()  # another of that name
+    with pytest.raises(DataError, match="would share the map"):
+        detector([tmp_path / "in/x.png"])

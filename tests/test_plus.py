@@ -193,7 +193,7 @@ def test_what_is_declared_normal_is_no_rival_of_itself(model):
     assert np.array_equal(np.stack(both.remove(" Hole")(IMAGES)), np.stack(with_hole(IMAGES)))  # a rival again
     with pytest.raises(DataError, match="all of others=.* are normal now: name another defect that stays abnormal"):
         both.add("Dent")
-    assert both.names == ["scratch", " Hole"] and len(both(IMAGES)) == len(IMAGES)
+    assert both.names == ["scratch", "Hole"] and len(both(IMAGES)) == len(IMAGES)
 
 
 def test_the_ablation_starts_at_the_papers_rule_and_changes_one_thing_at_a_time():

@@ -43,7 +43,7 @@ def fetch(
     if study is not None:
         opened = open_study(study, root)
         missing = missing_files(opened, read_registry(root))
-        problems += list(damaged_files(opened).values())
+        problems += list(dict.fromkeys(damaged_files(opened).values()))  # several keys may name one file
         needed = dict.fromkeys(missing.values())  # several keys may name one file
         entries += [entry for path in needed if (entry := source_of(path)) is not None]
         if own := [f"{key}: {path}" for key, path in missing.items() if source_of(path) is None]:

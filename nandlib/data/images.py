@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import threading
 from collections.abc import Iterator, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ PHOTOMETRIC = 262  # TIFF: 0 where 0 is white
 WHITE = 250  # of 255: what a soft edge rises to
 MOST_TYPES = 32  # values of a mask that are numbers of types
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")  # that are read
+_OPENED = threading.Lock()  # pictures that PIL opened share their file among threads
 PICTURE_SUFFIXES = (*IMAGE_SUFFIXES, ".webp", ".gif", ".jp2", ".jxl", ".jfif", ".heic", ".avif", ".pgm", ".ppm", ".pbm", ".pnm")
 
 
@@ -240,10 +242,13 @@ def as_image(image: ImageLike) -> Image.Image:
     gives is turned as its file is; what was made of it since is taken as it is.
 
     Raises:
-        DataError: If the file cannot be read, an array has another type or shape, or numbers with a point lie in another range.
+        DataError: If the file cannot be read, an array has another type or shape, there is no pixel, or numbers with a point lie in another
+            range.
     """
     if isinstance(image, (str, Path)):
         return load_image(Path(image))
+    if isinstance(image, (np.ndarray, Image.Image)) and 0 in (image.shape if isinstance(image, np.ndarray) else image.size):
+        raise DataError(f"an image without a pixel, {getattr(image, 'shape', None) or image.size}: look at where it was cut out")
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8:
             raise DataError(f"an image array must be uint8, not {image.dtype}: scale it to 0..255 first")
@@ -255,7 +260,7 @@ def as_image(image: ImageLike) -> Image.Image:
     if not isinstance(image, ImageFile.ImageFile):
         return _rgb(image, "the image")
     name = getattr(image, "filename", "") or "the image"
-    with _named(name):
+    with _named(name), _OPENED:
         return _rgb(_checked(image, name), name)
 
 

@@ -15,6 +15,7 @@ from nandlib.data.images import ImageLike, whole_path
 from nandlib.errors import DataError
 
 MAP_SUFFIXES = (".npy", ".tiff", ".tif")
+NPY = b"\x93NUMPY"  # the first bytes of such a file
 
 
 class Detector(Protocol):
@@ -80,10 +81,12 @@ class MapFolder:
             if not isinstance(image, (str, Path)):
                 raise DataError("a folder of maps needs the paths of the images, not the images themselves")
             path, whole = self.path_of(image), Path(os.path.realpath(image))
-            if taken.setdefault(path, whole) != whole:
+            found, other = check_map(_read(path), str(path)), taken.get(path, whole)
+            if other != whole and other.exists():  # one that has gone may have moved
                 fix = "give MapFolder the image_root" if self.image_root is None else "rename one of them"
-                raise DataError(f"{taken[path]} and {image} would share the map {path}: {fix}")
-            maps.append(check_map(_read(path), str(path)))
+                raise DataError(f"{other} and {image} would share the map {path}: {fix}")
+            taken[path] = whole
+            maps.append(found)
         return maps
 
 
@@ -94,6 +97,9 @@ def _read(path: Path) -> np.ndarray:
         DataError: If it cannot be read.
     """
     try:
+        with path.open("rb") as file:
+            if path.suffix == ".npy" and file.read(len(NPY)) != NPY:
+                raise ValueError("it does not begin as a .npy file")  # numpy would advise to load it unsafely
         found = np.load(path, mmap_mode="r", allow_pickle=False) if path.suffix == ".npy" else tifffile.imread(path)
     except Exception as error:  # of libraries that trust what they read
         raise DataError(f"{path} cannot be read as an anomaly map ({error}): write it anew, with numpy.save or tifffile.imwrite") from error

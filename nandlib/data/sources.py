@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from datetime import date
 from functools import cache
 from pathlib import Path
@@ -20,7 +21,6 @@ from nandlib.data.archives import extract
 from nandlib.data.download import FAILURES, retrieve
 from nandlib.data.held import held, written
 from nandlib.data.images import is_hidden
-from nandlib.data.layouts.base import folders
 from nandlib.data.published import Source, check_images, digest, verify
 from nandlib.errors import DataError, without_secrets
 
@@ -41,7 +41,7 @@ def state(entry: Source, root: Path) -> str:
         return next((worst for worst in ("missing", "changed", "unverified") if worst in found), "verified")
     if not target.exists():
         return "missing"
-    if entry.images and target.is_dir():
+    if entry.images:
         return "changed" if wrong_images(entry, root) else "verified"
     recorded = _records(root).get(entry.name, {}).get("installed")
     if recorded is None:
@@ -130,12 +130,20 @@ def _report(entry: Source, root: Path) -> str:
 
 
 def why_changed(entry: Source, root: Path) -> str:
-    """What is wrong with a source's place that is ``changed`` (`state`), and what to do; the place itself is not named."""
+    """What is wrong with a source's place that is ``changed``, or of whose parts some are ``missing`` (`state`), and what to do; the place
+    itself is not named."""
+    for part in entry.alone():
+        found = state(part, root)
+        if found == "missing":
+            return f"lacks '{part.path.name}': nand fetch {entry.name}"
+        if found == "changed":
+            return f"holds '{part.path.name}', which {why_changed(part, root)}"
     return (wrong_images(entry, root) if entry.images else "") or _again(entry)
 
 
 def _again(entry: Source) -> str:
-    return f"is not what was fetched, or is incomplete: delete it and fetch {entry.name} again"
+    wrong, name = "is not what was fetched, or is incomplete", entry.name.partition("/")[0]  # a part is fetched with the others
+    return f"{wrong}: get it again from {entry.urls[0]}" if entry.install == "by_hand" else f"{wrong}: delete it and fetch {name} again"
 
 
 def wrong_images(entry: Source, root: Path, left_out: Collection[str] = ()) -> str:
@@ -144,8 +152,9 @@ def wrong_images(entry: Source, root: Path, left_out: Collection[str] = ()) -> s
     try:
         check_images(target, entry, left_out)
     except DataError as error:
-        if within := next((folder for folder in folders(target) if _looks_like(entry, folder)), None):
-            return f"holds it in its folder '{within.name}': move what is in there to {entry.path}, or make {entry.path} a link to it"
+        with suppress(OSError):  # of a file, or of a folder that cannot be looked into
+            if within := next((below for below in sorted(target.iterdir()) if _looks_like(entry, below)), None):
+                return f"holds it in its folder '{within.name}': move what is in there to {entry.path}, or make {entry.path} a link to it"
         return f"{_again(entry)} ({error})"
     return ""
 

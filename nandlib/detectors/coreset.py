@@ -30,7 +30,7 @@ class _Nearest:
     """
 
     rows = 4096  # of the features at a time
-    slack = 1e-5  # of |x|² + |c|²: more than the rounding of the products, so that no feature is missed
+    slack = 1e-5  # of |x|² + |c|²: ten times the rounding of products in float32, so that no feature is missed
     fewest = 64  # rows at a time: a sum over a row alone may be parted among threads, and then rounded otherwise
 
     def __init__(self, features: Tensor, distances: Tensor | None = None) -> None:
@@ -40,13 +40,21 @@ class _Nearest:
 
     def choose(self, place: int | Tensor) -> None:
         """One more, by its position."""
-        center, both = self.features[place].flatten(), self.squares + self.squares[place].flatten()
-        reach = self.distances.square()
-        near = (torch.addmv(both, self.features, center, alpha=-2) <= reach + self.slack * (both + reach)).nonzero()[:, 0]
-        for places in near.split(self.rows):
+        center = self.features[place].flatten()
+        for places in self._nearer(place, center).split(self.rows):
             padded = torch.cat([places, places[:1].expand(self.fewest - len(places))]) if len(places) < self.fewest else places
             found = torch.linalg.norm(self.features[padded].sub_(center), ord=2, dim=1)[: len(places)]
             self.distances[places] = torch.minimum(self.distances[places], found)
+
+    def _nearer(self, place: int | Tensor, center: Tensor) -> Tensor:
+        """Positions of the features to which the new choice may be the nearest, or of which products cannot tell."""
+        if torch.get_float32_matmul_precision() != "highest":  # then products have fewer digits than `slack` allows for
+            return torch.arange(len(self.features), device=self.features.device)
+        both, reach = self.squares + self.squares[place].flatten(), self.distances.square()
+        with torch.autocast(self.features.device.type, enabled=False):
+            squared = torch.addmv(both, self.features, center, alpha=-2)
+        slack = max(self.slack, 8 * torch.finfo(both.dtype).eps)
+        return (~(squared > reach + slack * (both + reach))).nonzero()[:, 0]  # also what has overflown, or is no number
 
 
 class _KCenterGreedy(KCenterGreedy):

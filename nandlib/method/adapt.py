@@ -101,7 +101,7 @@ class AdaptedDetector:
         Raises:
             DataError: If there is none of that name.
         """
-        if name not in self.names:
+        if name not in self.names and (name := " ".join(str(name).split())) not in self.names:  # as `checked_phrases` leaves what was said
             raise DataError(f"no normality '{name}' to take back: {nearest(name, self.names)}")
         rest = {key: own for key, own in self.normalities.items() if key != name}
         return replace(self, normalities=rest, shown=self.shown.remove(name), threshold=lasting(self.threshold))

@@ -104,8 +104,18 @@ def add_normality(
     stay = tuple(map(checked_phrases, others))
     if () in stay:
         raise DataError("others: a defect that stays abnormal needs at least one phrase")
+    if text:
+        _check_noun(model, prompts, noun)
     shown = Shown(Descriptors(detector, model, normals), nand)
     return AdaptedDetector(detector, model, prompts, noun, nand, {}, shown, stay, token).add(text, name, examples=examples)
+
+
+def _check_noun(model: VisionLanguageModel, prompts: PromptSet, noun: str) -> None:
+    """Raise DataError for a noun that the model cannot read, before any image comes."""
+    try:
+        model.encode_text([max((*prompts.normal(noun), *prompts.abnormal(noun)), key=len)])
+    except DataError as error:
+        raise DataError(f"noun: {error}") from error
 
 
 def _check(nand: NandConfig, normals: Sequence[ImageLike], others: Sequence[str | Sequence[str]]) -> None:

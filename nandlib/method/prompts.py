@@ -152,7 +152,7 @@ def _fields(sentence: Any) -> list[str]:
 
 
 def checked_phrases(text: str | Sequence[str]) -> tuple[str, ...]:
-    """A phrase, or phrases for the same thing.
+    """A phrase, or phrases for the same thing, words parted by single spaces.
 
     Raises:
         DataError: If one is no text, empty, not printable, or longer than the text model reads.
@@ -167,7 +167,7 @@ def checked_phrases(text: str | Sequence[str]) -> tuple[str, ...]:
             raise DataError(f"{phrase!r} holds what cannot be printed, and no text model reads: leave it out")
         if len(phrase.split()) > MOST_WORDS or len(phrase) > MOST_LETTERS:
             raise DataError(f"“{phrase[:40]}…” is too long: the text model would not read its end; use at most {MOST_WORDS} words")
-    return phrases
+    return tuple(" ".join(phrase.split()) for phrase in phrases)
 
 
 def spelled(phrase: str) -> str:

@@ -107,7 +107,8 @@ def describe(report: dict[str, Any]) -> str:
     lines += ["", "Studies"]
     for name, study in report["studies"].items():
         if "problem" in study:
-            lines.append(f"  {name:24} {study['problem'].splitlines()[0]}")
+            first, *others = study["problem"].splitlines()
+            lines += [f"  {name:24} {first}", *(f"  {'':24} {line}" for line in others)]
             continue
         lines.append(f"  {name:24} {'ready' if study['ready'] else 'needs'}")
         for key, need in study["missing"].items():

@@ -43,7 +43,7 @@ def damaged_files(study: OpenStudy, state_of: Callable[[Source, Path], str] = st
             continue
         if entry is not None and entry.images:
             why = wrong_images(entry, study.root, data.left_out(entry.images))
-        elif entry is not None and state_of(entry, study.root) == "changed":
+        elif entry is not None and state_of(entry, study.root) in ("changed", "missing"):  # missing: of its parts, some
             why = why_changed(entry, study.root)
         elif key != "data.root" and (reason := unreadable(place)):
             how = "give other weights" if entry is None else f"delete it, and 'nand fetch {entry.name}'"

@@ -63,7 +63,7 @@ def fpfh(cloud: Cloud, neighbours: int) -> np.ndarray:
     away = points[nearest] - points[:, None]
     weights = 1 / np.maximum(np.sqrt(np.einsum("pki,pki->pk", away, away)), TINY)
     weights /= weights.sum(1, keepdims=True)
-    mean = csr_array((weights.ravel(), nearest.ravel(), np.arange(0, weights.size + 1, weights.shape[1])), shape=(len(own), len(own)))
+    mean = csr_array((weights.ravel(), nearest.ravel(), np.arange(len(own) + 1) * weights.shape[1]), shape=(len(own), len(own)))
     found: np.ndarray = own + mean @ own
     return found
 

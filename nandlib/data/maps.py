@@ -82,7 +82,7 @@ class MapFolder:
                 raise DataError("a folder of maps needs the paths of the images, not the images themselves")
             path, whole = self.path_of(image), Path(os.path.realpath(image))
             found, other = check_map(_read(path), str(path)), taken.get(path, whole)
-            if other != whole and other.exists():  # one that has gone may have moved
+            if other != whole and (other.exists() or not whole.exists()):  # else it has moved
                 fix = "give MapFolder the image_root" if self.image_root is None else "rename one of them"
                 raise DataError(f"{other} and {image} would share the map {path}: {fix}")
             taken[path] = whole

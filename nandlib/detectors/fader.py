@@ -71,10 +71,8 @@ class FaderStyle(FittedDetector[FaderConfig]):
         network.to(features.device)
         gates.to(features.device)
         first, second = (torch.optim.Adam(part.parameters(), config.rate) for part in (network, gates))
-        wrong, level = (
-            list[Tensor](),
-            0.0,
-        )  # of the corrupted versions, and the error that few normal patches exceed: once the U-Net is known
+        wrong = list[Tensor]()  # errors of the corrupted versions, once the U-Net is trained,
+        level = 0.0  # and what few normal patches exceed
 
         def epoch(number: int) -> float:
             nonlocal level

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy import ndimage
+from skimage.feature import peak_local_max
 
 from nandlib import add_normality
 from nandlib.errors import DataError
@@ -41,6 +43,21 @@ def test_every_peak_has_its_region_and_its_halo():
     assert regions.weights[0][labels[16, 16]].argmax() == 2 * 8 + 2  # the patch of the peak counts most
     painted = regions.paint([torch.arange(float(labels.max() + 1))])
     assert np.array_equal(painted[0].numpy(), labels)
+
+
+def test_a_clipped_peak_is_one_region():
+    rng = np.random.default_rng(0)
+    smooth = ndimage.gaussian_filter(rng.normal(size=(128, 128)), 6)
+    smooth = (smooth - smooth.min()) / np.ptp(smooth)
+    clipped = np.minimum(smooth, 0.6)
+    plateaus, count = ndimage.label(clipped == 0.6, np.ones((3, 3)))
+    assert max(np.bincount(plateaus.ravel())[1:]) > 16 * 16  # far beyond what peaks are apart
+    labels = find_regions(torch.from_numpy(clipped)[None], (8, 8)).labels[0]
+    assert all(len(np.unique(labels[plateaus == k])) == 1 for k in range(1, count + 1))
+    distance = round(128 / 32)
+    peaks = peak_local_max(smooth, min_distance=distance, exclude_border=False)  # where nothing ties they are skimage's
+    free = find_regions(torch.from_numpy(smooth)[None], (8, 8)).labels[0]
+    assert free[tuple(peaks.T)].tolist() == list(range(len(peaks)))
 
 
 def test_regions_do_not_depend_on_the_scale_of_the_map():

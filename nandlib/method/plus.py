@@ -69,7 +69,7 @@ def find_regions(maps: Tensor, grid: tuple[int, int], plus: PlusConfig = PlusCon
     cells = grid[0] * grid[1]
     labels, weights = np.empty((n, height, width), np.int64), []
     for k, single in enumerate(maps.numpy().astype(np.float64)):
-        peaks = peak_local_max(single, min_distance=max(1, round(plus.peak_distance * max(height, width))), exclude_border=False)
+        peaks = _peaks(single, max(1, round(plus.peak_distance * max(height, width))))
         markers = np.zeros(single.shape, np.int64)
         markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
         labels[k] = watershed(-single, markers) - 1 if len(peaks) else 0  # a flat map is one region
@@ -80,6 +80,18 @@ def find_regions(maps: Tensor, grid: tuple[int, int], plus: PlusConfig = PlusCon
         table = np.bincount((whose * cells + cell).ravel(), much.ravel(), count * cells).reshape(count, cells)
         weights.append(torch.from_numpy(table / table.sum(1, keepdims=True)).float())
     return Regions(labels, weights)
+
+
+def _peaks(single: np.ndarray, distance: int) -> np.ndarray:
+    """``(M, 2)`` pixels of a map, `distance` apart and the highest first; one of a plateau, however large: a map may have been clipped."""
+    top = single == ndimage.maximum_filter(single, 2 * distance + 1)
+    plateaus = ndimage.label(top, np.ones((3, 3)))[0]
+    first = np.unique(plateaus[top], return_index=True)[1]
+    rows, columns = (own[first] for own in np.nonzero(top))
+    alone = np.full_like(single, single.min())
+    alone[rows, columns] = single[rows, columns]
+    found: np.ndarray = peak_local_max(alone, min_distance=distance, exclude_border=False)
+    return found
 
 
 def synonyms(added: Tensor, bank: Tensor, plus: PlusConfig = PlusConfig()) -> Tensor:

@@ -172,7 +172,8 @@ def test_whole_numbers_keep_their_range(tmp_path, kind):
         with pytest.raises(DataError, match="save it with 8 or 16 bits, as it is meant"):
             as_image(dark)
     else:
-        assert not np.asarray(as_image(dark)).any()
+        with pytest.warns(UserWarning, match="read as nearly black: if it is of 8, 10 or 12 bits"):
+            assert not np.asarray(as_image(dark)).any()
     Image.fromarray(np.full((5, 5), -3, np.int32)).save(tmp_path / "b.tiff")
     with pytest.raises(DataError, match="numbers from -3 to -3"):
         load_image(tmp_path / "b.tiff")

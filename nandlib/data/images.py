@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import threading
+import warnings
 from collections.abc import Iterator, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -106,6 +107,9 @@ def _rgb(image: Image.Image, name: Path | str) -> Image.Image:
             raise DataError(f"{name} cannot be read as an image ({found}): scale them to 0..255 or 0..65535 first")
         if high <= 255 and not image.mode.startswith("I;16"):  # a bright image of 8 bits, or a dark one of 16
             raise DataError(f"{name} cannot be read as an image (32 bits, all at 255 or below): save it with 8 or 16 bits, as it is meant")
+        if 0 < high < 4096:  # the same words for all, so that Python says it once
+            said = "an image of 16 bits holds nothing above 4095, and is read as nearly black"
+            warnings.warn(f"{said}: if it is of 8, 10 or 12 bits, multiply it by 257, 64 or 16 first", stacklevel=2)
         return Image.fromarray((whole / 257).astype(np.uint8)).convert("RGB")
     return image.convert("RGB")
 

@@ -268,3 +268,21 @@ def test_an_image_that_moves_on_keeps_its_map(tmp_path):
     (tmp_path / "in/x.png").touch()  # another of that name
     with pytest.raises(DataError, match="would share the map"):
         detector([tmp_path / "in/x.png"])
+
+
+def test_scores_of_many_images_hold_few_maps():
+    asked = []
+
+    def detector(images):
+        asked.append(len(images))
+        return [np.asarray(image, np.float32)[..., 0] for image in images]
+
+    adapted = add_normality(detector, "thread").remove("thread")
+    many = np.random.default_rng(0).integers(0, 255, (600, 8, 8, 3), dtype=np.uint8)
+    for images in (many, list(many), tuple(many)):
+        asked.clear()
+        assert np.array_equal(adapted.scores(images), many[..., 0].max((1, 2)))
+        assert asked == [256, 256, 88]
+    with pytest.raises(DataError, match="not one"):
+        adapted.scores(np.zeros((300, 8, 3), np.uint8))
+    assert adapted.scores([]).shape == (0,)

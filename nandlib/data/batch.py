@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -13,6 +14,7 @@ from nandlib.data.ahead import ahead, batched
 from nandlib.data.images import ImageLike, as_image, refuse_single
 
 Preprocess = Callable[[Image.Image], Tensor]
+PIECE = 256  # images whose maps are held at once: whole batches of all detectors
 
 
 class Batch(Sequence[Image.Image]):
@@ -56,6 +58,16 @@ def in_batches(images: Sequence[ImageLike], preprocess: Preprocess, most: int) -
     for batch in batched(ahead(ready, images, 2 * most), most):
         own, tensors = zip(*batch, strict=True)
         yield Batch(own, {preprocess: tensors})
+
+
+def in_pieces(images: Sequence[ImageLike]) -> Iterator[Sequence[ImageLike]]:
+    """Images of which all maps at once may be more than memory holds, `PIECE` at a time, if they are a list, a tuple or an array."""
+    refuse_single(images, "images")
+    if not isinstance(images, (list, tuple, np.ndarray)) or len(images) <= PIECE:
+        yield images
+        return
+    for start in range(0, len(images), PIECE):
+        yield images[start : start + PIECE]
 
 
 def inputs(images: Sequence[ImageLike], preprocess: Preprocess, most: int) -> Iterator[Tensor]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nandlib.data.batch import Batch, in_batches
+from nandlib.data.batch import Batch, in_batches, in_pieces
 from nandlib.data.images import ImageLike, refuse_single
 from nandlib.data.maps import Detector, check_maps
 from nandlib.errors import DataError, nearest
@@ -206,7 +206,7 @@ class AdaptedDetector:
 
     def scores(self, images: Sequence[ImageLike]) -> np.ndarray:
         """Image scores ``(N,)``: the maximum of each adapted map, or what ``nand.image_score`` says."""
-        return self._scores(self(images))
+        return np.concatenate([self._scores(self(piece)) for piece in in_pieces(images)])
 
     def calibrate(self, normals: Sequence[ImageLike] | None = None, level: float = 0.05) -> AdaptedDetector:
         """With a threshold that rejects at most a share `level` of normal images.

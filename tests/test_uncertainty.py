@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 from scipy.stats import beta
 from sklearn.metrics import roc_auc_score
+from statsmodels.api import OLS
 
 from nandlib.errors import DataError
 from nandlib.evaluation import statistics
@@ -18,6 +19,7 @@ from nandlib.evaluation.statistics import (
     BEFORE,
     OTHERS,
     bootstrap,
+    cluster_interval,
     delong,
     drawn_weights,
     holm,
@@ -208,8 +210,20 @@ def test_sign_flips_by_plain_enumeration():
     assert sign_flips(clusters) == np.mean([t >= sum(sums) - 1e-9 for t in totals])
     assert sign_flips([np.ones(3)] * 18) < 0.001  # more clusters than are enumerated
     assert sign_flips([np.zeros(2)] * 5) == 1
-    one = [np.full(20, 1.0)]  # twenty groups of one class are one observation
-    assert sign_flips(one) == 1
+    one = [np.full(20, 1.0)]  # twenty groups of one class are one observation, of which no p follows
+    assert np.isnan(sign_flips(one))
+
+
+def test_an_interval_over_clusters_is_that_of_statsmodels():
+    rng = np.random.default_rng(0)
+    clusters = [rng.normal(k, 1, n) for k, n in enumerate((1, 3, 4, 2, 5))]
+    values, numbers = np.concatenate(clusters), np.repeat(range(5), [len(own) for own in clusters])
+    fitted = OLS(values, np.ones_like(values)).fit(cov_type="cluster", cov_kwds={"groups": numbers}, use_t=True)
+    assert cluster_interval(clusters) == pytest.approx(fitted.conf_int()[0])
+    alone = [own[:1] for own in clusters]
+    found = stats.ttest_1samp(np.concatenate(alone), 0).confidence_interval()
+    assert cluster_interval(alone) == pytest.approx((found.low, found.high))
+    assert np.isnan(cluster_interval(clusters[:1])).all()
 
 
 @pytest.mark.parametrize("n", [59, 60, 100, 200, 400])
@@ -269,6 +283,8 @@ def test_holm_is_the_textbooks():
 def test_wilcoxon():
     assert wilcoxon([0, 0, 0]) == 1
     assert wilcoxon(np.arange(1.0, 15)) < 0.001
+    assert wilcoxon([0.25, -0.25 + 1e-14, 1, 2]) == wilcoxon([0.25, -0.25, 1, 2])  # what rounding parts ties
+    assert np.isnan(wilcoxon([1.0]))
 
 
 def test_the_share_of_a_gap_needs_a_gap():

@@ -21,8 +21,8 @@ def decision_table(study: OpenStudy, class_name: str) -> pd.DataFrame:
 
     *Overkill* is the share of images that should pass (good ones, and those of the added group) whose score is above the threshold,
     *escape* the share of images of all other groups whose score is not. The threshold is conformal, ``level`` the share of false alarms
-    that it attains: at most 5 % where there are 19 training-normal images or more. Detectors without stored training-normal maps are left
-    out.
+    that it attains: at most 5 % where there are 19 training-normal images or more, and about that for PatchCore, which was fitted on them
+    (each is scored without its own patches in the memory). Detectors without stored training-normal maps are left out.
     """
     maps, rows = ClassMaps.of(study, class_name), []
     for detector in measured(study):

@@ -103,7 +103,9 @@ class KShot:
         """`INTERVALS`: the difference of the mean AUROC after from the text's and the memory's, and 95 % intervals of both, over images;
         NaN where these take no part.
 
-        Every resampled test set is the same for all methods and draws of a class: differences are paired.
+        Every resampled test set is the same for all methods and draws of a class: differences are paired. The draws are those that were
+        made: how far the mean over ten of them would differ from that over others is no part of the interval (``sd`` of the summary tells).
+        Where examples are taken out of a resampled set the number of images that are left varies a little.
         """
         rows, means = [], {key: np.mean(own, 0) for key, own in self._samples.items() if key[1] != "retrained"}
         found = self.table().groupby(["k", "method"])["auroc_after"].mean()

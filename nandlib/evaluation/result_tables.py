@@ -62,7 +62,7 @@ def ablation_tables(scores: pd.DataFrame, removed: pd.DataFrame, every: Sequence
         masks; NaN without any), and how much the paper's rule removes of the others if A_sup is scaled so that it removes as much
         of the added group.
         ``ablation_groups``: Δ of every group: step, detector, class, group, auroc_before, auroc_after, delta, auroc_others, origin.
-        ``origins``: `nandlib.evaluation.uncertainty.origin_table` of every step.
+        ``origins``: `nandlib.evaluation.uncertainty.origin_table` of every step, with intervals over images alone.
     """
     cut = removed.groupby(["step", "detector", "own"])["removed"].mean()
     tables, groups, by_origin = list[pd.DataFrame](), list[pd.DataFrame](), list[pd.DataFrame]()
@@ -80,7 +80,7 @@ def ablation_tables(scores: pd.DataFrame, removed: pd.DataFrame, every: Sequence
         tables.append(
             table.assign(kind=step.kind, step=step.name, worst=table["detector"].map(worst), removed_own=own, removed_other=other)
         )
-        by_origin.append(origin_table(draws, deltas).assign(step=step.name))
+        by_origin.append(origin_table(draws, deltas).drop(columns=["classes_low", "classes_high"]).assign(step=step.name))
         kept = ["detector", "class", "group", "auroc_before", "auroc_after", "delta", "auroc_others", "origin"]
         groups.append(deltas[kept].assign(step=step.name)[["step", *kept]])
     table = _compare(pd.concat(tables, ignore_index=True), every, samples)

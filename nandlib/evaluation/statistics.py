@@ -19,6 +19,7 @@ LEVEL = 0.95  # of intervals
 MOST_EXACT = 16  # clusters whose signs are all tried
 MANY = 4096  # images whose pairs are too many to be looked at one by one, and, counted in halves, for single precision
 CHUNK = 50  # resampled test sets at a time, of so many images
+DIGITS = 9  # of Δ in points: what differs by less ties
 BEFORE, AFTER, OTHERS = range(3)
 
 
@@ -140,6 +141,25 @@ def interval(samples: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def cluster_interval(clusters: Sequence[ArrayLike]) -> tuple[float, float]:
+    """95 % interval of the mean over all members of clusters, as if these had been drawn by chance: as classes of a study from all others.
+
+    x̄ ± t √(C / (C - 1) Σ_c (Σ_i (x_ci - x̄))²) / n, with Student's t of C - 1 degrees of freedom; of clusters of one member it is the
+    ordinary interval of a mean. Of fewer than two clusters nothing is known: NaN.
+
+    Args:
+        clusters: Values of the members of each of C clusters, n in all.
+    """
+    values = [np.asarray(own, float) for own in clusters]
+    count, mean = len(values), float(np.concatenate(values).mean())
+    if count < 2:
+        return float("nan"), float("nan")
+    sums = np.array([(own - mean).sum() for own in values])
+    error = float(np.sqrt(count / (count - 1) * (sums**2).sum())) / sum(map(len, values))
+    half = float(stats.t.ppf((1 + LEVEL) / 2, count - 1)) * error
+    return mean - half, mean + half
+
+
 def delong(
     normal: Sequence[np.ndarray], abnormal: Sequence[np.ndarray], strata: Sequence[np.ndarray | None] = (None, None)
 ) -> tuple[float, float, float]:
@@ -236,22 +256,26 @@ def holm(p: ArrayLike) -> np.ndarray:
 
 
 def wilcoxon(deltas: ArrayLike) -> float:
-    """Two-sided p-value of Wilcoxon's signed-rank test that Δ is symmetric about 0; 1 if every Δ is 0. The Δ must be independent."""
-    deltas = np.asarray(deltas, float)
+    """Two-sided p-value of Wilcoxon's signed-rank test that Δ is symmetric about 0; 1 if every Δ is 0, NaN of fewer than two. The Δ must be
+    independent."""
+    deltas = np.round(np.asarray(deltas, float), DIGITS)
+    if len(deltas) < 2:
+        return float("nan")
     return float(stats.wilcoxon(deltas).pvalue) if np.any(deltas != 0) else 1.0
 
 
 def sign_flips(clusters: Sequence[np.ndarray], *, seed: int = 0) -> float:
     """Two-sided p-value that Δ is symmetric about 0 where the Δ of one cluster depend on each other: all signs of a cluster flip together.
 
-    The groups of a class share its good images, so they are one cluster. Exact up to 16 clusters, 2¹⁶ random flips beyond.
+    The groups of a class share its good images, so they are one cluster. Exact up to 16 clusters, 2¹⁶ random flips beyond. Of C clusters p
+    is 2^(1 - C) or more; of one it would always be 1, and is NaN.
 
     Args:
         clusters: Δ of the members of each cluster.
         seed: Of the random flips.
     """
     sums = np.array([np.sum(cluster) for cluster in clusters], float)
-    if np.isnan(sums).any():
+    if np.isnan(sums).any() or len(sums) < 2:
         return float("nan")
     if len(sums) <= MOST_EXACT:
         signs = 1 - 2 * ((np.arange(2 ** len(sums))[:, None] >> np.arange(len(sums))) & 1)

@@ -9,26 +9,28 @@ import numpy as np
 import pandas as pd
 
 from nandlib.evaluation.protocol import base_table, class_averages, delta_table, detector_table, positions
-from nandlib.evaluation.statistics import AFTER, BEFORE, OTHERS, RESAMPLES, bootstrap, delong, holm, interval, sign_flips, wilcoxon
+from nandlib.evaluation.statistics import (
+    AFTER,
+    BEFORE,
+    OTHERS,
+    RESAMPLES,
+    bootstrap,
+    cluster_interval,
+    delong,
+    holm,
+    interval,
+    sign_flips,
+    wilcoxon,
+)
 
 GROUP_COLUMNS = ["detector", "class", "group", "ci_low", "ci_high", "n_single", "p_delong", "p_holm"]
 DETECTOR_COLUMNS = [
-    *(
-        "detector",
-        "delta_low",
-        "delta_high",
-        "gap_closed_low",
-        "gap_closed_high",
-        "n_better",
-        "n_worse",
-        "n_single",
-        "p_groups",
-        "p_classes",
-    ),
+    *("detector", "delta_low", "delta_high", "classes_low", "classes_high", "gap_closed_low", "gap_closed_high"),
+    *("n_better", "n_worse", "n_single", "p_groups", "p_classes"),
 ]
 SHARED, SPECIFIC, GIVEN = "shared_primitive", "product_specific", "given"  # origins; the last: what is not drawn
 ORIGIN_COLUMNS = [
-    *("detector", "origin", "auroc_before", "auroc_after", "delta", "delta_low", "delta_high"),
+    *("detector", "origin", "auroc_before", "auroc_after", "delta", "delta_low", "delta_high", "classes_low", "classes_high"),
     *("n_improved", "n_better", "n_worse", "n_groups"),
 ]
 SIGNIFICANT = 0.05
@@ -107,8 +109,9 @@ def uncertainty(draws: Draws) -> tuple[pd.DataFrame, pd.DataFrame]:
         By group, `GROUP_COLUMNS`: 95 % interval of Δ (points); ``n_single``, how many groups of the class (good images among them) have
         one image, whose spread the interval cannot know (it is NaN where good or the group itself is such a one); p of DeLong's test with
         the spread within groups, and Holm's adjustment over the groups of a detector. By detector, `DETECTOR_COLUMNS`: intervals of the
-        mean Δ over classes and of the share of the gap that is closed; how many groups are better and worse after Holm's adjustment;
-        ``n_single`` of all classes; the p of sign flips by class over groups, and Wilcoxon's over classes.
+        mean Δ over classes and of the share of the gap that is closed, over images of these very classes; that of the mean Δ over classes
+        (``classes_low``, ``classes_high``: `nandlib.evaluation.statistics.cluster_interval`; NaN of one); how many groups are better and
+        worse after Holm's adjustment; ``n_single`` of all classes; the p of sign flips by class over groups, and Wilcoxon's over classes.
     """
     groups, detectors = [], []
     for detector, classes in draws.items():
@@ -123,8 +126,9 @@ def uncertainty(draws: Draws) -> tuple[pd.DataFrame, pd.DataFrame]:
         deltas, clear = np.concatenate(clusters), frame["p_holm"].to_numpy() < SIGNIFICANT
         counts = int((clear & (deltas > 0)).sum()), int((clear & (deltas < 0)).sum()), int(frame.groupby("class")["n_single"].first().sum())
         mean = _mean(classes)
-        tests = sign_flips(clusters), wilcoxon([cluster.mean() for cluster in clusters])
-        detectors.append((detector, *interval(mean[:, AFTER] - mean[:, BEFORE]), *_gap_interval(mean), *counts, *tests))
+        of_classes = [cluster.mean(keepdims=True) for cluster in clusters]
+        intervals = *interval(mean[:, AFTER] - mean[:, BEFORE]), *cluster_interval(of_classes), *_gap_interval(mean)
+        detectors.append((detector, *intervals, *counts, sign_flips(clusters), wilcoxon(np.concatenate(of_classes))))
     return pd.concat(groups, ignore_index=True), pd.DataFrame(detectors, columns=DETECTOR_COLUMNS)
 
 
@@ -136,8 +140,9 @@ def origin_table(draws: Draws, deltas: pd.DataFrame) -> pd.DataFrame:
         deltas: `nandlib.evaluation.protocol.delta_table` with ``p_holm`` of `uncertainty` and ``origin`` of `nandlib.evaluation.origin`.
 
     Returns:
-        `ORIGIN_COLUMNS`: plain means over groups (Table 3 averages over classes first), the 95 % interval of Δ, how many groups improve
-        and how many are better and worse after Holm's adjustment.
+        `ORIGIN_COLUMNS`: plain means over groups (Table 3 averages over classes first), the 95 % intervals of Δ over images and over
+        classes (`nandlib.evaluation.statistics.cluster_interval`), how many groups improve and how many are better and worse after
+        Holm's adjustment.
     """
     rows = []
     for detector, classes in draws.items():
@@ -148,7 +153,9 @@ def origin_table(draws: Draws, deltas: pd.DataFrame) -> pd.DataFrame:
             chosen = pd.MultiIndex.from_frame(table[["class", "group"]])
             means, clear = table[["auroc_before", "auroc_after", "delta"]].mean(), table["p_holm"] < SIGNIFICANT
             counts = [int(found.sum()) for found in (table["delta"] > 0, clear & (table["delta"] > 0), clear & (table["delta"] < 0))]
-            rows.append((detector, origin, *means, *interval(gain[chosen].to_numpy().mean(1)), *counts, len(table)))
+            of_classes = [own.to_numpy() for _, own in table.groupby("class", sort=False)["delta"]]
+            intervals = *interval(gain[chosen].to_numpy().mean(1)), *cluster_interval(of_classes)
+            rows.append((detector, origin, *means, *intervals, *counts, len(table)))
     return pd.DataFrame(rows, columns=ORIGIN_COLUMNS)
 
 

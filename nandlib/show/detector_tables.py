@@ -42,13 +42,18 @@ def trained_origins(root: Path) -> str:
     rows = []
     for detector in shown:
         own = origins[origins["detector"] == detector].set_index("origin")
-        rows.append([LABELS[detector], *(f"{gained(own.loc[origin])}, {improved(own.loc[origin])}" for origin in (SHARED, SPECIFIC))])
+        rows.append([LABELS[detector], *(over_products(own.loc[origin]) for origin in (SHARED, SPECIFIC))])
     return markdown(["detector", "defects drawn by what also drew training images", "product-specific defects"], rows)
 
 
 def gained(row: pd.Series) -> str:
-    """Points gained, with the 95 % interval."""
+    """Points gained, with the 95 % interval over images."""
     return f"{row['delta']:+.1f} [{row['delta_low']:+.1f}, {row['delta_high']:+.1f}]"
+
+
+def over_products(row: pd.Series) -> str:
+    """The same, with the interval over products beside that over images, and how many groups improve."""
+    return f"{gained(row)[:-1]}; products {row['classes_low']:+.1f}, {row['classes_high']:+.1f}], {improved(row)}"
 
 
 def improved(row: pd.Series) -> str:

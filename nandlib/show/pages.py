@@ -11,7 +11,7 @@ import pandas as pd
 
 from nandlib.show import contest_tables, detector_tables, scale_tables
 from nandlib.show.comparison import comparison
-from nandlib.show.detector_tables import DRAWN, NAMES, REAL, gained, improved
+from nandlib.show.detector_tables import DRAWN, NAMES, REAL, gained, improved, over_products
 from nandlib.show.style import LABELS
 from nandlib.study.frames import read_table
 
@@ -40,7 +40,7 @@ def _results(root: Path) -> str:
     rows = []
     for row in means.to_dict("records"):
         parts = [row, *(dict(origins.loc[(row["detector"], origin)]) for origin in ("shared_primitive", "product_specific"))]
-        cells = [f"{gained(part)}, {improved(part)}" for part in map(pd.Series, parts)]
+        cells = [over_products(pd.Series(part)) for part in parts]
         rows.append([LABELS[row["detector"]], f"{row['auroc_before']:.1f} → {row['auroc_after']:.1f}", *cells])
     head = [
         "detector",

@@ -68,6 +68,22 @@ def origin_sentence(origins: pd.DataFrame, detector: str) -> str:
     return " ".join(said)
 
 
+def over_classes(row: pd.Series, count: int) -> str:
+    """What a mean Δ says of other products than the study's, in words.
+
+    Args:
+        row: Of `nandlib.evaluation.uncertainty.uncertainty`'s second table.
+        count: Number of classes.
+    """
+    if count < 2:
+        return "The interval is over images of this one product: of others nothing is known."
+    between = f"{row['classes_low']:+.1f} to {row['classes_high']:+.1f}"
+    return (
+        f"The interval is over images of these {count} products; over products it is {between}, and the signs of Δ, those of a class "
+        f"together, flip by chance this far with p = {row['p_groups']:.2g} (no less than {2.0 ** (1 - count):.2g} of {count} classes)."
+    )
+
+
 def gap_closed(row: pd.Series) -> str:
     """The share of the gap that is closed (`nandlib.evaluation.uncertainty.gap_closed`), in words; ``row`` may have its interval."""
     if pd.isna(row["gap_closed"]):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+import pandas as pd
 import pytest
 import torch
 from anomalib import PrecisionType
@@ -94,7 +95,7 @@ def test_predict_of_an_adapted_model_is_damped(folder, patchcore, model):
     raw = [single.numpy() for single in detector(paths)]
     adapted = adapt_module(patchcore, "hair", model=model, noun="cloth")
     assert isinstance(adapted, Patchcore) and adapted is not patchcore
-    patchcore.post_processor.enable_normalization = False
+    adapted.post_processor.enable_normalization = patchcore.post_processor.enable_normalization = False
     try:
         before, (after, seen) = predict(patchcore, folder), seen_by(adapted, folder)
     finally:
@@ -115,6 +116,8 @@ def test_thresholds_stay_and_forward_is_damped_too(folder, patchcore, model):
     twice = adapt_module(adapted, "dust")
     assert set(twice.normality.normalities) == {"hair", "dust"} and set(adapted.normality.normalities) == {"hair"}
     assert adapted.post_processor.image_threshold == patchcore.post_processor.image_threshold
+    adapted.post_processor.image_sensitivity = 0.9
+    assert patchcore.post_processor.image_sensitivity == twice.post_processor.image_sensitivity == 0.5  # each model decides for itself
     before, after, least = ([float(p.anomaly_map.max()) for p in predict(m, folder)] for m in (patchcore, adapted, twice))
     assert all(b >= a >= c for b, a, c in zip(before, after, least, strict=True)) and sum(before) > sum(after) > sum(least)
     batch = torch.rand(1, 3, 80, 96)
@@ -122,6 +125,28 @@ def test_thresholds_stay_and_forward_is_damped_too(folder, patchcore, model):
         assert (adapted(batch).anomaly_map <= patchcore(batch).anomaly_map).all()
         assert adapted(batch).anomaly_map.sum() < patchcore(batch).anomaly_map.sum()
     assert [r["image_AUROC"] for r in engine_of(folder).test(adapted, datamodule=data_of(folder), verbose=False)]
+
+
+def test_a_saved_normality_is_put_back_into_its_module(folder, patchcore, model, tmp_path):
+    adapted = adapt_module(patchcore, "hair", model=model, noun="cloth")
+    own = adapted.normality.save(tmp_path / "saved")
+    again = adapt_module(patchcore, AdaptedDetector.load(own, AnomalibDetector(patchcore), model))
+    batch = torch.rand(1, 3, 80, 96)
+    with torch.no_grad():
+        assert torch.equal(again(batch).anomaly_map, adapted(batch).anomaly_map)
+    for wrong, options in ((again.normality, {"noun": "cloth"}), (add_normality(lambda _: [], "hair", model=model), {})):
+        with pytest.raises(ModelError, match="loaded for this very module"):
+            adapt_module(patchcore, wrong, **options)
+    with pytest.raises(DataError, match=r"AnomalibDetector as base detector .*AnomalibDetector\(module\) is one.*, not with Patchcore"):
+        AdaptedDetector.load(own, patchcore, model)
+
+
+def test_an_adapted_model_is_not_trained_and_leaves_the_other_as_it_is(folder, patchcore, model):
+    memory = patchcore.model.memory_bank.clone()
+    with warnings.catch_warnings(), pytest.raises(ModelError, match="train the model that was adapted"):
+        warnings.simplefilter("ignore")
+        engine_of(folder).fit(adapt_module(patchcore, "hair", model=model, noun="cloth"), datamodule=data_of(folder))
+    assert torch.equal(patchcore.model.memory_bank, memory)
 
 
 def test_maps_below_zero_are_refused_by_whoever_damps_them(folder, patchcore, model, monkeypatch):
@@ -138,11 +163,8 @@ def test_an_example_damps_what_anomalib_predicts(folder, patchcore, model):
     shown = {"examples": [Example(paths[-1], box=(20, 20, 60, 60))], "model": model, "normals": normals}
     adapted = adapt_module(patchcore, **shown)
     raw = [single.numpy() for single in AnomalibDetector(patchcore)(paths)]
-    patchcore.post_processor.enable_normalization = False
-    try:
-        predictions, seen = seen_by(adapted, folder)
-    finally:
-        patchcore.post_processor.enable_normalization = True
+    adapted.post_processor.enable_normalization = False
+    predictions, seen = seen_by(adapted, folder)
     after = [np.asarray(prediction.anomaly_map[0].squeeze()) for prediction in predictions]
     for final, expected, base in zip(after, adapted.normality.damp(seen, raw), raw, strict=True):
         assert np.abs((final - expected) / base).max() < 1e-3  # of A_sup
@@ -270,6 +292,13 @@ def test_a_text_never_moves_the_threshold(model):
     assert plain.offset_ == pytest.approx(scores.min())  # one of five would be more than 5 %
     with pytest.raises(DataError, match="X must be a sequence of images, not one"):
         plain.predict(normals[0])
+    for table in (pd.DataFrame({"path": ["a.png"]}), np.array([["a.png"]])):
+        with pytest.raises(DataError, match="X is a table: give its one column of images"):
+            plain.predict(table)
+    trained = fit_detector("patchcore", model, normals=normals)
+    for given in (trained, add_normality(trained, "hair", model=model)):
+        with pytest.raises(DataError, match="trained on some of these images"):
+            NormalityDetector(given, **({"model": model} if given is trained else {})).fit(normals)
 
 
 @pytest.mark.parametrize("share", [0, 0.05, 0.2, 0.5])
@@ -343,6 +372,7 @@ def test_onnx_agrees_with_python(name, model, heads_file, tmp_path):
         assert abs(score[0] - after.max()) <= 1e-4 * scale
         assert after.max() < 0.999 * before.max()
     said = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    assert said["input"].startswith("one RGB image, float32 from 0 to 255, squashed to 320 x 320")
     assert json.loads(said["normalities"]) == {"hair": ["hair", "stray hair"], "dust": ["dust"]} and said["noun"] == "cloth"
     assert ("threshold" in said) == (adapted.threshold is not None) == (name == "patchcore")
     if adapted.threshold is not None:

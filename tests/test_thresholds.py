@@ -1,13 +1,14 @@
 """When an adapted detector rejects: on which scores its threshold is set, what lies above it, and that a saved one is the same again."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from nandlib import add_normality
+from nandlib import add_normality, fit_detector
 from nandlib.errors import DataError
 from nandlib.method.adapt import AdaptedDetector
 from nandlib.method.config import NandConfig, PlusConfig
@@ -52,6 +53,25 @@ def test_a_threshold_is_that_of_the_detector_before_anything_was_added(adapted, 
 def test_the_detectors_own_normal_maps_set_it_where_no_images_are_given(adapted):
     found = adapted.calibrate(level=0.4).threshold
     assert found == Threshold(*conformal_threshold(np.float32(OWN), 0.4), len(OWN)) and found.value == np.float32(0.5)
+
+
+def test_a_threshold_is_not_taken_over_by_a_detector_that_was_fitted_anew(model, tmp_path):
+    normals = [Image.fromarray(np.random.default_rng(k).integers(0, 255, (40, 40, 3), dtype=np.uint8)) for k in range(9)]
+    first, other = (fit_detector("patchcore", model, normals=own) for own in (normals[:3], normals[2:]))
+    adapted = add_normality(first, "thread", model=model).calibrate(normals[5:], level=0.2)
+    folder = adapted.save(tmp_path / "saved")
+    assert AdaptedDetector.load(folder, first, model).threshold == adapted.threshold
+    with pytest.warns(UserWarning, match="the threshold was set on another PatchCore than is given"):
+        again = AdaptedDetector.load(folder, other, model)
+    assert again.threshold is None and again.names == ["thread"]
+
+    def of_files(images):
+        return [np.full((4, 4), float(Path(image).stem), np.float32) for image in images]
+
+    files = [f"{k}.png" for k in range(9)]
+    told = add_normality(of_files, "thread", model=model).remove("thread").calibrate(files, level=0.2)
+    told.save(tmp_path / "files")
+    assert AdaptedDetector.load(tmp_path / "files", of_files, model).threshold == told.threshold  # of files alone: nothing is known
 
 
 def test_what_is_rejected_lies_above_the_threshold(adapted):

@@ -32,6 +32,7 @@ KEEPS = (  # the whole image, upright, and nothing beside it
     nn.Identity, v2.Identity, v2.Resize, v2.ToDtype, v2.ToImage, v2.ToPureTensor, v2.ToTensor, v2.ConvertImageDtype, v2.Grayscale, v2.RGB,
     v2.GaussianBlur, first.Resize, first.ToTensor, first.ConvertImageDtype, first.Grayscale, first.GaussianBlur,
 )  # fmt: skip
+DECIDES = ("post_processor", "evaluator")  # parts of a model that hold thresholds and what was counted
 BEYOND = 0.25  # of 0..1: further than the edges of a resized picture go
 
 
@@ -126,20 +127,24 @@ def _member(kind: type[Enum], name: str) -> Enum:
     return kind[name]
 
 
-def adapt_module(module: AnomalibModule, text: str | Sequence[str] = (), *, floor: float | None = None, **options: Any) -> AnomalibModule:
+def adapt_module(
+    module: AnomalibModule, text: str | Sequence[str] | AdaptedDetector = (), *, floor: float | None = None, **options: Any
+) -> AnomalibModule:
     """Eq. 5 and 6 for a trained anomalib model: the same model, with what `text` says as normal, wherever anomalib predicts.
 
     In `Engine.predict`, `Engine.test` and when it is called, its raw anomaly maps are damped before they are normalised and
-    thresholded. Thresholds and normalisation stay those of the unadapted model, since validation is not touched. The image score
+    thresholded. Thresholds and normalisation are copies of the unadapted model's, since validation is not touched. The image score
     is the model's own times max A_final / max A: for a model whose score is the maximum of its map, that is the paper's max A_final.
 
     A_sup is computed on what the model sees, resized and cropped by its pre-processor, so that the two maps fit. anomalib can neither
-    export nor save the result (save ``module.normality``); `nandlib.integrations.onnx` exports an adapted detector of the embedded model.
+    train, export nor save the result: save ``adapted.normality``, as in the example; `nandlib.integrations.onnx` exports an adapted
+    detector of the embedded model.
 
     Args:
         module: Trained; any anomalib model whose predictions have an ``anomaly_map``. It is put into evaluation mode and stays unadapted;
-            the two share their weights.
-        text: A phrase, or several for the same thing; more normalities by calling this on the result.
+            the two share their weights, and what is set on one's thresholds is not set on the other's.
+        text: A phrase, or several for the same thing; more normalities by calling this on the result. Or what was saved of an adapted
+            model, loaded with an `AnomalibDetector` of this one.
         floor: What counts as 0 in maps that may be negative, and in scores that are their maxima: the least value of normal images' maps
             (``AnomalibDetector(module).floored(normals).floor``). 0.0 where scores alone are negative: these stay as they are.
         options: As for `nandlib.add_normality`: ``examples``, ``model``, ``noun``, ``method``, ``normals``, and so on.
@@ -150,10 +155,27 @@ def adapt_module(module: AnomalibModule, text: str | Sequence[str] = (), *, floo
     Example:
         >>> adapted = adapt_module(patchcore, "loose thread", noun="carpet")  # doctest: +SKIP
         >>> predictions = Engine().predict(adapted, data_path="carpet/test")  # doctest: +SKIP
+        >>> folder = adapted.normality.save("carpet_threads")  # doctest: +SKIP
+        >>> again = AdaptedDetector.load(folder, AnomalibDetector(patchcore))  # (patchcore, floor) if it has one  # doctest: +SKIP
+        >>> adapted = adapt_module(patchcore, again)  # doctest: +SKIP
     """
     adapted = copy.copy(module.eval())
     for own in ("_modules", "_parameters", "_buffers"):  # the dictionaries too, or what is set on one would be set on both
         setattr(adapted, own, dict(getattr(module, own)))
+    for own in DECIDES:
+        if own in adapted._modules:
+            setattr(adapted, own, copy.deepcopy(getattr(module, own)))
+    if isinstance(text, AdaptedDetector):
+        base = text.detector
+        if floor is not None or options or isinstance(adapted, _WithNormality) or getattr(base, "module", None) is not module:
+            raise ModelError(
+                "a normality that was saved is given alone, and was loaded for this very module, which is not adapted: "
+                "adapt_module(module, AdaptedDetector.load(folder, AnomalibDetector(module, floor)))"
+            )
+        adapted.__class__ = _with_normality(type(module))
+        assert isinstance(adapted, _WithNormality)  # now
+        adapted.normality = text
+        return adapted
     if isinstance(adapted, _WithNormality):
         if floor is not None:
             raise ModelError("the module is adapted already and keeps its floor: give it when the first normality is added")
@@ -180,9 +202,15 @@ class _WithNormality(AnomalibModule):
 
     to_torch = to_openvino = to_onnx
 
+    def setup(self, stage: str) -> None:
+        if stage == "fit":  # it would fit the weights of the model that was adapted, too
+            raise ModelError("a model with added normalities is not trained: train the model that was adapted, and adapt it again")
+        super().setup(stage)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         raise ModelError(
-            "a checkpoint holds no added normality: keep module.normality.save(folder), the model that was adapted, and its floor"
+            "a checkpoint holds no added normality: keep module.normality.save(folder), the model that was adapted, and its floor; "
+            "adapt_module(module, AdaptedDetector.load(folder, AnomalibDetector(module, floor))) takes them"
         )
 
     def forward(self, batch: Tensor, *args: Any, **kwargs: Any) -> InferenceBatch:

@@ -24,6 +24,7 @@ from nandlib.method.operators import suppress
 from nandlib.models.mini import IMAGE_SIZE, MiniModel
 
 INPUT, OUTPUTS = "image", ("anomaly_map", "suppression_map", "final_map", "score")
+PREPARED = f"one RGB image, float32 from 0 to 255, squashed to {IMAGE_SIZE} x {IMAGE_SIZE} bicubically with antialiasing, as Pillow does"
 
 
 class _Graph(nn.Module):
@@ -54,8 +55,8 @@ def export_onnx(adapted: AdaptedDetector, path: str | Path) -> Path:
 
     The graph takes ``image``, float32 ``(1, 3, 320, 320)``, RGB in [0, 255], squashed to that size bicubically as PIL does
     (``Image.resize((320, 320), Image.Resampling.BICUBIC)``). It gives ``anomaly_map`` A, ``suppression_map`` 1 - Π (1 - A_sup),
-    ``final_map`` A_final, each ``(1, H, W)``, and ``score`` ``(1,)``. Its metadata say which texts are in it (``noun``, ``normalities``,
-    ``method``) and, where one has been set, the ``threshold`` above whose ``value`` a score is rejected
+    ``final_map`` A_final, each ``(1, H, W)``, and ``score`` ``(1,)``. Its metadata say what it takes (``input``), which texts are in it
+    (``noun``, ``normalities``, ``method``) and, where one has been set, the ``threshold`` above whose ``value`` a score is rejected
     (`nandlib.method.threshold.Threshold` as JSON).
 
     Args:
@@ -129,6 +130,6 @@ def _write(graph: nn.Module, outputs: Sequence[str], said: dict[str, str], path:
         logging.getLogger("torch.onnx").setLevel(level)
     assert program is not None  # with dynamo
     proto = program.model_proto
-    onnx.helper.set_model_props(proto, said)
+    onnx.helper.set_model_props(proto, {"input": PREPARED, **said})
     written(path, lambda partial: onnx.save(proto, partial))
     return path

@@ -16,6 +16,7 @@ from nandlib.detectors.fit import fit_detector
 from nandlib.errors import DataError, short
 from nandlib.method.adapt import AdaptedDetector
 from nandlib.method.config import METHODS, MethodName, NandConfig
+from nandlib.method.descriptors import Descriptors
 from nandlib.method.examples import Example
 from nandlib.method.normality import add_normality
 from nandlib.method.prompts import free_name
@@ -64,8 +65,8 @@ class NormalityDetector(OutlierMixin, BaseEstimator):
         """Fit the detector, if it is a name, and the threshold on normal images; `y` is ignored.
 
         Raises:
-            DataError: If there is no image, one is given for a list, `texts` is one string, a setting has no meaning, or the detector's
-                maps are not as they must be.
+            DataError: If there is no image, one is given for a list, `texts` is one string, a setting has no meaning, a detector that is
+                given was trained on one of the images, or its maps are not as they must be.
         """
         refuse_single(X, "X")
         refuse_single(self.examples, "examples")
@@ -86,6 +87,9 @@ class NormalityDetector(OutlierMixin, BaseEstimator):
         model = self.model or load_model("mini")
         base = fit_detector(self.detector, model, noun=self.noun, normals=X) if isinstance(self.detector, str) else self.detector
         normal_maps = base.normal_maps(range(len(X))) if isinstance(self.detector, str) and hasattr(base, "normal_maps") else base(X)
+        trained = base.detector if isinstance(base, AdaptedDetector) else base
+        if not isinstance(self.detector, str) and any(map(Descriptors(trained, model).knows, X)):
+            raise DataError("the detector was trained on some of these images, which score too low: fit it by its name, or give others")
         offset = float(np.quantile(-_maxima(normal_maps, X, base), self.contamination, method="lower"))  # at most that share
         found: AdaptedDetector | Detector = base
         together = len(self.texts) == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -287,13 +287,12 @@ class AdaptedDetector:
         folder = Path(folder)
         own = bool(self.shown.examples) and not self.shown.descriptors.lent  # what is normal is no part of the detector
         content = saved.Saved(
-            **saved.detector_words(self.detector, folder),
+            **saved.detector_words(self.detector, folder, self.threshold),
             noun=self.noun,
             normalities=dict(self.normalities),
             others=self.others,
             nand=self.nand,
             prompts=saved.Words.of(self.prompts),
-            threshold=None if self.threshold is None else saved.Cut(**asdict(self.threshold)),
             shown=tuple(self.shown.examples),
             keys={name: tuple(key.hex() for key in own) for name, own in self.shown.keys.items()},
             **({name: getattr(self.shown.descriptors, name) for name in ("level", "highest")} if own else {}),
@@ -317,7 +316,8 @@ class AdaptedDetector:
 
         Args:
             folder: The folder.
-            detector: The one that was adapted, on which the threshold was set, or a folder of its maps; None: the folder that was saved.
+            detector: The one that was adapted, or a folder of its maps; None: the folder that was saved. On one that gives another map
+                of a drawn image, such as one fitted anew, the threshold is left out, with a warning.
             model: The vision-language model; None: the embedded one. Its texts must be those that were saved.
             normals: Normal images, by which examples are told that are added later; not needed where examples were saved.
 
@@ -332,7 +332,7 @@ class AdaptedDetector:
         descriptors = Descriptors(detector, model, normals, tensors.get("normal_patches"), found.level, found.highest)
         keys = {name: tuple(map(bytes.fromhex, own)) for name, own in found.keys.items()}
         shown = Shown(descriptors, found.nand, saved.shown(folder, tensors, found.shown, descriptors), keys)
-        threshold = None if found.threshold is None else Threshold(**found.threshold.model_dump())
+        threshold = saved.kept_threshold(found, folder, detector)
         said = found.prompts.prompt_set(folder), found.noun, found.nand, found.normalities
         adapted = cls(detector, model, *said, shown, found.others, tensors.get("normal_token"), threshold)
         saved.refuse_other_texts(folder, tensors, adapted.texts)

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
+from PIL import Image
 from pydantic import Field, ValidationError
 from ruamel.yaml import YAML
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from nandlib.data.maps import Detector, MapFolder
+from nandlib.data.maps import Detector, MapFolder, check_maps
 from nandlib.errors import DataError
 from nandlib.method.config import NandConfig, PromptConfig
 from nandlib.method.descriptors import Descriptors
 from nandlib.method.prompts import PromptSet
+from nandlib.method.threshold import Threshold
 from nandlib.settings import Section, read_yaml
 
 NAMES = ("adapted.yaml", "adapted.safetensors")
 SHOWN = "shown."  # before the name of a normality: the tensor of its examples
+SAME = 1e-3  # share by which what one detector says of an image may differ among processors
 
 
 Key = Annotated[str, Field(pattern=r"^([0-9a-f]{2})+$")]  # hexadecimal
@@ -60,6 +66,7 @@ class Saved(Section):
 
     format: Literal[1] = 1
     detector: str = Field(description="class of the base detector")
+    probe: tuple[float, float] | None = Field(None, description="mean and maximum of its map of a drawn image, if a threshold is kept")
     maps: str | None = Field(None, description="folder of its maps, if it is one; relative to this folder where it can be")
     image_root: str | None = Field(None, description="of the images that those maps belong to; relative as `maps` is")
     noun: str
@@ -87,11 +94,23 @@ def absolute(path: str, folder: Path) -> Path:
     return Path(os.path.abspath(folder.resolve() / path))
 
 
-def detector_words(detector: Detector, folder: Path) -> dict[str, Any]:
-    """What `Saved` says of a base detector."""
+def probe(detector: Detector) -> tuple[float, float] | None:
+    """Mean and maximum of a detector's map of one drawn image, by which another detector is told; None where it takes no such image."""
+    squares = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8).repeat(16, 0).repeat(16, 1)
+    try:
+        (found,) = check_maps(detector([Image.fromarray(squares)]), 1, type(detector).__name__)
+    except Exception:  # of anybody's code, which may know files alone
+        return None
+    return float(found.mean()), float(found.max())
+
+
+def detector_words(detector: Detector, folder: Path, threshold: Threshold | None) -> dict[str, Any]:
+    """What `Saved` says of a base detector, and of the threshold that was set on it."""
     maps = detector if isinstance(detector, MapFolder) else None
     return {
         "detector": type(detector).__name__,
+        "threshold": None if threshold is None else Cut(**asdict(threshold)),
+        "probe": None if threshold is None or maps is not None else probe(detector),
         "maps": None if maps is None else relative(maps.folder, folder),
         "image_root": None if maps is None or maps.image_root is None else relative(maps.image_root, folder),
     }
@@ -112,8 +131,23 @@ def base_detector(found: Saved, folder: Path, given: Detector | str | Path | Non
     images = None if found.image_root is None else absolute(found.image_root, folder)
     detector = MapFolder(given, images) if isinstance(given, (str, Path)) else given
     if type(detector).__name__ != found.detector:
-        raise DataError(f"{folder} was saved with a {found.detector} as base detector, not with a {type(detector).__name__}")
+        how = " (nandlib.integrations.anomalib.AnomalibDetector(module) is one)" if found.detector == "AnomalibDetector" else ""
+        raise DataError(f"{folder} was saved with {found.detector} as base detector{how}, not with {type(detector).__name__}")
     return detector
+
+
+def kept_threshold(found: Saved, folder: Path, detector: Detector) -> Threshold | None:
+    """The threshold that was saved; None, with a warning, if it was set on another detector, such as one that was fitted anew."""
+    if found.threshold is None:
+        return None
+    now = None if found.probe is None else probe(detector)
+    if found.probe is not None and (now is None or not np.allclose(now, found.probe, rtol=SAME, atol=0)):
+        warnings.warn(
+            f"{folder}: the threshold was set on another {found.detector} than is given, so it is left out: adapted.calibrate(normals)",
+            stacklevel=3,
+        )
+        return None
+    return Threshold(**found.threshold.model_dump())
 
 
 def write(folder: Path, saved: Saved, tensors: Mapping[str, Tensor]) -> None:

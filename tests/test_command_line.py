@@ -96,6 +96,13 @@ def test_a_missing_number_differs(twin, tmp_path):
     assert not found.loc["detectors.csv", "agrees"] and found.loc["deltas.csv", "agrees"]
 
 
+def test_a_class_may_be_called_as_what_is_missing(twin):
+    from nandlib.evaluation.verify import _read
+
+    table = _read("class,group,delta\nNA,null,1.5\nnan,None,\n", ["class", "group"])
+    assert table.index.tolist() == [("NA", "null"), ("nan", "None")] and table["delta"].isna().tolist() == [False, True]
+
+
 def test_run_does_what_make_study_does(project):
     done = run(project, "nand", "study", "run", "tiny", "--target", "protocol")
     assert "figures/tiny" in done.stdout and "Running stage" not in done.stdout

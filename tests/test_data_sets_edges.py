@@ -148,6 +148,20 @@ def test_columns_that_would_not_be_read(table, header):
         LAYOUTS["table"].classes(table(header))
 
 
+def test_tables_that_say_nothing_or_say_it_as_windows_does(table):
+    root = table()
+    (root / "images.parquet").write_bytes(b"")
+    assert LAYOUTS["table"].lacking(root) == ["of images.csv and images.parquet the first is read"]
+    text = (root / "images.csv").read_text()
+    for own, message in (
+        (text.replace("a.png", "img\\a.png"), r"image 'img\\a.png' has a backslash"),
+        (text.splitlines()[0] + "\n", "no row"),
+    ):
+        (root / "images.csv").write_text(own)
+        with pytest.raises(DataError, match=message):
+            LAYOUTS["table"].classes(root)
+
+
 def test_layouts_that_are_not_there(tmp_path):
     with pytest.raises(DataError, match="holds neither images.csv nor images.parquet"):
         LAYOUTS["table"].classes(tmp_path)

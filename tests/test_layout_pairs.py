@@ -44,8 +44,59 @@ def test_a_mask_is_that_of_the_image_of_its_whole_name(tmp_path):
 def test_a_mask_of_two_images_is_refused(tmp_path):
     MINIATURES["mvtec_ad"](tmp_path)
     shutil.copy(tmp_path / "plate/test/hole/000.png", tmp_path / "plate/test/hole/000.JPG")
-    with pytest.raises(DataError, match=r"000_mask\.png could be the mask of 2 images named 000 in .*hole: rename all but one"):
+    with pytest.raises(DataError, match=r"000_mask\.png could be the mask of 000\.JPG and of 000\.png in .*hole: rename all but one"):
         built(tmp_path)
+
+
+def test_names_that_end_as_masks_do(tmp_path):
+    MINIATURES["mvtec_ad"](tmp_path)
+    images, masks = tmp_path / "plate/test/rust", tmp_path / "plate/ground_truth/rust"
+    shutil.rmtree(images), shutil.rmtree(masks, ignore_errors=True)
+    for name in ("000", "000_mask"):
+        picture(images / f"{name}.png")
+        mask(masks / f"{name}_mask.png", *([255] if name == "000" else [255, 255]))
+    frame = built(tmp_path)[0]
+    own = frame[frame["type"] == "rust"].set_index("image")["mask"].to_dict()
+    place = "plate/ground_truth/rust"
+    assert own == {f"plate/test/rust/{name}.png": f"{place}/{name}_mask.png" for name in ("000", "000_mask")}
+    (masks / "000_mask_mask.png").unlink()
+    with pytest.raises(DataError, match=r"000_mask\.png could be the mask of 000\.png and of 000_mask\.png"):
+        built(tmp_path)
+    (masks / "000_mask.png").unlink()  # masks beside their images
+    with pytest.raises(DataError, match=r"rust: 000_mask is named as the mask of 000\.png: masks lie in a folder of their own"):
+        built(tmp_path)
+
+
+def test_an_accent_is_one_with_its_letter(tmp_path):
+    MINIATURES["mvtec_ad"](tmp_path)
+    picture(tmp_path / "plate/test/hole/r\u00e4.png")
+    mask(tmp_path / "plate/ground_truth/hole/ra\u0308_mask.png", 255)
+    assert areas(tmp_path)["r\u00e4.png"] == 6 and not left_out(tmp_path)
+
+
+def test_good_is_spelt_so_and_images_lie_where_they_are_looked_for(tmp_path):
+    MINIATURES["mvtec_ad"](tmp_path)
+    picture(tmp_path / "plate/test/Good/000.png")
+    with pytest.raises(DataError, match="type named 'Good': normal images are of type 'good'"):
+        built(tmp_path)
+    shutil.rmtree(tmp_path / "plate/test/Good")
+    picture(tmp_path / "plate/test/dent/inner/000.png")
+    with pytest.raises(DataError, match="they are in its folder 'inner': move them up"):
+        built(tmp_path)
+
+
+def test_another_layout_than_is_said_is_named(tmp_path):
+    MINIATURES["mvtec_ad"](tmp_path)
+    with pytest.raises(DataError, match="holds no class folder .*: it looks like 'mvtec_ad', which data.layout can say"):
+        built(tmp_path, layout="visa")
+
+
+def test_a_single_good_image_is_little_to_compare_with(tmp_path):
+    MINIATURES["mvtec_ad"](tmp_path)
+    for path in sorted((tmp_path / "plate/test/good").iterdir())[1:]:
+        path.unlink()
+    notes = DataSheet.of(tmp_path, progress=False).notes
+    assert any(note.startswith("fewer than 5 good test images: ") and "plate (1)" in note for note in notes)
 
 
 @pytest.mark.parametrize(

@@ -210,8 +210,8 @@ def test_groupings(tmp_path):
         ("a: {b: [x, x]}", "a has type 'x' twice"),
         ("a: {good: [x]}", "a/good: 'good' is no group of defects"),
         ("a: {b: [good]}", "a/b: 'good' is no group of defects, nor one of its types"),
-        ("a: {b: [{x: y}]}", "a/b must be a list of at least one type"),
-        ("a: {b: [1]}", "a/b must be a list of at least one type"),
+        ("a: {b: [{x: y}]}", "a/b: types are text"),
+        ("a: {b: [001]}", "a/b: types are text: put what was read as 1 in quotes"),
         ("a: {b: [x", "is not valid YAML"),
     ):
         (tmp_path / "g.yaml").write_text(text)

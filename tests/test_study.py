@@ -71,6 +71,15 @@ def test_no_class_with_two_groups(own, tmp_path):
         write_manifest(own(), progress=False)
 
 
+def test_what_was_left_out_is_told_where_too_little_is_left(own, tmp_path):
+    for path in (tmp_path / "images").glob("*/test/hair/*"):
+        path.write_bytes(b"")
+    study = own("root: images", "root: images, on_unreadable: skip")
+    with pytest.raises(DataError, match=r"no class has two groups or more.*\n4 images were left out, such as: skipped: .*hair"):
+        write_manifest(study, progress=False)
+    assert (study.data / "manifest_notes.txt").read_text().count("skipped: ") == 4
+
+
 def test_missing_results_name_their_stage(own):
     with pytest.raises(DataError, match=r"manifest.csv is missing: run 'nand study run \w+' \(stage 'manifest'\) first"):
         own().manifest  # noqa: B018

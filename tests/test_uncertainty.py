@@ -336,6 +336,12 @@ def test_a_true_gain_is_significant_and_none_is_not():
         assert row.gap_closed_low < row.gap_closed_high
 
 
+def test_one_good_image_gives_no_interval():
+    frame = make(0, 1, 20, 2.0, "d", "carpet")
+    groups, detectors = uncertainty(resample(frame, resamples=50))
+    assert groups[["ci_low", "ci_high"]].isna().all(axis=None) and detectors.loc[0, ["delta_low", "gap_closed_high"]].isna().all()
+
+
 def test_intervals_cover_the_truth():
     """95 % intervals of a known Δ (a shift between normal distributions) over many simulated test sets."""
     shift, hits, n = 1.0, 0, 150

@@ -86,8 +86,10 @@ def load_grouping(name: str) -> Grouping:
             raise PresetError(f"{path}: class '{class_name}' must map each group to a list of types")
         seen: set[str] = set()
         for group, types in groups.items():
-            if not isinstance(types, list) or not types or not all(isinstance(name, str) for name in types):
+            if not isinstance(types, list) or not types:
                 raise PresetError(f"{path}: {class_name}/{group} must be a list of at least one type")
+            if odd := [name for name in types if not isinstance(name, str)]:
+                raise PresetError(f"{path}: {class_name}/{group}: types are text: put what was read as {odd[0]!r} in quotes")
             if not isinstance(group, str) or not isinstance(class_name, str):
                 raise PresetError(f"{path}: {class_name}/{group}: names are text: put '{group}' in quotes")
             if group in (GOOD, ALWAYS_ABNORMAL) or GOOD in types:

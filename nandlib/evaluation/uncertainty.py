@@ -110,7 +110,8 @@ def uncertainty(draws: Draws) -> tuple[pd.DataFrame, pd.DataFrame]:
         one image, whose spread the interval cannot know (it is NaN where good or the group itself is such a one); p of DeLong's test with
         the spread within groups, and Holm's adjustment over the groups of a detector. By detector, `DETECTOR_COLUMNS`: intervals of the
         mean Δ over classes and of the share of the gap that is closed, over images of these very classes; that of the mean Δ over classes
-        (``classes_low``, ``classes_high``: `nandlib.evaluation.statistics.cluster_interval`; NaN of one); how many groups are better and
+        (``classes_low``, ``classes_high``: `nandlib.evaluation.statistics.cluster_interval`; NaN of one); those over images are NaN where a
+        class has one good image; how many groups are better and
         worse after Holm's adjustment; ``n_single`` of all classes; the p of sign flips by class over groups, and Wilcoxon's over classes.
     """
     groups, detectors = [], []
@@ -127,7 +128,9 @@ def uncertainty(draws: Draws) -> tuple[pd.DataFrame, pd.DataFrame]:
         counts = int((clear & (deltas > 0)).sum()), int((clear & (deltas < 0)).sum()), int(frame.groupby("class")["n_single"].first().sum())
         mean = _mean(classes)
         of_classes = [cluster.mean(keepdims=True) for cluster in clusters]
-        intervals = *interval(mean[:, AFTER] - mean[:, BEFORE]), *cluster_interval(of_classes), *_gap_interval(mean)
+        known = all((drawn.strata == "good").sum() > 1 for drawn in classes)  # else no resampling moves what all are compared with
+        over_images = (*interval(mean[:, AFTER] - mean[:, BEFORE]), *_gap_interval(mean)) if known else (np.nan,) * 4
+        intervals = *over_images[:2], *cluster_interval(of_classes), *over_images[2:]
         detectors.append((detector, *intervals, *counts, sign_flips(clusters), wilcoxon(np.concatenate(of_classes))))
     return pd.concat(groups, ignore_index=True), pd.DataFrame(detectors, columns=DETECTOR_COLUMNS)
 

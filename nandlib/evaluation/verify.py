@@ -111,7 +111,10 @@ def _check(study: OpenStudy, name: str, keys: list[str], columns: list[str], tol
 
 
 def _read(text: str, keys: list[str]) -> pd.DataFrame:
-    return pd.read_csv(io.StringIO(text), float_precision="round_trip", dtype=dict.fromkeys(keys, str)).set_index(keys)
+    empty = {column: "" for column in pd.read_csv(io.StringIO(text), nrows=0).columns if column not in keys}  # a class may be called NA
+    return pd.read_csv(
+        io.StringIO(text), float_precision="round_trip", keep_default_na=False, na_values=empty, dtype=dict.fromkeys(keys, str)
+    ).set_index(keys)
 
 
 def _expected(study: OpenStudy, name: str, folder: Path | None) -> str:

@@ -152,7 +152,11 @@ def _more(manifest: pd.DataFrame) -> Sequence[str]:
     typed = manifest[~manifest["group"].isin(["good", ""])]
     few = [f"{name}/{kind} ({len(rows)})" for (name, kind), rows in typed.groupby(["class", "type"], sort=False) if len(rows) < FEWEST]
     several = manifest[(manifest["group"] == "") & (manifest["type"] != "good")]
+    good = manifest[(manifest["split"] == "test") & (manifest["type"] == "good")].groupby("class", sort=False).size()
     found = []
+    if len(scarce := good[good < FEWEST]):
+        said = ", ".join(f"{name} ({count})" for name, count in scarce.items())
+        found.append(f"fewer than {FEWEST} good test images: {said} (every AUROC is against these, and says little)")
     if few:
         found.append(f"fewer than {FEWEST} images: {', '.join(few)} (their AUROC says little: put look-alikes into one group)")
     if len(several):

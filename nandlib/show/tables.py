@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from nandlib.evaluation import paper
+from nandlib.show.style import LABELS
 
 
 def table2_layout(deltas: pd.DataFrame) -> pd.DataFrame:
@@ -68,6 +69,20 @@ def origin_sentence(origins: pd.DataFrame, detector: str) -> str:
     return " ".join(said)
 
 
+def most_and_least(table: pd.DataFrame) -> str:
+    """Which detectors a text helps most and least, in words.
+
+    Args:
+        table: `nandlib.evaluation.uncertainty.detector_summary`.
+    """
+    said = [
+        f"{LABELS[row.detector]}: {row.delta:+.1f} points (95 % interval over images {row.delta_low:+.1f} to {row.delta_high:+.1f}; "
+        f"{row.n_improved} of {row.n_groups} groups up, {row.n_better} significantly)"
+        for _, row in table.loc[[table["delta"].idxmax(), table["delta"].idxmin()]].iterrows()
+    ]
+    return f"The text does most for {said[0]}, and least for {said[1]}." if len(table) > 1 else f"{said[0]}."
+
+
 def over_classes(row: pd.Series, count: int) -> str:
     """What a mean Δ says of other products than the study's, in words.
 
@@ -87,7 +102,7 @@ def over_classes(row: pd.Series, count: int) -> str:
 def gap_closed(row: pd.Series) -> str:
     """The share of the gap that is closed (`nandlib.evaluation.uncertainty.gap_closed`), in words; ``row`` may have its interval."""
     if pd.isna(row["gap_closed"]):
-        return "the gap is too small for a share of it"
+        return "the gap is too small, or not clear, for a share of it"
     between = f" [{row['gap_closed_low']:.0f}, {row['gap_closed_high']:.0f}]" if "gap_closed_low" in row else ""
     return f"{row['gap_closed']:.0f}% of the gap{between}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nandlib.data.manifest import build_manifest
 from nandlib.data.published import check_images, source_of
+from nandlib.errors import DataError
 from nandlib.evaluation.origin import type_origins
 from nandlib.study.open_study import OpenStudy
 
@@ -22,10 +23,15 @@ def write_manifest(study: OpenStudy, progress: bool = True) -> list[str]:
     manifest, notes = build_manifest(study.images, study.config.data, study.grouping, progress)
     study.data.mkdir(parents=True, exist_ok=True)
     manifest.to_csv(study.data / "manifest.csv", index=False)
-    study.example()
+    (study.data / "manifest_notes.txt").write_text("".join(note + "\n" for note in notes))
+    try:
+        study.example()
+    except DataError as error:
+        if skipped := [note for note in notes if note.startswith("skipped")]:
+            raise DataError(f"{error}\n{len(skipped)} images were left out, such as: {skipped[0]}") from error
+        raise
     type_origins(study)
     for class_name, groups in study.test_groups().items():
         for group, types in groups.items():
             study.prompts.group_phrases(class_name, group, types)
-    (study.data / "manifest_notes.txt").write_text("".join(note + "\n" for note in notes))
     return notes

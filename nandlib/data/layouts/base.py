@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
 import warnings
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +94,8 @@ def some_images(folder: Path, class_name: str) -> list[Path]:
         other = next((own.name for own in folders(folder.parent) if own.name.lower() == folder.name and own.name != folder.name), None)
         beside = ", ".join(own.name for own in folders(folder.parent) if own != folder)
         fix = f": rename '{other}' to '{folder.name}'" if other else f" (beside it: {beside})" if beside else ""
+        if below := next((own.name for own in folders(folder) if images(own)), None):
+            fix = f": they are in its folder '{below}': move them up"
         raise DataError(f"class '{class_name}': no image in {folder} ({', '.join(IMAGE_SUFFIXES)}), which must hold some{fix}")
     return found
 
@@ -101,19 +103,29 @@ def some_images(folder: Path, class_name: str) -> list[Path]:
 def with_masks(
     root: Path, split: Literal["train", "test"], kind: str, found: Sequence[Path], masks: Sequence[Path] = (), several: bool = False
 ) -> list[Item]:
-    """Items of one folder of images; a mask, or folder of masks, is named as its image, with or without ``_mask``.
+    """Items of one folder of images; a mask, or folder of masks, is named as its image, all of them with or without ``_mask``.
 
     Raises:
-        DataError: If one mask is named as several images are.
+        DataError: If one mask is named as several images are, or one of the images as a mask of another.
     """
-    named, stems = {path.name if path.is_dir() else path.stem: path for path in masks}, Counter(path.stem for path in found)
-    items = []
-    for path in found:
-        mask = named.get(path.stem, named.get(f"{path.stem}_mask"))
-        if mask is not None and stems[path.stem] > 1:
-            raise DataError(f"{mask} could be the mask of {stems[path.stem]} images named {path.stem} in {path.parent}: rename all but one")
+    named, stems = {_name(path): path for path in masks}, [_name(path) for path in found]
+    ends = ("_mask", "") if all(f"{stem}_mask" in named for stem in stems) else ("", "_mask")  # names of images may end in _mask
+    items, whose, every = list[Item](), dict[Path, str](), set(stems)
+    for path, stem in zip(found, stems, strict=True):
+        mask = next((named[f"{stem}{end}"] for end in ends if f"{stem}{end}" in named), None)
+        if mask is None and f"{stem}_mask" in every:
+            raise DataError(
+                f"{path.parent}: {stem}_mask is named as the mask of {path.name}: masks lie in a folder of their own, or rename it"
+            )
+        if mask is not None and whose.setdefault(mask, path.name) != path.name:
+            raise DataError(f"{mask} could be the mask of {whose[mask]} and of {path.name} in {path.parent}: rename all but one")
         items.append(Item(split, kind, _inside(path, root), _inside(mask, root) if mask else "", several))
     return items
+
+
+def _name(path: Path) -> str:
+    """By which images and masks find each other: an accent is one with its letter."""
+    return unicodedata.normalize("NFC", path.name if path.is_dir() else path.stem)
 
 
 def in_order(items: Sequence[Item]) -> list[Item]:

@@ -42,7 +42,7 @@ class RealIAD:
         path, found, place = _file(root, class_name), list[Item](), (_images(root) / class_name).relative_to(root).as_posix()
         splits: tuple[Literal["train", "test"], ...] = ("train", "test")
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(path.read_text(encoding="utf-8-sig"))
             for split in splits:
                 for entry in content[split]:
                     kind, image, mask = entry["anomaly_class"], entry["image_path"], entry.get("mask_path")

@@ -11,14 +11,14 @@ import pandas as pd
 from nandlib.data.addresses import is_address, read
 from nandlib.data.groups import GOOD
 from nandlib.data.held import written
-from nandlib.data.layouts.base import Item, Whole, in_order, table_of
+from nandlib.data.layouts.base import Item, in_order, table_of
 from nandlib.errors import DataError
 
 FILES = ("images.csv", "images.parquet")
 NEEDED = ("image", "class", "split", "type")
 
 
-class Table(Whole):
+class Table:
     """``images.csv`` or ``images.parquet`` in the folder: image, class, split (train, test), type (``good`` or its name), and mask.
 
     Paths are relative to the folder, or addresses that `fsspec` opens (``https://…``, ``s3://…``): what lies there is fetched once, to
@@ -35,6 +35,11 @@ class Table(Whole):
     def classes(self, root: Path) -> list[str]:
         """Values of ``class``."""
         return sorted(set(_read(root)["class"]))
+
+    def lacking(self, root: Path) -> list[str]:
+        """See `Layout.lacking`."""
+        there = [name for name in FILES if (root / name).is_file()]
+        return [f"of {' and '.join(there)} the first is read"] if len(there) > 1 else []
 
     def items(self, root: Path, class_name: str) -> list[Item]:
         """See `Layout.items`."""
@@ -74,6 +79,8 @@ def _read(root: Path) -> pd.DataFrame:
         raise DataError(f"{root} holds neither {' nor '.join(FILES)}")
     frame = table_of(path, NEEDED, ["mask"])
     frame = frame.assign(mask=frame.get("mask", ""))
+    if frame.empty:
+        raise DataError(f"{path} has no row: one for every image")
     wrong = frame.loc[~frame["split"].isin(["train", "test"]), "split"]
     if len(wrong):
         raise DataError(f"{path}: split is '{wrong.iloc[0]}' in row {wrong.index[0] + 2}: train or test")
@@ -85,6 +92,9 @@ def _read(root: Path) -> pd.DataFrame:
     if len(spelt):
         raise DataError(f"{path}: type is '{frame.loc[spelt[0], 'type']}' in row {spelt[0] + 2}: normal images are of type '{GOOD}'")
     for name in ("image", "mask"):
+        windows = [place for place in frame[name] if "\\" in place and not (root / place).is_file()]
+        if windows:
+            raise DataError(f"{path}: {name} '{windows[0]}' has a backslash: folders are parted by /")
         outside = frame.loc[frame[name].map(_leads_out), name]
         if len(outside):
             raise DataError(

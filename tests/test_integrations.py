@@ -116,6 +116,12 @@ def test_thresholds_stay_and_forward_is_damped_too(folder, patchcore, model):
     twice = adapt_module(adapted, "dust")
     assert set(twice.normality.normalities) == {"hair", "dust"} and set(adapted.normality.normalities) == {"hair"}
     assert adapted.post_processor.image_threshold == patchcore.post_processor.image_threshold
+    engine_of(folder).test(patchcore, datamodule=data_of(folder), verbose=False)  # an Engine leaves its methods with what it ran
+    after_it = adapt_module(patchcore, "hair", model=model, noun="cloth")
+    for part in (after_it.post_processor, after_it.evaluator):
+        assert part.log.__self__ is after_it
+    predict(after_it, folder)
+    assert adapt_module(after_it, "dust").evaluator.log.__self__ is not after_it
     adapted.post_processor.image_sensitivity = 0.9
     assert patchcore.post_processor.image_sensitivity == twice.post_processor.image_sensitivity == 0.5  # each model decides for itself
     before, after, least = ([float(p.anomaly_map.max()) for p in predict(m, folder)] for m in (patchcore, adapted, twice))
@@ -292,6 +298,8 @@ def test_a_text_never_moves_the_threshold(model):
     assert plain.offset_ == pytest.approx(scores.min())  # one of five would be more than 5 %
     with pytest.raises(DataError, match="X must be a sequence of images, not one"):
         plain.predict(normals[0])
+    with pytest.raises(DataError, match="give a list of images, or an array of uint8"):
+        plain.predict(np.array(normals[:2], dtype=object))
     for table in (pd.DataFrame({"path": ["a.png"]}), np.array([["a.png"]])):
         with pytest.raises(DataError, match="X is a table: give its one column of images"):
             plain.predict(table)

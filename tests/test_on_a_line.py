@@ -285,4 +285,8 @@ def test_scores_of_many_images_hold_few_maps():
         assert asked == [256, 256, 88]
     with pytest.raises(DataError, match="not one"):
         adapted.scores(np.zeros((300, 8, 3), np.uint8))
+    odd = add_normality(lambda images: [np.where(image[..., 0] == 7, np.nan, 0.0) for image in images], "thread").remove("thread")
+    many[:], many[300] = 1, 7
+    with pytest.raises(DataError, match=r"image 44.*\(images are counted from number 256\)"):
+        odd.scores(many)
     assert adapted.scores([]).shape == (0,)

@@ -57,7 +57,7 @@ def test_a_clipped_peak_is_one_region():
     distance = round(128 / 32)
     peaks = peak_local_max(smooth, min_distance=distance, exclude_border=False)  # where nothing ties they are skimage's
     free = find_regions(torch.from_numpy(smooth)[None], (8, 8)).labels[0]
-    assert free[tuple(peaks.T)].tolist() == list(range(len(peaks)))
+    assert free[tuple(peaks.T)].tolist() == list(range(len(peaks))) and free.max() + 1 == len(peaks)
 
 
 def test_regions_do_not_depend_on_the_scale_of_the_map():

@@ -35,8 +35,10 @@ from nandlib.evaluation.uncertainty import (
     GROUP_COLUMNS,
     LEAST_GAP,
     _gap_interval,
+    delta_samples,
     detector_summary,
     gap_closed,
+    origin_table,
     resample,
     uncertainty,
 )
@@ -338,8 +340,12 @@ def test_a_true_gain_is_significant_and_none_is_not():
 
 def test_one_good_image_gives_no_interval():
     frame = make(0, 1, 20, 2.0, "d", "carpet")
-    groups, detectors = uncertainty(resample(frame, resamples=50))
+    draws = resample(frame, resamples=50)
+    groups, detectors = uncertainty(draws)
     assert groups[["ci_low", "ci_high"]].isna().all(axis=None) and detectors.loc[0, ["delta_low", "gap_closed_high"]].isna().all()
+    assert np.isnan(delta_samples(draws)["d"]).all()
+    table = delta_table(frame).merge(groups[["class", "group", "p_holm"]]).assign(origin="given")
+    assert origin_table(draws, table)[["delta_low", "delta_high"]].isna().all(axis=None)
 
 
 def test_intervals_cover_the_truth():

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nandlib.data.ahead import ahead, batched
 from nandlib.data.images import ImageLike, as_image, refuse_single
+from nandlib.errors import DataError
 
 Preprocess = Callable[[Image.Image], Tensor]
 PIECE = 256  # images whose maps are held at once: whole batches of all detectors
@@ -60,14 +61,19 @@ def in_batches(images: Sequence[ImageLike], preprocess: Preprocess, most: int) -
         yield Batch(own, {preprocess: tensors})
 
 
-def in_pieces(images: Sequence[ImageLike]) -> Iterator[Sequence[ImageLike]]:
-    """Images of which all maps at once may be more than memory holds, `PIECE` at a time, if they are a list, a tuple or an array."""
+def in_pieces(found: Callable[[Sequence[ImageLike]], np.ndarray], images: Sequence[ImageLike]) -> list[np.ndarray]:
+    """What is found of images of which all maps at once may be more than memory holds: of `PIECE` at a time, if they are a list, a tuple or
+    an array."""
     refuse_single(images, "images")
     if not isinstance(images, (list, tuple, np.ndarray)) or len(images) <= PIECE:
-        yield images
-        return
+        return [found(images)]
+    parts = []
     for start in range(0, len(images), PIECE):
-        yield images[start : start + PIECE]
+        try:
+            parts.append(found(images[start : start + PIECE]))
+        except DataError as error:
+            raise DataError(f"{error} (images are counted from number {start})") from error
+    return parts
 
 
 def inputs(images: Sequence[ImageLike], preprocess: Preprocess, most: int) -> Iterator[Tensor]:

@@ -134,8 +134,11 @@ def refuse_single(images: Any, name: str) -> None:
     no order or no length."""
     if images is None:
         raise DataError(f"{name} is None: leave it out, or give a sequence of images")
-    if hasattr(images, "columns") or (isinstance(images, np.ndarray) and images.dtype.kind in "UO" and images.ndim != 1):
+    text = isinstance(images, np.ndarray) and images.dtype.kind in "UO"
+    if getattr(images, "ndim", 0) == 2 and (text or hasattr(images, "columns")):
         raise DataError(f"{name} is a table: give its one column of images, as table['path'] or array[:, 0]")
+    if text and images.ndim > 2:
+        raise DataError(f"{name} is an array of {images.dtype}: give a list of images, or an array of uint8")
     if isinstance(images, (Set, Iterator)):
         raise DataError(f"{name} must be a sequence of images, in an order: sorted(paths), or list(images)")
     if isinstance(images, (str, Path)) and Path(images).is_dir():

@@ -132,7 +132,7 @@ def _classes(root: Path, layout: Layout, config: DataConfig, grouping: Grouping)
     if not found:
         if within := next((below for below in folders(root) if layout.classes(below)), None):
             raise DataError(f"data.root: {root} holds a data set in its folder '{within.name}': give that one, {within}, or link it there")
-        other = next((name for name, own in LAYOUTS.items() if own.fits(root)), None)
+        other = next((name for name, own in LAYOUTS.items() if own is not layout and own.fits(root)), None)
         fix = f": it looks like '{other}', which data.layout can say" if other else ""
         raise DataError(f"data.root: {root} holds no class folder ({'; '.join(layout.lacking(root)) or layout.described}){fix}")
     for key, names in (("classes", config.classes or ()), ("exclude_classes", config.exclude_classes)):
@@ -154,8 +154,8 @@ def _check_types(root: Path, layout: Layout, items: Mapping[str, Sequence[Item]]
                 f"data.root: {root} has a class or type named '{name}': such names stand in tables, commands and pages, so they hold "
                 "letters, digits, spaces and . , + - _ ( ) only (an accent is one with its letter, as in Unicode's form NFC): rename it"
             )
-        if name.lower() == GOOD != name:
-            raise DataError(f"data.root: {root} has a class or type named '{name}': normal images are of type '{GOOD}': rename it")
+        if name.lower() == GOOD != name and name in present.difference(config.exclude_types):
+            raise DataError(f"data.root: {root} has a type named '{name}': normal images are of type '{GOOD}': rename it")
     parts = {part for own in items.values() for item in own if item.several for part in item.type.split("+")}
     for key, names, known in (("exclude_types", config.exclude_types, present), ("abnormal_types", config.abnormal_types, present | parts)):
         for name in names:

@@ -150,10 +150,10 @@ def cluster_interval(clusters: Sequence[ArrayLike]) -> tuple[float, float]:
     Args:
         clusters: Values of the members of each of C clusters, n in all.
     """
-    values = [np.asarray(own, float) for own in clusters]
-    count, mean = len(values), float(np.concatenate(values).mean())
+    values, count = [np.asarray(own, float) for own in clusters], len(clusters)
     if count < 2:
         return float("nan"), float("nan")
+    mean = float(np.concatenate(values).mean())
     sums = np.array([(own - mean).sum() for own in values])
     error = float(np.sqrt(count / (count - 1) * (sums**2).sum())) / sum(map(len, values))
     half = float(stats.t.ppf((1 + LEVEL) / 2, count - 1)) * error

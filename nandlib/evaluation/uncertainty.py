@@ -54,7 +54,7 @@ def _gap_interval(means: np.ndarray) -> tuple[float, float]:
     interval is the same idea for normal errors, and unbounded exactly where the gap is not clear, which is where this says nothing.
     """
     gap, gain = means[:, OTHERS] - means[:, BEFORE], means[:, AFTER] - means[:, BEFORE]
-    if interval(gap)[0] <= 0:
+    if not interval(gap)[0] > 0:  # nor where nothing is known
         return np.nan, np.nan
     some = gap > 0
     beyond = np.where(gain == 0, 0.0, np.copysign(np.inf, gain))
@@ -71,7 +71,7 @@ class Resampled:
         strata: ``(n,)`` group of each image, ``"good"`` for good ones.
         before: ``(n,)`` scores before.
         after: Added group → ``(n,)`` scores after.
-        samples: ``(resamples, G, 3)``: `nandlib.evaluation.statistics.bootstrap`.
+        samples: ``(resamples, G, 3)``: `nandlib.evaluation.statistics.bootstrap`; NaN where there is one good image.
     """
 
     class_name: str
@@ -95,6 +95,8 @@ def resample(scores: pd.DataFrame, *, seed: int = 0, resamples: int = RESAMPLES)
     found: Draws = {}
     for (detector, class_name), own in _class_scores(scores):
         samples = bootstrap(*own, name=class_name, seed=seed, resamples=resamples)
+        if (own[0] == "good").sum() == 1:  # with which all are compared: no resampling moves it
+            samples = np.full_like(samples, np.nan)
         found.setdefault(detector, []).append(Resampled(class_name, *own, samples))
     return found
 
@@ -128,9 +130,7 @@ def uncertainty(draws: Draws) -> tuple[pd.DataFrame, pd.DataFrame]:
         counts = int((clear & (deltas > 0)).sum()), int((clear & (deltas < 0)).sum()), int(frame.groupby("class")["n_single"].first().sum())
         mean = _mean(classes)
         of_classes = [cluster.mean(keepdims=True) for cluster in clusters]
-        known = all((drawn.strata == "good").sum() > 1 for drawn in classes)  # else no resampling moves what all are compared with
-        over_images = (*interval(mean[:, AFTER] - mean[:, BEFORE]), *_gap_interval(mean)) if known else (np.nan,) * 4
-        intervals = *over_images[:2], *cluster_interval(of_classes), *over_images[2:]
+        intervals = *interval(mean[:, AFTER] - mean[:, BEFORE]), *cluster_interval(of_classes), *_gap_interval(mean)
         detectors.append((detector, *intervals, *counts, sign_flips(clusters), wilcoxon(np.concatenate(of_classes))))
     return pd.concat(groups, ignore_index=True), pd.DataFrame(detectors, columns=DETECTOR_COLUMNS)
 

@@ -163,8 +163,9 @@ def adapt_module(
     for own in ("_modules", "_parameters", "_buffers"):  # the dictionaries too, or what is set on one would be set on both
         setattr(adapted, own, dict(getattr(module, own)))
     for own in DECIDES:
-        if own in adapted._modules:
-            setattr(adapted, own, copy.deepcopy(getattr(module, own)))
+        if (part := getattr(module, own, None)) is not None:
+            logs = (vars(part).get(name) for name in ("log", "log_dict"))  # an Engine gives its callbacks those of the model that it runs
+            setattr(adapted, own, copy.deepcopy(part, {id(log.__self__): adapted for log in logs if hasattr(log, "__self__")}))
     if isinstance(text, AdaptedDetector):
         base = text.detector
         if floor is not None or options or isinstance(adapted, _WithNormality) or getattr(base, "module", None) is not module:
@@ -193,7 +194,7 @@ class _WithNormality(AnomalibModule):
     normality: AdaptedDetector
 
     def __reduce__(self) -> tuple[Any, ...]:  # its class is made here, and has no name that pickle could look up
-        return _blank, (type(self).__bases__[1],), self.__dict__
+        return _blank, (type(self).__bases__[1],), self.__getstate__()
 
     def to_onnx(self, *args: Any, **kwargs: Any) -> Any:
         raise ModelError(

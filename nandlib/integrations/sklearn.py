@@ -86,10 +86,10 @@ class NormalityDetector(OutlierMixin, BaseEstimator):
             raise DataError(f"contamination must be a number between 0 and 0.5, not {short(self.contamination)}")
         model = self.model or load_model("mini")
         base = fit_detector(self.detector, model, noun=self.noun, normals=X) if isinstance(self.detector, str) else self.detector
-        normal_maps = base.normal_maps(range(len(X))) if isinstance(self.detector, str) and hasattr(base, "normal_maps") else base(X)
         trained = base.detector if isinstance(base, AdaptedDetector) else base
         if not isinstance(self.detector, str) and any(map(Descriptors(trained, model).knows, X)):
             raise DataError("the detector was trained on some of these images, which score too low: fit it by its name, or give others")
+        normal_maps = base.normal_maps(range(len(X))) if isinstance(self.detector, str) and hasattr(base, "normal_maps") else base(X)
         offset = float(np.quantile(-_maxima(normal_maps, X, base), self.contamination, method="lower"))  # at most that share
         found: AdaptedDetector | Detector = base
         together = len(self.texts) == 1

@@ -206,7 +206,7 @@ class AdaptedDetector:
 
     def scores(self, images: Sequence[ImageLike]) -> np.ndarray:
         """Image scores ``(N,)``: the maximum of each adapted map, or what ``nand.image_score`` says."""
-        return np.concatenate([self._scores(self(piece)) for piece in in_pieces(images)])
+        return np.concatenate(in_pieces(lambda piece: self._scores(self(piece)), images))
 
     def calibrate(self, normals: Sequence[ImageLike] | None = None, level: float = 0.05) -> AdaptedDetector:
         """With a threshold that rejects at most a share `level` of normal images.
@@ -283,7 +283,7 @@ class AdaptedDetector:
         return check(**scores, threshold=own or promised_threshold(normal, level), said=bool(self.normalities))
 
     def save(self, folder: str | Path) -> Path:
-        """Write all but the base detector, which is named only (a folder of maps by its path), and the model (`nandlib.method.saved`)."""
+        """Write all but model and base detector (`nandlib.method.saved`), whose map of a drawn image is asked for with a threshold."""
         folder = Path(folder)
         own = bool(self.shown.examples) and not self.shown.descriptors.lent  # what is normal is no part of the detector
         content = saved.Saved(
@@ -316,8 +316,8 @@ class AdaptedDetector:
 
         Args:
             folder: The folder.
-            detector: The one that was adapted, or a folder of its maps; None: the folder that was saved. On one that gives another map
-                of a drawn image, such as one fitted anew, the threshold is left out, with a warning.
+            detector: The one that was adapted, or a folder of its maps; None: the folder that was saved. On one whose map of a drawn image
+                is another, as of most that are fitted anew, the threshold is left out, with a warning.
             model: The vision-language model; None: the embedded one. Its texts must be those that were saved.
             normals: Normal images, by which examples are told that are added later; not needed where examples were saved.
 

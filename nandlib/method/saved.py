@@ -95,13 +95,17 @@ def absolute(path: str, folder: Path) -> Path:
 
 
 def probe(detector: Detector) -> tuple[float, float] | None:
-    """Mean and maximum of a detector's map of one drawn image, by which another detector is told; None where it takes no such image."""
+    """Mean and maximum of a detector's map of one drawn image, by which another detector is told; None where it takes no such image, or
+    says something else of it each time."""
     squares = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8).repeat(16, 0).repeat(16, 1)
     try:
-        (found,) = check_maps(detector([Image.fromarray(squares)]), 1, type(detector).__name__)
+        maps = [check_maps(detector([Image.fromarray(squares)]), 1, type(detector).__name__)[0] for _ in range(2)]
+    except MemoryError:
+        raise
     except Exception:  # of anybody's code, which may know files alone
         return None
-    return float(found.mean()), float(found.max())
+    first, again = ((float(found.mean()), float(found.max())) for found in maps)
+    return first if np.allclose(first, again, rtol=SAME, atol=0) else None
 
 
 def detector_words(detector: Detector, folder: Path, threshold: Threshold | None) -> dict[str, Any]:
@@ -137,17 +141,15 @@ def base_detector(found: Saved, folder: Path, given: Detector | str | Path | Non
 
 
 def kept_threshold(found: Saved, folder: Path, detector: Detector) -> Threshold | None:
-    """The threshold that was saved; None, with a warning, if it was set on another detector, such as one that was fitted anew."""
+    """The threshold that was saved; None, with a warning, if another detector is given than it was set on, as far as that can be told."""
     if found.threshold is None:
         return None
     now = None if found.probe is None else probe(detector)
-    if found.probe is not None and (now is None or not np.allclose(now, found.probe, rtol=SAME, atol=0)):
-        warnings.warn(
-            f"{folder}: the threshold was set on another {found.detector} than is given, so it is left out: adapted.calibrate(normals)",
-            stacklevel=3,
-        )
-        return None
-    return Threshold(**found.threshold.model_dump())
+    if found.probe is None or (now is not None and np.allclose(now, found.probe, rtol=SAME, atol=0)):
+        return Threshold(**found.threshold.model_dump())
+    said = f"was set on another {found.detector} than is given" if now else f"cannot be told to be of the {found.detector} that is given"
+    warnings.warn(f"{folder}: the threshold {said}, and is left out: adapted.calibrate(normals)", stacklevel=3)
+    return None
 
 
 def write(folder: Path, saved: Saved, tensors: Mapping[str, Tensor]) -> None:

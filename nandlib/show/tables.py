@@ -62,11 +62,18 @@ def origin_sentence(origins: pd.DataFrame, detector: str) -> str:
     if len(rows) < 2:
         return ""
     said = (
-        f"{ORIGINS[str(row.origin)]}: **{row.delta:+.1f}** points ({row.delta_low:+.1f} to {row.delta_high:+.1f}), {row.n_improved} of "
-        f"{row.n_groups} groups up, {row.n_better} significantly better, {row.n_worse} worse."
-        for row in rows.itertuples()
+        f"{ORIGINS[str(row['origin'])]}: **{row['delta']:+.1f}** points ({between(row)}), {row['n_improved']} of "
+        f"{row['n_groups']} groups up, {row['n_better']} significantly better, {row['n_worse']} worse."
+        for _, row in rows.iterrows()
     )
     return " ".join(said)
+
+
+def between(row: pd.Series) -> str:
+    """The 95 % interval of Δ over images, in words."""
+    if pd.isna(row["delta_low"]):
+        return "no interval: a class has one good image"
+    return f"95 % interval over images {row['delta_low']:+.1f} to {row['delta_high']:+.1f}"
 
 
 def most_and_least(table: pd.DataFrame) -> str:
@@ -76,7 +83,7 @@ def most_and_least(table: pd.DataFrame) -> str:
         table: `nandlib.evaluation.uncertainty.detector_summary`.
     """
     said = [
-        f"{LABELS[row.detector]}: {row.delta:+.1f} points (95 % interval over images {row.delta_low:+.1f} to {row.delta_high:+.1f}; "
+        f"{LABELS[row.detector]}: {row.delta:+.1f} points ({between(row)}; "
         f"{row.n_improved} of {row.n_groups} groups up, {row.n_better} significantly)"
         for _, row in table.loc[[table["delta"].idxmax(), table["delta"].idxmin()]].iterrows()
     ]

@@ -168,6 +168,8 @@ def test_table2_layout_puts_the_average_first():
     assert "paper_before" not in tables.table2_layout(foreign)
     table3 = detector_table(delta_table(make_scores(detector="aprilgan")))
     assert tables.with_paper(table3, ["door"]) is table3
+    both = tables.with_intervals(pd.DataFrame({"a": [1.0, 2.0], "a_low": [0.04, None], "a_high": [2.0, 3.0], "b": ["x", "y"]}))
+    assert both.to_dict("list") == {"a": [1.0, 2.0], "a_ci": ["[0.0, 2.0]", "–"], "b": ["x", "y"]}
     assert tables.with_paper(table3, set(paper.deltas()["class"]))["paper_before"].tolist() == [70.6]
 
 

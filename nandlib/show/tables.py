@@ -44,6 +44,20 @@ def with_paper(table3: pd.DataFrame, classes: Iterable[str]) -> pd.DataFrame:
     return table3.merge(printed, on="detector", how="left")
 
 
+def with_intervals(table: pd.DataFrame) -> pd.DataFrame:
+    """A table in which ``<name>_low`` and ``<name>_high`` are one column ``<name>_ci`` of words, "–" where nothing is known."""
+    columns: dict[str, pd.Series] = {}
+    for column in map(str, table.columns):
+        if column.endswith("_low"):
+            name = column.removesuffix("_low")
+            ends = zip(table[column], table[f"{name}_high"], strict=True)
+            said = ["–" if pd.isna(low) or pd.isna(high) else f"[{low:.1f}, {high:.1f}]" for low, high in ends]
+            columns[f"{name}_ci"] = pd.Series(said, table.index)
+        elif not column.endswith("_high"):
+            columns[column] = table[column]
+    return pd.DataFrame(columns)
+
+
 ORIGINS = {  # `nandlib.evaluation.origin`
     "shared_primitive": "Where a function draws the defect that also drew training images of the embedded model",
     "product_specific": "Where the product itself is drawn otherwise, by code that no training image has seen",

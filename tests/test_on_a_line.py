@@ -90,8 +90,9 @@ def test_python_warns_of_words_that_the_model_was_never_told(folder):
     with pytest.warns(UnheardWarning, match="“zzqx”: no word of it") as told:
         adapted = add_normality(contrast, ["zzqx", "scratch"], model=model)
     assert len(told) == 1
-    with pytest.warns(UnheardWarning, match="“blorf”"):
+    with pytest.warns(UnheardWarning, match="“blorf”") as added:
         adapted.add("blorf")
+    assert told[0].filename == added[0].filename == __file__  # the line that said it
     with warnings.catch_warnings(action="error"):
         add_normality(contrast, "loose threads", model=model)
         add_normality(contrast, "zzqx", model=MiniModel(model.heads))  # of other heads nobody knows what trained them

@@ -42,7 +42,7 @@ class MapFolder:
             )
         if not self.folder.is_dir():
             raise DataError(f"{self.folder} is not a folder of anomaly maps (a detector of a name is made by nandlib.fit_detector)")
-        self._taken = dict[Path, Path]()  # map → image, where names alone tell them: of every call, since the next asks for others
+        self._taken = dict[Path, Path]()  # map → image, of every call, since the next asks for others
 
     def path_of(self, image: str | Path) -> Path:
         """The map file of an image.
@@ -76,16 +76,16 @@ class MapFolder:
 
     def __call__(self, images: Sequence[ImageLike]) -> list[np.ndarray]:
         """One ``(H, W)`` map an image; `images` must be paths."""
-        maps, taken = [], self._taken if self.image_root is None else dict[Path, Path]()
+        maps = []
         for image in images:
             if not isinstance(image, (str, Path)):
                 raise DataError("a folder of maps needs the paths of the images, not the images themselves")
             path, whole = self.path_of(image), Path(os.path.realpath(image))
-            found, other = check_map(_read(path), str(path)), taken.get(path, whole)
+            found, other = check_map(_read(path), str(path)), self._taken.get(path, whole)
             if other != whole and (other.exists() or not whole.exists()):  # else it has moved
                 fix = "give MapFolder the image_root" if self.image_root is None else "rename one of them"
                 raise DataError(f"{other} and {image} would share the map {path}: {fix}")
-            taken[path] = whole
+            self._taken[path] = whole
             maps.append(found)
         return maps
 

@@ -90,6 +90,13 @@ def test_a_map_is_one_images_in_later_calls_too(tmp_path):
         maps(["good/000.png"])
     with pytest.raises(DataError, match="would share the map"):
         maps(["thread/000.png"])
+    for name in ("000.png", "000.jpg"):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        (tmp_path / "images" / name).touch()
+    rooted = MapFolder(tmp_path, tmp_path / "images")
+    rooted([tmp_path / "images/000.png"])
+    with pytest.raises(DataError, match="would share the map .*rename one of them"):
+        rooted([tmp_path / "images/000.jpg"])
 
 
 @pytest.mark.parametrize(("top", "read"), [(1.0, 255), (1.001, None), (1.9, None), (2.0, 2), (200.0, 200)])
@@ -100,13 +107,6 @@ def test_numbers_that_go_a_little_beyond_one(tmp_path, top, read):
             load_image(tmp_path / "x.tiff")
     else:
         assert np.asarray(load_image(tmp_path / "x.tiff")).max() == read
-    for name in ("000.png", "000.jpg"):
-        (tmp_path / "images").mkdir(exist_ok=True)
-        (tmp_path / "images" / name).touch()
-    rooted = MapFolder(tmp_path, tmp_path / "images")
-    rooted([tmp_path / "images/000.png"])
-    with pytest.raises(DataError, match="would share the map .*rename one of them"):
-        rooted([tmp_path / "images/000.jpg"])
 
 
 def test_white_that_is_zero(tmp_path):

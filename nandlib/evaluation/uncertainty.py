@@ -111,10 +111,10 @@ def uncertainty(draws: Draws) -> tuple[pd.DataFrame, pd.DataFrame]:
         By group, `GROUP_COLUMNS`: 95 % interval of Δ (points); ``n_single``, how many groups of the class (good images among them) have
         one image, whose spread the interval cannot know (it is NaN where good or the group itself is such a one); p of DeLong's test with
         the spread within groups, and Holm's adjustment over the groups of a detector. By detector, `DETECTOR_COLUMNS`: intervals of the
-        mean Δ over classes and of the share of the gap that is closed, over images of these very classes; that of the mean Δ over classes
-        (``classes_low``, ``classes_high``: `nandlib.evaluation.statistics.cluster_interval`; NaN of one); those over images are NaN where a
-        class has one good image; how many groups are better and
-        worse after Holm's adjustment; ``n_single`` of all classes; the p of sign flips by class over groups, and Wilcoxon's over classes.
+        mean Δ over classes and of the share of the gap that is closed, over images of these very classes (NaN where one has a single good
+        image); that of the mean Δ over classes as such (``classes_low``, ``classes_high``, by
+        `nandlib.evaluation.statistics.cluster_interval`); how many groups are better and worse after Holm's adjustment; ``n_single`` of
+        all classes; the p of sign flips by class over groups, and Wilcoxon's over classes.
     """
     groups, detectors = [], []
     for detector, classes in draws.items():

@@ -159,33 +159,37 @@ def adapt_module(
         >>> again = AdaptedDetector.load(folder, AnomalibDetector(patchcore))  # (patchcore, floor) if it has one  # doctest: +SKIP
         >>> adapted = adapt_module(patchcore, again)  # doctest: +SKIP
     """
-    adapted = copy.copy(module.eval())
-    for own in ("_modules", "_parameters", "_buffers"):  # the dictionaries too, or what is set on one would be set on both
-        setattr(adapted, own, dict(getattr(module, own)))
-    for own in DECIDES:
-        if (part := getattr(module, own, None)) is not None:
-            logs = (vars(part).get(name) for name in ("log", "log_dict"))  # an Engine gives its callbacks those of the model that it runs
-            setattr(adapted, own, copy.deepcopy(part, {id(log.__self__): adapted for log in logs if hasattr(log, "__self__")}))
     if isinstance(text, AdaptedDetector):
-        base = text.detector
-        if floor is not None or options or isinstance(adapted, _WithNormality) or getattr(base, "module", None) is not module:
+        if floor is not None or options or isinstance(module, _WithNormality) or getattr(text.detector, "module", None) is not module:
             raise ModelError(
                 "a normality that was saved is given alone, and was loaded for this very module, which is not adapted: "
                 "adapt_module(module, AdaptedDetector.load(folder, AnomalibDetector(module, floor)))"
             )
-        adapted.__class__ = _with_normality(type(module))
-        assert isinstance(adapted, _WithNormality)  # now
-        adapted.normality = text
-        return adapted
-    if isinstance(adapted, _WithNormality):
+        normality = text
+    elif isinstance(module, _WithNormality):
         if floor is not None:
             raise ModelError("the module is adapted already and keeps its floor: give it when the first normality is added")
-        adapted.normality = add_normality(adapted.normality, text, **options)
-        return adapted
-    adapted.__class__ = _with_normality(type(module))
+        normality = add_normality(module.normality, text, **options)
+    else:
+        normality = add_normality(AnomalibDetector(module, floor), text, **options)
+    adapted = _sharing(module.eval())
+    if not isinstance(adapted, _WithNormality):
+        adapted.__class__ = _with_normality(type(module))
     assert isinstance(adapted, _WithNormality)  # now
-    adapted.normality = add_normality(AnomalibDetector(module, floor), text, **options)
+    adapted.normality = normality
     return adapted
+
+
+def _sharing(module: AnomalibModule) -> AnomalibModule:
+    """A copy with the same weights, and parts of its own that decide."""
+    copied = copy.copy(module)
+    for own in ("_modules", "_parameters", "_buffers"):  # the dictionaries too, or what is set on one would be set on both
+        setattr(copied, own, dict(getattr(module, own)))
+    for own in DECIDES:
+        if (part := getattr(module, own, None)) is not None:
+            logs = (vars(part).get(name) for name in ("log", "log_dict"))  # an Engine gives its callbacks those of the model that it runs
+            setattr(copied, own, copy.deepcopy(part, {id(log.__self__): copied for log in logs if hasattr(log, "__self__")}))
+    return copied
 
 
 class _WithNormality(AnomalibModule):

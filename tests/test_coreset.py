@@ -1,10 +1,14 @@
 """Coresets: a choice over shards against the choice among all."""
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import Tensor
 
 from nandlib.detectors.coreset import WITHIN, coreset, coreset_of_shards
+from nandlib.errors import DataError
 
 
 @pytest.fixture
@@ -32,6 +36,21 @@ def test_a_choice_over_shards_covers_what_the_choice_among_all_covers(clouds, si
     assert torch.equal(kept, clouds[numbers]) and len(set(numbers.tolist())) == 12
     assert len(set((numbers // 50).tolist())) == 12, "a cloud has no descriptor of its own"
     assert _radius(clouds, kept) <= 2 * _radius(clouds, exact)
+
+
+def test_a_small_last_shard_gives_one():
+    points = torch.randn(2020, 4, generator=torch.Generator().manual_seed(1))
+    kept, numbers = coreset_of_shards(_shards(points, 100), 0.02, 0)
+    assert len(kept) == len(numbers.unique()) == 40
+    with pytest.raises(DataError, match=r"a share of 0\.0002 of 2020 patches is none"):
+        coreset_of_shards(_shards(points, 100), 0.0002, 0)
+
+
+def test_what_others_say_meanwhile_is_heard(clouds):
+    before, bank = sys.stderr, clouds.repeat(4, 1)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda seed: coreset(bank, 0.3, seed), [0, 0, 1, 1]))
+    assert sys.stderr is before and torch.equal(found[0], found[1]) and torch.equal(found[2], found[3])
 
 
 def test_shards_are_read_one_at_a_time(clouds):

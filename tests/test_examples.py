@@ -283,3 +283,20 @@ def test_detector_text_and_examples_share_a_pass(model, patchcore):
 def test_the_models_own_default_is_one_model():
     assert load_model("mini") is load_model("mini")
     assert add_normality(fit_detector("patchcore", normals=NORMALS[:2]), "hair").model is load_model("mini")
+
+
+def test_a_turned_example_on_a_grid_that_is_not_square_points_where_it_is_marked():
+    pixels = np.zeros((32, 32, 3), np.uint8)
+    pixels[:8, :8, 0] = 255  # red in one corner, which is marked
+
+    def describe(images):
+        small = [np.asarray(Image.fromarray(own).resize((8, 4), Image.Resampling.BOX), np.float32) / 255 for own in images]
+        return torch.from_numpy(np.stack(small)).permute(0, 3, 1, 2)
+
+    def weigh(grid):
+        weights = torch.zeros(grid)
+        weights[0, :2] = 0.5
+        return weights
+
+    found = shown_directions(pixels, describe, weigh, torch.zeros(1, 3))
+    assert len(found) > 1 and torch.allclose(found, torch.tensor([1.0, 0, 0]).expand_as(found), atol=1e-5)

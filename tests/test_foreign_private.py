@@ -3,7 +3,6 @@
 import inspect
 
 import pytest
-from anomalib.models.components import KCenterGreedy
 from anomalib.models.image.winclip.torch_model import WinClipModel
 from open_clip.transformer import VisionTransformer
 
@@ -19,12 +18,6 @@ NEEDED = [
         "_global_pool",
         ["self", "x"],
         "RepairedWinClip pools windows with it: use the class token, what open_clip's forward does now",
-    ),
-    (
-        KCenterGreedy,
-        "update_distances",
-        ["self", "cluster_center"],
-        "nandlib/detectors/coreset.py overrides it to save time and memory: copy the new arithmetic into _KCenterGreedy, or drop it",
     ),
 ]
 

@@ -52,6 +52,13 @@ def test_a_threshold_is_not_set_on_what_the_detector_knows(model, files):
     for ask in (lambda: adapted.calibrate(files[3:]), lambda: adapted.recalibrate(files[3:], 0.5)):
         with pytest.raises(DataError, match="a threshold is set on images that the detector was not trained on"):
             ask()
+    opened = add_normality(fit_detector("patchcore", model, normals=[Image.open(path) for path in files[:4]]), "hair", model=model)
+    with pytest.raises(DataError, match="a threshold is set on images that the detector was not trained on"):
+        opened.calibrate(files[3:])
+    for one in (files[0], NORMALS[0], np.asarray(NORMALS[0])):
+        for ask in (adapted.calibrate, adapted.recalibrate):
+            with pytest.raises(DataError, match="images must be a sequence of images, not one"):
+                ask(one)
     shown = add_normality(contrast, examples=SQUARES[:1], model=model, normals=NORMALS)
     with pytest.raises(DataError, match="images that are no examples"):
         shown.recalibrate([*NORMALS, np.asarray(SQUARES[0])], 0.5)

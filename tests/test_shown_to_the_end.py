@@ -189,8 +189,9 @@ def test_an_example_that_may_show_nothing_is_told_so(patchcore, model):  # noqa:
         def __call__(self, images):
             return [between * single / single.max() for single in patchcore(images)]
 
-    with pytest.warns(UserWarning, match="example 1 may show nothing: its score is .*, and a normal image reaches"):
+    with pytest.warns(UserWarning, match="example 1 may show nothing: its score is .*, and a normal image reaches") as told:
         add_normality(Detector(), examples=SQUARES[:1], model=model)
+    assert told[0].filename == __file__
 
 
 def test_a_mask_of_several_planes_is_named(patchcore, model):  # noqa: F811

@@ -243,7 +243,11 @@ def placed(image: ImageLike) -> ImageLike:
 
 def kept(image: ImageLike) -> ImageLike:
     """An image that is looked at later: what is in memory as a copy, since the caller's may change."""
-    return placed(image) if isinstance(image, (str, Path)) else as_image(image).copy()
+    if isinstance(image, (str, Path)):
+        return placed(image)
+    own = as_image(image).copy()
+    own.filename = getattr(image, "filename", "")  # type: ignore[attr-defined]  # by which it is known again (`identities`)
+    return own
 
 
 def as_image(image: ImageLike) -> Image.Image:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable
-from contextlib import redirect_stderr
 
 import numpy as np
 import torch
-from anomalib.models.components import KCenterGreedy, SparseRandomProjection
+from anomalib.models.components import SparseRandomProjection
 from torch import Tensor
 
 from nandlib.errors import DataError
@@ -48,7 +46,7 @@ class _Nearest:
 
     def _nearer(self, place: int | Tensor, center: Tensor) -> Tensor:
         """Positions of the features to which the new choice may be the nearest, or of which products cannot tell."""
-        if torch.get_float32_matmul_precision() != "highest":  # then products have fewer digits than `slack` allows for
+        if not _exact():  # then products have fewer digits than `slack` allows for
             return torch.arange(len(self.features), device=self.features.device)
         both, reach = self.squares + self.squares[place].flatten(), self.distances.square()
         with torch.autocast(self.features.device.type, enabled=False):
@@ -57,17 +55,23 @@ class _Nearest:
         return (~(squared > reach + slack * (both + reach))).nonzero()[:, 0]  # also what has overflown, or is no number
 
 
-class _KCenterGreedy(KCenterGreedy):
-    """anomalib's sampler with the same choices, several times faster, and without a copy of all features for every one of them."""
+def _exact() -> bool:
+    """Whether products of float32 are exact to its rounding."""
+    try:
+        return torch.get_float32_matmul_precision() == "highest"
+    except RuntimeError:  # it was set in the newer way, which this does not tell
+        return False
 
-    nearest: _Nearest
 
-    def update_distances(self, cluster_center: int | Tensor | None) -> None:
-        if self.min_distances is None:
-            self.nearest = _Nearest(self.features)
-            self.min_distances = self.nearest.distances[:, None]  # the same memory: what is chosen is set to 0 there
-        assert cluster_center is not None  # anomalib's loop gives one
-        self.nearest.choose(cluster_center)
+def _greedy(features: Tensor, count: int) -> Tensor:
+    """Positions ``(count,)`` of the features that anomalib's `KCenterGreedy` chooses: the first by lot, then always the farthest."""
+    nearest = _Nearest(features)
+    chosen = [torch.randint(high=len(features), size=(1,), device=features.device).squeeze()]
+    while len(chosen) < count:
+        nearest.choose(chosen[-1])
+        chosen.append(nearest.distances.argmax())
+        nearest.distances[chosen[-1]] = 0
+    return torch.stack(chosen).cpu()
 
 
 def coreset(bank: Tensor, ratio: float, seed: int, projected: bool = False) -> Tensor:
@@ -83,19 +87,20 @@ def coreset(bank: Tensor, ratio: float, seed: int, projected: bool = False) -> T
     Raises:
         DataError: If that is none.
     """
-    if int(ratio * len(bank)) < 1:
-        raise DataError(
-            f"a share of {ratio:g} of {len(bank)} patches is none: raise coreset_ratio, or max_patches, or give more normal images"
-        )
-    with own_randomness(), redirect_stderr(io.StringIO()):  # its progress bar cannot be switched off
+    _refuse_none(ratio, len(bank))
+    with own_randomness():
         torch.manual_seed(seed)
-        if not projected:  # a third dimension makes it work on the descriptors as they are
-            sampler = _KCenterGreedy(embedding=bank[:, None], sampling_ratio=ratio)
-        else:
-            sampler = _KCenterGreedy(embedding=bank, sampling_ratio=ratio)
+        if projected:
             state = np.random.RandomState(seed)  # with a number all rows of the projection would be drawn alike
-            sampler.model = SparseRandomProjection(eps=0.9, random_state=state)  # type: ignore[arg-type]
-        return torch.as_tensor(sampler.select_coreset_idxs())
+            projection = SparseRandomProjection(eps=0.9, random_state=state)  # type: ignore[arg-type]
+            projection.fit(bank)
+            bank = projection.transform(bank)
+        return _greedy(bank, int(ratio * len(bank)))
+
+
+def _refuse_none(ratio: float, count: int) -> None:
+    if int(ratio * count) < 1:
+        raise DataError(f"a share of {ratio:g} of {count} patches is none: raise coreset_ratio, or max_patches, or give more normal images")
 
 
 def coreset_of_shards(shards: Iterable[tuple[Tensor, Tensor]], ratio: float, seed: int, projected: bool = False) -> tuple[Tensor, Tensor]:
@@ -113,9 +118,11 @@ def coreset_of_shards(shards: Iterable[tuple[Tensor, Tensor]], ratio: float, see
     """
     total, kept = 0, list[tuple[Tensor, Tensor]]()
     for descriptors, numbers in shards:
-        chosen = coreset(descriptors, min(1.0, WITHIN * ratio), seed, projected)
+        share = max(WITHIN * ratio, 1.5 / len(descriptors))  # one at least, of a small shard
+        chosen = coreset(descriptors, min(1.0, share), seed, projected)
         kept.append((descriptors[chosen], numbers[chosen.cpu()]))
         total += len(descriptors)
+    _refuse_none(ratio, total)
     descriptors, numbers = (torch.cat(parts) for parts in zip(*kept, strict=True))
     share = (int(ratio * total) + 0.5) / len(descriptors)  # of the candidates: so many, whatever rounding does
     chosen = coreset(descriptors, min(1.0, share), seed, projected)

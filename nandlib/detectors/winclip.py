@@ -62,10 +62,11 @@ class Encoder:
 
     def texts(self, class_name: str) -> Tensor:
         """WinCLIP's own compositional prompts for a class: ``(2, D)``, rows normal and anomalous."""
-        if self._last_texts is None or self._last_texts[0] != class_name:
+        last = self._last_texts  # another thread may ask for another class meanwhile
+        if last is None or last[0] != class_name:
             features = [self.encode_text(sentences).mean(0) for sentences in create_prompt_ensemble(class_name)]
-            self._last_texts = (class_name, torch.stack(features))
-        return self._last_texts[1]
+            self._last_texts = last = (class_name, torch.stack(features))
+        return last[1]
 
 
 class WindowEncoder(Encoder):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nandlib.data.batch import inputs
-from nandlib.data.images import ImageLike, evenly, identities, kept
+from nandlib.data.images import ImageLike, evenly, identities, kept, refuse_single
 from nandlib.data.maps import Detector, MapFolder, check_maps
 from nandlib.errors import DataError
 from nandlib.method.batches import BATCH
@@ -73,6 +73,7 @@ class Descriptors:
 
     def refuse_fitted(self, images: Sequence[ImageLike]) -> None:
         """Raise DataError if one of them is there twice, or the detector was fitted on it, as far as it keeps its images."""
+        refuse_single(images, "images")
         seen = set[Path | bytes]()
         for image in images:
             if not seen.isdisjoint(own := identities(image)):

@@ -152,7 +152,11 @@ def shown_directions(
     described = describe([turned(pixels, place) for place in places])
     weights, found = weigh((described.shape[-2], described.shape[-1])).numpy(), []
     for place, own in zip(places, described, strict=True):
-        counts = torch.from_numpy(turned(weights, place).copy()).flatten()
+        counts = torch.from_numpy(turned(weights, place).copy())
+        if counts.shape != own.shape[1:]:  # a turned image is seen on the same grid, which is not square
+            counts = F.adaptive_avg_pool2d(counts[None], own.shape[1:])[0]
+            counts /= counts.sum()
+        counts = counts.flatten()
         there = counts > 0
         found.append(counts[there] @ residuals(own.flatten(1).T[there], normal))
     return F.normalize(torch.stack(found), dim=-1)

@@ -15,6 +15,7 @@ from torch import Tensor
 from nandlib.data.batch import Batch
 from nandlib.data.images import ImageLike, as_image, pixel_key
 from nandlib.errors import DataError
+from nandlib.heard import outside
 from nandlib.method.batches import BATCH
 from nandlib.method.config import NandConfig
 from nandlib.method.descriptors import Descriptors
@@ -65,9 +66,8 @@ class Shown:
             if example.where(image.size) is None:
                 check_shows(called, score := example_score(example, image.size, anomaly, self.nand.plus), self.descriptors.level)
                 if (highest := self.descriptors.highest) is not None and score <= highest:
-                    warnings.warn(
-                        f"{called} may show nothing: its score is {score:.3g}, and a normal image reaches {highest:.3g}", stacklevel=4
-                    )
+                    said = f"{called} may show nothing: its score is {score:.3g}, and a normal image reaches {highest:.3g}"
+                    warnings.warn(said, stacklevel=outside())
             weigh = partial(example_weights, example, image.size, anomaly, plus=self.nand.plus)
             new.append(shown_directions(image, self.descriptors, weigh, self.descriptors.normal, self.nand.examples))
             if self.descriptors.knows(example.image) or not new[-1][0].any():

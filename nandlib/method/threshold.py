@@ -70,7 +70,7 @@ def conformal_threshold(normals: ArrayLike, level: float) -> tuple[float, float]
         raise DataError(f"level is a share of normal images between 0 and 1, not {level!r}")
     ordered = np.sort(_scores(normals, "normal images"))
     n = len(ordered)
-    k = min(n, int(np.ceil((n + 1) * (1 - level) - 1e-9)))
+    k = min(n, max(1, int(np.ceil((n + 1) * (1 - level) - 1e-9))))
     return float(ordered[k - 1]), 1 - k / (n + 1)
 
 

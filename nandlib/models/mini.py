@@ -103,8 +103,10 @@ class ImageTower(nn.Module):
     def forward(self, batch: Tensor) -> list[Tensor]:
         if torch.compiler.is_compiling():  # an exported graph remembers nothing
             return self._stages(batch)
-        device = next(self.parameters()).device
-        return self._last(batch, lambda: self._stages(batch.to(device)), torch.is_autocast_enabled(device.type))
+        weight = next(self.parameters())
+        device = weight.device
+        lower = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
+        return self._last(batch, lambda: self._stages(batch.to(device)), (device, weight.dtype, lower))
 
     def _stages(self, batch: Tensor) -> list[Tensor]:
         x, stages = self.stem(batch), []

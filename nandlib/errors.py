@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import reprlib
+import sys
 from collections.abc import Iterable
 
 _ADDRESS = re.compile(r"\b[\w+.-]+://[^\s'\"<>]+")
@@ -46,6 +47,15 @@ class ModelError(NandError):
 
 class UnheardWarning(UserWarning):
     """No word of a text is among those that trained the embedded model."""
+
+
+def outside() -> int:
+    """How far above whoever calls this the first line lies that is not of this package, nor of what wraps its functions: what
+    `warnings.warn` calls ``stacklevel``."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("nandlib", "torch", "contextlib"):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 _SHORT = reprlib.Repr()

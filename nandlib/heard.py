@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import sys
 import warnings
 from collections.abc import Iterable
 from functools import cache
 
-from nandlib.errors import UnheardWarning
+from nandlib.errors import UnheardWarning, outside
 from nandlib.settings import RESOURCES, read_yaml
 
 # words that name nothing
@@ -42,15 +41,6 @@ def warn_of_unheard(model: object, texts: Iterable[str]) -> None:
     """Warn (`nandlib.errors.UnheardWarning`) of every `unheard` phrase, where the `model` is the one that comes with the package."""
     for phrase in unheard(texts) if getattr(model, "embedded", False) else ():
         warnings.warn(warning(phrase), UnheardWarning, stacklevel=outside())
-
-
-def outside() -> int:
-    """How far above whoever calls this the first line lies that is not of this package, nor of what wraps its functions: what
-    `warnings.warn` calls ``stacklevel``."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("nandlib", "torch", "contextlib"):
-        frame, level = frame.f_back, level + 1
-    return level
 
 
 def _forms(word: str) -> tuple[str, ...]:

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from nandlib.data.batch import Batch
 from nandlib.data.images import ImageLike, as_image, pixel_key
-from nandlib.errors import DataError
-from nandlib.heard import outside
+from nandlib.errors import DataError, outside
 from nandlib.method.batches import BATCH
 from nandlib.method.config import NandConfig
 from nandlib.method.descriptors import Descriptors

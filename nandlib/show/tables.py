@@ -113,9 +113,9 @@ def over_classes(row: pd.Series, count: int) -> str:
     """
     if count < 2:
         return "The interval is over images of this one product: of others nothing is known."
-    between = f"{row['classes_low']:+.1f} to {row['classes_high']:+.1f}"
+    ends = f"{row['classes_low']:+.1f} to {row['classes_high']:+.1f}"
     return (
-        f"The interval is over images of these {count} products; over products it is {between}, and the signs of Δ, those of a class "
+        f"The interval is over images of these {count} products; over products it is {ends}, and the signs of Δ, those of a class "
         f"together, flip by chance this far with p = {row['p_groups']:.2g} (no less than {2.0 ** (1 - count):.2g} of {count} classes)."
     )
 
